@@ -1,0 +1,35 @@
+"""Characters of tinyshakespeare."""
+
+import ml_collections
+
+
+def get_config():
+  """Plain values; see train/ for what reads them."""
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  config.data = ml_collections.ConfigDict()
+  config.data.path = ''  # a UTF-8 file or folder
+  config.data.tokens = 'characters'
+  config.data.length = 128
+  config.data.heldout = 0.1  # the last tenth of the text
+  config.model = ml_collections.ConfigDict()
+  config.model.width = 128
+  config.model.layers = 6
+  config.model.heads = 4
+  config.model.taps = 5
+  config.batch = 32
+  config.steps = 4000
+  config.loss_weight = 'unweighted'
+  config.optimizer = 'muon'
+  config.muon_rate = 0.02
+  config.adam_rate = 0.004
+  config.weight_decay = 0.0
+  config.warmup = 100
+  config.final_share = 0.01
+  config.clip = 1.0
+  config.ema = 0.998
+  config.log_every = 20
+  config.eval_every = 200
+  config.eval_rows = 128
+  config.save_every = 200
+  return config

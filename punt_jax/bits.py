@@ -1,0 +1,34 @@
+"""PUNT's rank codes (Azangulov et al. 2510.21961, Alg. 1), integers only.
+
+The m masked positions of a row, ranked 0 (surest) to m - 1, get codes of
+bit_count(m) bits. In each round one bit splits them: side 0 is shown, side 1
+is tested. Rank 0 has the code 0, so it is never tested.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def bit_count(count):
+  """ceil(log2(count)), 0 for count <= 1; any shape, int32."""
+  rest = jnp.maximum(count - 1, 0).astype(jnp.int32)
+  return 32 - jax.lax.clz(rest)
+
+
+def code(rank, count, kind='plain'):
+  """Codes (..., L) of ranks (..., L) when count (...) positions are masked.
+
+  'plain' writes the rank itself in binary, so a count that is no power of two
+  splits unevenly (5 = 4 + 1); 'balanced' spreads the ranks over all codes,
+  floor(rank * 2^bits / count), which halves like the paper's recursion.
+  """
+  if kind == 'plain':
+    return rank
+  return (rank << bit_count(count)[..., None]) // jnp.maximum(count, 1)[..., None]
+
+
+def tested(codes, count, round_, first='msb'):
+  """Side 1 of a round: (..., L) bool. Each row counts from its own top bit."""
+  last = bit_count(count) - 1
+  bit = last - round_ if first == 'msb' else round_
+  return (codes >> jnp.clip(bit, 0, 31)[..., None]) & 1 == 1

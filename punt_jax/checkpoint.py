@@ -1,0 +1,133 @@
+"""Saving and restoring: orbax for training, safetensors for weights.
+
+A training checkpoint holds the state (parameters, their average, the
+optimizer) and JSON (the data's step, the config). A safetensors file holds
+one tree of parameters, named by their path, and strings in its header.
+orbax is imported when it is first needed: it takes as long as JAX itself.
+"""
+
+import json
+import pathlib
+
+import flax
+import jax
+import numpy as np
+
+
+def open_checkpoints(folder, keep=2):
+  """An orbax CheckpointManager that keeps the last `keep` checkpoints."""
+  import orbax.checkpoint as ocp
+
+  options = ocp.CheckpointManagerOptions(
+    max_to_keep=keep, enable_async_checkpointing=False
+  )
+  return ocp.CheckpointManager(
+    pathlib.Path(folder).absolute(), options=options
+  )
+
+
+def save(manager, step, state, extra):
+  """Writes a pytree of arrays and a JSON value; done when it returns."""
+  import orbax.checkpoint as ocp
+
+  leaves = {f'{i:04d}': x for i, x in enumerate(jax.tree.leaves(state))}
+  manager.save(
+    step,
+    args=ocp.args.Composite(
+      state=ocp.args.StandardSave(leaves), extra=ocp.args.JsonSave(extra)
+    ),
+  )
+
+
+def restore(manager, like):
+  """The newest checkpoint, or None if there is none.
+
+  Args:
+    manager: from `open_checkpoints`.
+    like: pytree with the shapes and types that are expected.
+
+  Returns:
+    (state like `like`, extra JSON), or None.
+
+  Raises:
+    ValueError: one sentence, if the checkpoint is damaged or holds other
+      shapes.
+  """
+  import orbax.checkpoint as ocp
+
+  step = manager.latest_step()
+  if step is None:
+    return None
+  where = f'the checkpoint {manager.directory / str(step)}'
+  leaves, tree = jax.tree.flatten(like)
+  want = {f'{i:04d}': np.empty(x.shape, x.dtype) for i, x in enumerate(leaves)}
+  try:
+    found = manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(), extra=ocp.args.JsonRestore()
+      ),
+    )
+    state, extra = found['state'], found['extra']
+  except Exception as error:  # orbax and tensorstore raise many kinds
+    raise ValueError(
+      f'{where} cannot be read ({type(error).__name__}): it is truncated or'
+      ' damaged; delete it to go on from an older one'
+    ) from error
+  if {k: np.shape(x) for k, x in state.items()} != {
+    k: x.shape for k, x in want.items()
+  }:
+    raise ValueError(
+      f'{where} holds other shapes than this model and optimizer: it was'
+      ' written with other settings; use another workdir'
+    )
+  return jax.tree.unflatten(tree, [state[k] for k in sorted(want)]), extra
+
+
+def export_params(path, params, metadata):
+  """Writes a tree of parameters as safetensors.
+
+  Args:
+    path: file to write.
+    params: nested dict of arrays.
+    metadata: dict of JSON values for the header.
+  """
+  from safetensors.numpy import save_file
+
+  flat = flax.traverse_util.flatten_dict(params, sep='.')
+  arrays = {k: np.ascontiguousarray(x) for k, x in flat.items()}
+  header = {k: json.dumps(v) for k, v in metadata.items()}
+  save_file(arrays, path, metadata=header)
+
+
+def import_params(path):
+  """Reads what `export_params` wrote: (params, metadata).
+
+  Raises:
+    ValueError: one sentence, if the file is missing or damaged.
+  """
+  import safetensors
+
+  try:
+    with safetensors.safe_open(path, 'numpy') as file:
+      header = file.metadata() or {}
+      flat = {k: file.get_tensor(k) for k in file.keys()}
+  except (OSError, safetensors.SafetensorError) as error:
+    raise ValueError(
+      f'{path} is not a readable safetensors file ({error}): fetch it again'
+    ) from error
+  metadata = {k: json.loads(v) for k, v in header.items()}
+  return flax.traverse_util.unflatten_dict(flat, sep='.'), metadata
+
+
+def check_shapes(params, like, where):
+  """Raises ValueError naming the first parameter whose shape differs."""
+  flat = flax.traverse_util.flatten_dict(params, sep='.')
+  want = flax.traverse_util.flatten_dict(like, sep='.')
+  for name in sorted(set(flat) | set(want)):
+    shapes = [np.shape(t[name]) if name in t else None for t in (flat, want)]
+    if shapes[0] != shapes[1]:
+      raise ValueError(
+        f'{where}: parameter {name} has shape {shapes[0]}, but the model'
+        f' needs {shapes[1]} (None: absent)'
+      )

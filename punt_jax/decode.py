@@ -1,0 +1,119 @@
+"""The one loop. It alone protects given tokens, freezes finished rows, derives
+keys, and records what was written when and with which probability.
+
+Three drivers share its body `advance`: `decode` (lax.while_loop), `film`
+(lax.scan, keeps every move) and `watch` (Python). These are traced code; the
+public jitted doors are in punt_jax/compiled.py.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax import rows
+from punt_jax.types import Array, Canvas, Decoded, Memo, Move
+
+
+class Run(NamedTuple):
+  """A run between two steps."""
+
+  keys: Array  # (B,) row keys
+  tokens: Array  # (B, L) int32
+  valid: Array  # (B, L) bool
+  given: Array  # (B, L) bool: never written
+  steps: Array  # (B,) int32
+  when: Array  # (B, L) int32
+  log_q: Array  # (B,) float32
+  done: Array  # (B,) bool
+  carry: Any
+  memo: Memo
+
+
+def start(keys, tokens, given, valid, model, sampler) -> Run:
+  """The run before its first step. Rows with nothing masked are done."""
+  batch = tokens.shape[0]
+  run = Run(
+    keys=keys,
+    tokens=tokens,
+    valid=valid,
+    given=given,
+    steps=jnp.zeros((batch,), jnp.int32),
+    when=jnp.full(tokens.shape, -1, jnp.int32),
+    log_q=jnp.zeros((batch,), jnp.float32),
+    done=~(valid & ~given & (tokens == model.vocab)).any(-1),
+    carry=(),
+    memo=model.init(tokens, valid),
+  )
+  carry = sampler.init(rows.named(keys, 'init'), _canvas(run, model), model)
+  return run._replace(carry=carry)
+
+
+def advance(run: Run, model, sampler) -> tuple[Run, Move]:
+  """One step of every row that is not done; the others do not change."""
+  canvas = _canvas(run, model)
+  keys = rows.fold_rows(run.keys, run.steps)
+  move, carry, memo = sampler.step(
+    keys, run.steps, canvas, run.carry, run.memo, model
+  )
+  tokens = jnp.where(canvas.open, move.tokens, run.tokens)
+  written = tokens != run.tokens
+  live = ~run.done
+  run = run._replace(
+    tokens=tokens,
+    steps=run.steps + live,
+    when=jnp.where(written, run.steps[:, None], run.when),
+    log_q=run.log_q + jnp.where(canvas.open, move.logp, 0.0).sum(-1),
+    done=run.done | move.done,
+    carry=rows.pick_rows(live, carry, run.carry),
+    memo=memo,
+  )
+  return run, move._replace(tokens=tokens)
+
+
+def decode(run: Run, model, sampler, max_steps) -> Decoded:
+  """Runs until every row is done or has taken max_steps."""
+  more = lambda run: (~run.done & (run.steps < max_steps)).any()
+  body = lambda run: advance(run, model, sampler)[0]
+  return finish(jax.lax.while_loop(more, body, run))
+
+
+def film(run: Run, model, sampler, max_steps) -> tuple[Decoded, Move]:
+  """Like decode; also every Move, stacked to (max_steps, B, ...).
+
+  Once all rows are done, steps cost nothing and repeat the canvas, with
+  zeros in `info`.
+  """
+  go = lambda run: advance(run, model, sampler)
+  like = jax.eval_shape(go, run)[1]
+
+  def rest(run):
+    still = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    return run, still._replace(tokens=run.tokens, done=run.done)
+
+  body = lambda run, _: jax.lax.cond(run.done.all(), rest, go, run)
+  run, moves = jax.lax.scan(body, run, None, max_steps)
+  return finish(run), moves
+
+
+def watch(run: Run, jitted_advance, max_steps):
+  """Yields (Run, Move) after each step; the loop is in Python."""
+  for _ in range(max_steps):
+    if bool(run.done.all()):
+      return
+    run, move = jitted_advance(run)
+    yield run, move
+
+
+def finish(run: Run) -> Decoded:
+  """The result of a run."""
+  return Decoded(
+    run.tokens, run.log_q, run.memo.meter, run.steps, run.when, run.done
+  )
+
+
+def _canvas(run, model) -> Canvas:
+  open_ = run.valid & ~run.given & ~run.done[:, None]
+  return Canvas(
+    run.tokens, run.valid, open_, open_ & (run.tokens == model.vocab)
+  )

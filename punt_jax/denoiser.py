@@ -1,0 +1,126 @@
+"""Denoisers from a model's functions, and wrappers that change one thing.
+
+A denoiser is time-agnostic: a masked diffusion model's prediction depends on
+the canvas alone (Ou et al. 2406.03736; Zheng et al. 2409.02908).
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from punt_jax import select
+from punt_jax.types import Answer, Denoiser, Memo, Meter
+
+
+def from_logits(logits_fn, vocab) -> Denoiser:
+  """A denoiser from logits, for small vocabularies.
+
+  Args:
+    logits_fn: (tokens (N, L) int32 in [0, vocab], valid (N, L) bool) ->
+      (N, L, vocab or more) logits; id `vocab` is MASK, further columns are
+      ignored.
+    vocab: V, the number of real tokens.
+  """
+  return from_features(logits_fn, lambda logits: logits, vocab)
+
+
+def from_features(features_fn, head_fn, vocab) -> Denoiser:
+  """A denoiser whose readout is left to the library.
+
+  Args:
+    features_fn: (tokens (N, L), valid (N, L)) -> (N, L, D).
+    head_fn: features (..., D) -> logits (..., vocab or more).
+    vocab: V.
+  """
+
+  def init(tokens, valid):
+    zero = jnp.zeros(tokens.shape[:1], jnp.int32)
+    return Memo(Meter(zero, zero, zero, jnp.zeros((1,), jnp.int32)), valid)
+
+  def ask(memo, tokens, rows):
+    valid = memo.cache
+    probes = tokens.shape[1:-1]
+    spread = valid.reshape(valid.shape[:1] + (1,) * len(probes) + (-1,))
+    spread = jnp.broadcast_to(spread, tokens.shape)
+    flat = lambda x: x.reshape(-1, x.shape[-1])
+    features = features_fn(flat(tokens), flat(spread))
+    answer = Answer(features.reshape(tokens.shape + features.shape[-1:]))
+    return memo._replace(meter=charge(memo.meter, tokens.shape, rows)), answer
+
+  def read(features):
+    with jax.default_matmul_precision('highest'):
+      logits = head_fn(features)[..., :vocab]
+    return jax.nn.log_softmax(logits.astype(jnp.float32))
+
+  return Denoiser(vocab, init, ask, read, lambda memo, tokens, rows: memo)
+
+
+def charge(meter, shape, rows) -> Meter:
+  """Bills one question of shape (B, ..., L) to the rows (B, ...) that ask."""
+  passes = rows.reshape(rows.shape[0], -1).sum(-1, dtype=jnp.int32)
+  return Meter(
+    nfe=meter.nfe + passes,
+    depth=meter.depth + (passes > 0),
+    positions=meter.positions + passes * shape[-1],
+    forwards=meter.forwards + math.prod(shape[1:-1]),
+  )
+
+
+def temper(model, temperature) -> Denoiser:
+  """Drafts are drawn at this temperature (traced or not; 0 is argmax)."""
+  select.in_range('temperature', temperature, 0)
+  return _law(model, temperature=temperature)
+
+
+def top_p(model, p) -> Denoiser:
+  """Drafts come from the fewest most likely tokens with mass >= p."""
+  select.in_range('top_p', p, 0, 1)
+  return _law(model, top_p=p)
+
+
+def ban(model, ids) -> Denoiser:
+  """These token ids are never drafted. See `bias`."""
+  return bias(model, ids, -jnp.inf)
+
+
+def bias(model, ids, amount) -> Denoiser:
+  """Adds `amount` to the draft log-probability of these ids (EOS: -4).
+
+  Raises:
+    ValueError: an id outside [0, V), or every id banned.
+  """
+  ids = np.asarray(ids, np.int32).reshape(-1)
+  if ids.size and (ids.min() < 0 or ids.max() >= model.vocab):
+    raise ValueError(
+      f'token ids {ids.tolist()} must lie in [0, {model.vocab}), the vocabulary'
+    )
+  added = jnp.zeros((model.vocab,)).at[ids].add(amount)
+  if model.law.bias is not None:
+    added = added + model.law.bias
+  return _law(model, bias=added)
+
+
+def judge_drafts(model) -> Denoiser:
+  """Scores and divergences read the draft law instead of the raw one.
+
+  With temperature 0.1 and top-p 0.9 this is the order of Dream's own sampler.
+  """
+  return _law(model, judged=True)
+
+
+def shift_right(model) -> Denoiser:
+  """For models whose output i - 1 predicts token i (Dream)."""
+
+  def ask(memo, tokens, rows):
+    memo, answer = model.ask(memo, tokens, rows)
+    f = answer.features
+    moved = jnp.concatenate([f[..., :1, :], f[..., :-1, :]], -2)
+    return memo, answer._replace(features=moved)
+
+  return model._replace(ask=ask)
+
+
+def _law(model, **changes) -> Denoiser:
+  return model._replace(law=model.law._replace(**changes))

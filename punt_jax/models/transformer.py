@@ -1,0 +1,132 @@
+"""A small bidirectional transformer for masked diffusion (flax.linen).
+
+No time input: what is masked says how far the process is (Ou et al., 2024,
+arXiv 2406.03736; MDLM found the same, 2406.07524). Rotary positions (Su et
+al., 2021, arXiv 2104.09864), RMSNorm before each part (Zhang and Sennrich,
+2019, arXiv 1910.07467), squared ReLU (So et al., 2021, Primer, arXiv
+2109.08668, which also found the short depthwise convolution).
+
+One forward pass is one question: (N, L) tokens -> (N, L, D) features, and
+the head turns features into (..., V) logits.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+MATRICES = ('query', 'key', 'value', 'out', 'up', 'down')  # Muon's share
+
+
+def rotate(x, position):
+  """Rotary embedding. x (N, L, H, K), position (N, L) -> like x, float32."""
+  half = x.shape[-1] // 2
+  rate = 10000.0 ** (-jnp.arange(half) / half)
+  angle = position[:, :, None, None] * rate
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  a, b = x[..., :half], x[..., half:]
+  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+class Mix(nn.Module):
+  """x + a depthwise convolution of x over `taps` neighbors."""
+
+  taps: int
+
+  @nn.compact
+  def __call__(self, x):
+    kernel = self.param(
+      'kernel', nn.initializers.normal(0.1), (self.taps, x.shape[-1])
+    )
+    side = self.taps // 2
+    padded = jnp.pad(x, ((0, 0), (side, side), (0, 0)))
+    length = x.shape[1]
+    shifts = (padded[:, i : i + length] * kernel[i] for i in range(self.taps))
+    return x + sum(shifts)
+
+
+class Block(nn.Module):
+  """Attention and squared-ReLU MLP, each on a normed and mixed input."""
+
+  heads: int
+  taps: int
+  widen: int = 4
+
+  @nn.compact
+  def __call__(self, x, position, valid):
+    n, length, width = x.shape
+    dense = lambda name, size, **kw: nn.Dense(
+      size, use_bias=False, name=name, **kw
+    )
+    zero = nn.initializers.zeros
+    h = nn.RMSNorm(name='attention_norm')(x)
+    if valid is not None:  # padding must not leak through the convolution
+      h = jnp.where(valid[..., None], h, 0.0)
+    h = Mix(self.taps, name='mix')(h)
+    split = lambda y: y.reshape(n, length, self.heads, width // self.heads)
+    q = rotate(split(dense('query', width)(h)), position)
+    k = rotate(split(dense('key', width)(h)), position)
+    v = split(dense('value', width)(h))
+    mask = None if valid is None else valid[:, None, None, :]
+    h = jax.nn.dot_product_attention(q, k, v, mask=mask)
+    h = h.reshape(n, length, width)
+    x = x + dense('out', width, kernel_init=zero)(h)
+    h = nn.RMSNorm(name='mlp_norm')(x)
+    h = jax.nn.relu(dense('up', self.widen * width)(h)) ** 2
+    return x + dense('down', width, kernel_init=zero)(h)
+
+
+class Transformer(nn.Module):
+  """Attributes are plain numbers; width must be an even multiple of heads.
+
+  Attributes:
+    vocab: V; the id V is MASK and has its own input embedding.
+    width: D.
+    layers: blocks.
+    heads: attention heads.
+    taps: neighbors that the depthwise convolution sees, odd.
+  """
+
+  vocab: int
+  width: int = 128
+  layers: int = 6
+  heads: int = 4
+  taps: int = 3
+
+  def setup(self):
+    self.embed = nn.Embed(self.vocab + 1, self.width)
+    self.blocks = [Block(self.heads, self.taps) for _ in range(self.layers)]
+    self.norm = nn.RMSNorm()
+    self.readout = nn.Dense(
+      self.vocab,
+      use_bias=False,
+      kernel_init=nn.initializers.zeros,
+      precision='highest',
+    )
+
+  def features(self, tokens, valid=None):
+    """What the readout needs.
+
+    Args:
+      tokens: (N, L) int32 in [0, V].
+      valid: (N, L) bool, one run of True per row, or None for all True.
+        Padding on either side changes nothing at the valid positions.
+
+    Returns:
+      (N, L, D) float32.
+    """
+    if valid is None:
+      position = jnp.arange(tokens.shape[1])[None]
+    else:
+      position = jnp.cumsum(valid, axis=1) - 1
+    x = self.embed(tokens)
+    for block in self.blocks:
+      x = block(x, position, valid)
+    return self.norm(x)
+
+  def head(self, features):
+    """features (..., D) -> logits (..., V) float32."""
+    return self.readout(features)
+
+  def __call__(self, tokens, valid=None):
+    """(N, L) tokens -> (N, L, V) logits."""
+    return self.head(self.features(tokens, valid))

@@ -1,0 +1,141 @@
+"""A Markov chain, by forward-backward in log space (O(L V ** 2) per canvas).
+
+Rabiner, A tutorial on hidden Markov models, Proc. IEEE 77 (1989), section III,
+with evidence on the states themselves. Messages are normalized at every
+position, so float32 is enough for canvases of many hundred tokens.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax.oracles.world import World, lift
+from punt_jax.types import Array
+
+
+def chain(
+  log_initial: Array, log_transition: Array, length: int | None = None
+) -> World:
+  """The law p(x) ~ exp(initial[x_0] + sum_t transition[t, x_t, x_{t+1}]).
+
+  Args:
+    log_initial: (V,) nats.
+    log_transition: (L - 1, V, V) nats from row to column, or (V, V) for the
+      same one everywhere. Neither argument has to be normalized: they may be
+      any potentials, -inf included. Rows that are normalized are the
+      transition probabilities.
+    length: L; needed with one (V, V) matrix only.
+
+  Raises:
+    ValueError: the shapes do not agree, or the length is not known.
+  """
+  vocab = log_initial.shape[0]
+  if log_transition.ndim == 2 and length is not None:
+    shape = (length - 1, *log_transition.shape)
+    log_transition = jnp.broadcast_to(log_transition, shape)
+  if log_transition.shape[1:] != (vocab, vocab) or length not in (
+    None,
+    log_transition.shape[0] + 1,
+  ):
+    raise ValueError(
+      f'a chain over {vocab} tokens takes (L - 1, {vocab}, {vocab}) '
+      f'transitions, or ({vocab}, {vocab}) and a length; got '
+      f'{log_transition.shape} and length {length}.'
+    )
+  length = log_transition.shape[0] + 1
+  initial, transition = _normalize_chain(
+    jnp.asarray(log_initial, jnp.float32),
+    jnp.asarray(log_transition, jnp.float32),
+  )
+
+  def sample(key, n):
+    first, *keys = jax.random.split(key, length)
+    state = jax.random.categorical(first, initial, shape=(n,))
+
+    def step(state, x):
+      key, log_p = x
+      state = jax.random.categorical(key, log_p[state])
+      return state, state
+
+    keys = jnp.stack(keys) if keys else jax.random.split(key, 0)
+    _, rest = jax.lax.scan(step, state, (keys, transition))
+    return jnp.concatenate([state[None], rest]).T.astype(jnp.int32)
+
+  def log_prob(allowed):
+    return _forward(initial, transition, allowed)[1].sum()
+
+  def log_joint(allowed):
+    before, _ = _forward(initial, transition, allowed)
+    return before + _backward(transition, allowed)
+
+  def entropy():
+    law = jnp.exp(log_joint(jnp.ones((length, vocab), bool)))
+    own = jax.scipy.special.entr(law[0]).sum()
+    rows = jax.scipy.special.entr(jnp.exp(transition)).sum(-1)
+    return own + (law[:-1] * rows).sum()
+
+  return lift(vocab, length, sample, log_prob, log_joint, entropy)
+
+
+def random_chain(
+  key: Array, length: int, vocab: int, beta: float = 1.2
+) -> World:
+  """A chain with Gaussian potentials of scale `beta` (nats).
+
+  One transition matrix serves all positions and each position has a field of
+  its own, so entropies differ along the canvas.
+  """
+  key_fields, key_pairs = jax.random.split(key)
+  fields = beta * jax.random.normal(key_fields, (length, vocab))
+  pairs = beta * jax.random.normal(key_pairs, (vocab, vocab))
+  return chain(fields[0], pairs + fields[1:, None, :])
+
+
+def _normalize(log_weights):
+  """Log-probabilities along the last axis (...) and the log-sum (...)."""
+  total = jax.nn.logsumexp(log_weights, axis=-1)
+  shift = jnp.where(jnp.isneginf(total), 0.0, total)
+  return log_weights - shift[..., None], total
+
+
+def _normalize_chain(initial, transition):
+  """Potentials -> log-probabilities of the first state and of each next one."""
+  everything = jnp.ones((transition.shape[0] + 1, initial.shape[0]), bool)
+  after = _backward(transition, everything)
+  initial, _ = _normalize(initial + after[0])
+  transition, _ = _normalize(transition + after[1:, None, :])
+  return initial, transition
+
+
+def _forward(initial, transition, allowed):
+  """log p(x_t | evidence up to t), (L, V), and the evidence's own log p (L,)."""
+  seen = jnp.where(allowed, 0.0, -jnp.inf)
+
+  def step(before, x):
+    log_p, seen = x
+    after = jax.nn.logsumexp(before[:, None] + log_p, axis=0)
+    after, total = _normalize(after + seen)
+    return after, (after, total)
+
+  first, total = _normalize(initial + seen[0])
+  _, (rest, totals) = jax.lax.scan(step, first, (transition, seen[1:]))
+  return (
+    jnp.concatenate([first[None], rest]),
+    jnp.concatenate([total[None], totals]),
+  )
+
+
+def _backward(transition, allowed):
+  """log p(evidence after t | x_t), (L, V), up to one constant per position."""
+  seen = jnp.where(allowed, 0.0, -jnp.inf)
+
+  def step(after, x):
+    log_p, seen = x
+    before = jax.nn.logsumexp(log_p + seen + after, axis=-1)
+    before, _ = _normalize(before)
+    return before, before
+
+  last = jnp.zeros_like(seen[-1])
+  _, rest = jax.lax.scan(step, last, (transition, seen[1:]), reverse=True)
+  return jnp.concatenate([rest, last[None]])

@@ -1,0 +1,37 @@
+"""A world whose positions are shuffled: neighbors are no longer neighbors.
+
+On a plain chain a rule that only spaces its positions knows the structure by
+accident. On a permuted one the structure has to be found.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax.oracles.world import World
+from punt_jax.types import Array
+
+
+def permuted(world: World, order: Array) -> World:
+  """The world with position order[i] shown at position i.
+
+  Args:
+    world: any world.
+    order: (L,) int32, a permutation of 0 .. L - 1.
+  """
+  if jnp.shape(order) != (world.length,):
+    raise ValueError(
+      f'this world has {world.length} positions, the order '
+      f'{jnp.shape(order)}: pass a permutation of 0 .. {world.length - 1}.'
+    )
+  back = jnp.argsort(order)
+  return world._replace(
+    sample=jax.jit(
+      lambda key, n: world.sample(key, n)[:, order], static_argnums=1
+    ),
+    log_prob=jax.jit(lambda tokens: world.log_prob(tokens[..., back])),
+    logits=jax.jit(
+      lambda tokens: world.logits(tokens[..., back])[..., order, :]
+    ),
+  )

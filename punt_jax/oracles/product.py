@@ -1,0 +1,31 @@
+"""Independent positions: the world where parallel sampling costs nothing."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax.oracles.world import World, lift
+from punt_jax.types import Array
+
+
+def product(log_p: Array) -> World:
+  """Independent positions with laws proportional to exp(log_p), (L, V) nats."""
+  length, vocab = log_p.shape
+  log_p = jax.nn.log_softmax(jnp.asarray(log_p, jnp.float32))
+
+  def sample(key, n):
+    tokens = jax.random.categorical(key, log_p, shape=(n, length))
+    return tokens.astype(jnp.int32)
+
+  def log_prob(allowed):
+    return jax.nn.logsumexp(log_p, axis=-1, where=allowed).sum()
+
+  def log_joint(allowed):
+    return jnp.where(allowed, log_p, -jnp.inf) + log_prob(allowed)
+
+  def entropy():
+    return jax.scipy.special.entr(jnp.exp(log_p)).sum()
+
+  return lift(vocab, length, sample, log_prob, log_joint, entropy)
+

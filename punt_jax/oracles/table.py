@@ -1,0 +1,85 @@
+"""Any joint law, as a table of V ** L probabilities."""
+
+from __future__ import annotations
+
+import functools
+import operator
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax.oracles.world import World, lift
+from punt_jax.types import Array
+
+
+def table(joint: Array) -> World:
+  """The law with probabilities proportional to `joint`.
+
+  Args:
+    joint: (V,) * L non-negative weights of any scale.
+
+  Raises:
+    ValueError: the axes differ in size, so there is no vocabulary.
+  """
+  if joint.ndim == 0 or len(set(joint.shape)) != 1:
+    raise ValueError(
+      f'a table has L axes of the same size V, got shape {joint.shape}.'
+    )
+  length, vocab = joint.ndim, joint.shape[0]
+  joint = jnp.asarray(joint, jnp.float32)
+  joint = joint / joint.sum()
+
+  def sample(key, n):
+    cell = jax.random.choice(key, joint.size, (n,), p=joint.ravel())
+    tokens = jnp.stack(jnp.unravel_index(cell, joint.shape), axis=-1)
+    return tokens.astype(jnp.int32)
+
+  def restrict(allowed):
+    """The table with zeros where a canvas is not allowed."""
+    weights = joint
+    for axis, row in enumerate(allowed):
+      others = [i for i in range(length) if i != axis]
+      weights = weights * jnp.expand_dims(row, others)
+    return weights
+
+  return lift(
+    vocab,
+    length,
+    sample,
+    log_prob=lambda allowed: jnp.log(
+      _sum_out(restrict(allowed), range(length))
+    ),
+    log_joint=lambda allowed: jnp.log(_marginals(restrict(allowed))),
+    entropy=lambda: jax.scipy.special.entr(joint).sum(),
+  )
+
+
+def random_table(key: Array, length: int, vocab: int) -> World:
+  """A table of log-normal weights: every position depends on all others."""
+  return table(jnp.exp(jax.random.normal(key, (vocab,) * length)))
+
+
+def _sum_out(weights, axes):
+  """Sums over `axes` by plain additions.
+
+  A reduction may add in another order when the batch around it has another
+  size; these additions cannot, so a row's conditionals are the same to the
+  bit whatever rows stand beside it.
+  """
+  for axis in sorted(axes, reverse=True):
+    weights = functools.reduce(operator.add, jnp.moveaxis(weights, axis, 0))
+  return weights
+
+
+def _marginals(weights):
+  """(V,) * L weights -> (L, V): the sums over all axes but one.
+
+  Halving the axes again and again costs O(V ** L) additions in all.
+  """
+  length = weights.ndim
+  if length == 1:
+    return weights[None]
+  half = length // 2
+  left = _sum_out(weights, range(half, length))
+  right = _sum_out(weights, range(half))
+  return jnp.concatenate([_marginals(left), _marginals(right)])

@@ -1,0 +1,112 @@
+"""What an exact world is, and how a sampler sees one.
+
+A world is a law over complete canvases of L tokens that can be sampled, scored
+and conditioned exactly. It stands in for a perfectly trained model, so every
+error that is measured on it belongs to the sampler.
+
+The constructors take arrays, traced or not: a world that is built inside a
+jitted function adds no constant to it.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax import denoiser
+from punt_jax.types import Array, Denoiser
+
+
+class World(NamedTuple):
+  """An exact law; partial canvases hold V (MASK) where nothing is known.
+
+  Evidence of probability zero has log_prob -inf and uniform logits: jitted
+  code cannot raise, so callers count such rows.
+  """
+
+  vocab: int  # V
+  length: int  # L
+  sample: Callable  # (key, n) -> (n, L) int32, independent exact samples
+  log_prob: Callable  # tokens (..., L) -> (...) nats: log-probability of the
+  # observed tokens, the masked ones summed out
+  logits: Callable  # tokens (..., L) -> (..., L, V) nats: log-probability of
+  # every token at every position given all observed ones; at an observed
+  # position a point mass
+  entropy: Callable  # () -> () nats: entropy of a complete canvas
+
+
+def lift(
+  vocab: int,
+  length: int,
+  sample: Callable,
+  log_prob: Callable,
+  log_joint: Callable,
+  entropy: Callable,
+) -> World:
+  """Makes a World of functions about one canvas.
+
+  Args:
+    vocab: V.
+    length: L.
+    sample: as in World.
+    log_prob: allowed (L, V) bool, the tokens that each position may hold ->
+      () nats, the log-probability of that set of canvases.
+    log_joint: allowed (L, V) -> (L, V) nats, log-probability of that set
+      with token v at position i, up to one constant per position.
+    entropy: as in World.
+  """
+
+  def allowed(tokens):
+    if tokens.shape != (length,):
+      raise ValueError(
+        f'this world has {length} positions, the canvas {tokens.shape[0]}: '
+        'pass tokens of shape (..., L).'
+      )
+    tokens = tokens[:, None]
+    return (tokens == jnp.arange(vocab)) | (tokens == vocab)
+
+  def logits(tokens):
+    log_p = jax.nn.log_softmax(log_joint(allowed(tokens)))
+    return jnp.where(jnp.isnan(log_p), -jnp.log(vocab), log_p)
+
+  return World(
+    vocab=vocab,
+    length=length,
+    sample=jax.jit(sample, static_argnums=1),
+    log_prob=jax.jit(
+      jnp.vectorize(lambda x: log_prob(allowed(x)), signature='(l)->()')
+    ),
+    logits=jax.jit(jnp.vectorize(logits, signature='(l)->(l,v)')),
+    entropy=jax.jit(entropy),
+  )
+
+
+def as_denoiser(world: World) -> Denoiser:
+  """The world as a model; padding may stand anywhere.
+
+  A canvas with n valid positions shows the first n positions of the world, the
+  others are summed out, so padding on either side gives the same conditionals
+  to the bit. Raises ValueError for a canvas longer than the world.
+  """
+
+  def logits_fn(tokens: Array, valid: Array) -> Array:
+    spare = world.length - tokens.shape[-1]
+    if spare < 0:
+      raise ValueError(
+        f'this world has {world.length} positions, the canvas '
+        f'{tokens.shape[-1]}: shorten the canvas or build a longer world.'
+      )
+    to_front = jnp.argsort(~valid, axis=-1, stable=True)
+    back = jnp.argsort(to_front, axis=-1)
+    shown = jnp.where(valid, tokens, world.vocab)
+    shown = jnp.take_along_axis(shown, to_front, axis=-1)
+    shown = jnp.pad(
+      shown, ((0, 0), (0, spare)), constant_values=world.vocab
+    )
+    return jnp.take_along_axis(
+      world.logits(shown), back[..., None], axis=-2
+    )
+
+  return denoiser.from_logits(logits_fn, world.vocab)

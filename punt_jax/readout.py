@@ -1,0 +1,182 @@
+"""From features to numbers per position, in chunks of positions.
+
+Log-probabilities of a whole canvas, (B, L, V) float32, are 0.5 GB per row at
+L = 1024 and V = 126,464. So only the positions that are asked about are read,
+a chunk at a time, and each chunk is reduced over the vocabulary at once. How
+many chunks there are is known only at run time.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax import scores
+from punt_jax.types import Array, DraftLaw
+
+DIVERGENCES = {'kl': scores.kl, 'jsd': scores.jsd, 'tv': scores.tv}
+
+
+class Summary(NamedTuple):
+  """What a rule may know of a position; (B, L), 0 where not asked."""
+
+  drafts: Array
+  draft_logp: Array
+  draft_score: Array
+  confidence: Array
+  margin: Array
+  entropy: Array
+
+
+def summarize(model, features, asked, uniforms) -> Summary:
+  """Draws a draft at every asked position and measures its distribution.
+
+  Args:
+    model: Denoiser; its `law` says how drafts are drawn.
+    features: (B, L, D).
+    asked: (B, L) bool.
+    uniforms: (B, L) in [0, 1), one per draw.
+  """
+
+  def reduce(features, uniform):
+    raw = model.read(features)
+    law = _draft_law(model.law, raw)
+    judged = law if model.law.judged else raw
+    drafts = _draw(law, uniform)
+    return Summary(
+      drafts,
+      scores.log_prob(law, drafts),
+      scores.log_prob(judged, drafts),
+      scores.confidence(judged),
+      scores.margin(judged),
+      scores.entropy(judged),
+    )
+
+  return _in_chunks(reduce, asked, model.vocab, features, uniforms)
+
+
+def divergence(model, before, after, asked, kind='kl'):
+  """How far the prediction moved, (B, L) float32, 0 where not asked.
+
+  Args:
+    model: Denoiser.
+    before: (B, L, D) features.
+    after: (B, L, D) features.
+    asked: (B, L) bool.
+    kind: 'kl' of before || after in nats, 'jsd' in nats, or 'tv'.
+  """
+
+  def reduce(before, after):
+    p, q = model.read(before), model.read(after)
+    if model.law.judged:
+      p, q = _draft_law(model.law, p), _draft_law(model.law, q)
+    return DIVERGENCES[kind](p, q)
+
+  return _in_chunks(reduce, asked, model.vocab, before, after)
+
+
+def _in_chunks(reduce, asked, vocab, *inputs):
+  """reduce((N, ...), ...) -> tree of (N,), over the asked (B, L) positions."""
+  shape, total = asked.shape, asked.size
+  flat = [x.reshape((total,) + x.shape[2:]) for x in inputs]
+  chunk = min(total, _chunk(vocab))
+  if chunk == total:
+    read = reduce(*flat)
+    return jax.tree.map(lambda x: jnp.where(asked, x.reshape(shape), 0), read)
+
+  order = jnp.argsort(~asked.reshape(-1))  # asked first, stable
+  padded = -(-total // chunk) * chunk
+  index = jnp.zeros((padded,), jnp.int32).at[:total].set(order)
+
+  def body(i, out):
+    here = jax.lax.dynamic_slice(index, (i * chunk,), (chunk,))
+    part = reduce(*(x[here] for x in flat))
+    put = lambda o, p: jax.lax.dynamic_update_slice(o, p, (i * chunk,))
+    return jax.tree.map(put, out, part)
+
+  like = jax.eval_shape(reduce, *(x[:chunk] for x in flat))
+  out = jax.tree.map(lambda x: jnp.zeros((padded,), x.dtype), like)
+  trips = (asked.sum() + chunk - 1) // chunk
+  out = jax.lax.fori_loop(0, trips, body, out)
+  back = jnp.argsort(order)
+  return jax.tree.map(
+    lambda x: jnp.where(asked, x[back].reshape(shape), 0), out
+  )
+
+
+def _chunk(vocab):
+  """Positions read at a time: some MB on a CPU, some 100 MB elsewhere."""
+  if jax.default_backend() == 'cpu':
+    return max(32, 2**19 // vocab)
+  return max(256, 2**25 // vocab)
+
+
+def _draft_law(law: DraftLaw, logp):
+  """The normalized log-probabilities (..., V) that drafts are drawn from."""
+  if law.bias is not None:
+    logp = logp + law.bias
+  if law.temperature is not None:
+    heat = jnp.asarray(law.temperature, jnp.float32)
+    best = logp.argmax(-1, keepdims=True)
+    greedy = jnp.where(jnp.arange(logp.shape[-1]) == best, 0.0, -jnp.inf)
+    logp = jnp.where(heat > 0, logp / jnp.where(heat > 0, heat, 1), greedy)
+  if law.bias is not None or law.temperature is not None:
+    logp = jax.nn.log_softmax(logp)
+  if law.top_p is not None:
+    logp = jax.nn.log_softmax(_nucleus(logp, law.top_p))
+  return logp
+
+
+def _nucleus(logp, top_p):
+  """Cuts to the fewest most likely tokens with mass >= top_p; ties stay.
+
+  Bisects the bits of the smallest kept probability (positive floats sort like
+  integers): 31 sums over V, where a sort of 126,464 tokens costs far more.
+  """
+  p = jnp.exp(logp)
+  goal = jnp.minimum(top_p, 1.0) * p.sum(-1)
+  mass = lambda level: jnp.where(p >= level[..., None], p, 0.0).sum(-1)
+
+  def body(i, bits):
+    trial = bits | (1 << (30 - i))
+    level = jax.lax.bitcast_convert_type(trial, jnp.float32)
+    return jnp.where(mass(level) >= goal, trial, bits)
+
+  zero = jnp.zeros(p.shape[:-1], jnp.int32)
+  level = jax.lax.bitcast_convert_type(
+    jax.lax.fori_loop(0, 31, body, zero), jnp.float32
+  )
+  return jnp.where(p >= level[..., None], logp, -jnp.inf)
+
+
+def _draw(logp, uniform):
+  """Inverse CDF in two levels, (N, V), (N,) -> (N,) int32.
+
+  First the block of the vocabulary, then the token in it: one uniform per
+  position, where Gumbel noise over V would cost several forward passes.
+  """
+  vocab = logp.shape[-1]
+  width = vocab if vocab <= 1024 else 256
+  p = jnp.pad(jnp.exp(logp), ((0, 0), (0, -vocab % width)))
+  blocks = p.reshape(p.shape[0], -1, width)
+  mass = jnp.cumsum(blocks.sum(-1), -1)
+  target = uniform * mass[:, -1]
+  block = _first_above(mass, target)
+  start = jnp.where(block > 0, _take(mass, block - 1), 0.0)
+  inside = jnp.take_along_axis(blocks, block[:, None, None], 1)[:, 0]
+  token = _first_above(jnp.cumsum(inside, -1), target - start, inside)
+  return (block * width + token).astype(jnp.int32)
+
+
+def _first_above(cumulative, target, p=None):
+  """First index whose cumulative sum exceeds target: it has p > 0.
+
+  Rounding can leave none; then the most likely one of p, or the last index.
+  """
+  above = cumulative > target[:, None]
+  last = cumulative.shape[-1] - 1 if p is None else p.argmax(-1)
+  return jnp.where(above.any(-1), above.argmax(-1), last)
+
+
+def _take(x, index):
+  return jnp.take_along_axis(x, jnp.maximum(index, 0)[:, None], -1)[:, 0]

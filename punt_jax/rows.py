@@ -1,0 +1,42 @@
+"""Pytrees whose leaves have a leading row axis B, and their random keys.
+
+Row r of a job uses fold_in(key, r), step t of that row fold_in(row key, t), a
+use inside the step fold_in(step key, name), and a draw at a position
+fold_in(that, position). So a row's sample depends on (key, r, its tokens) and
+on nothing else: not on the batch, the padding or the devices.
+"""
+
+import zlib
+
+import jax
+import jax.numpy as jnp
+
+
+def pick_rows(chosen, new, old):
+  """Rows of `new` where chosen (B,) is true, rows of `old` elsewhere."""
+
+  def pick(a, b):
+    flag = chosen.reshape(chosen.shape + (1,) * (jnp.ndim(a) - 1))
+    return jnp.where(flag, a, b)
+
+  return jax.tree.map(pick, new, old)
+
+
+def fold_rows(keys, data):
+  """One key per row: keys (B,) or () folded with data (B,) integers."""
+  axis = 0 if keys.ndim else None
+  return jax.vmap(jax.random.fold_in, (axis, 0))(keys, data)
+
+
+def named(key, name):
+  """The key () or keys (B,) of one named use, independent of other names."""
+  code = zlib.crc32(name.encode())
+  if key.ndim:
+    return jax.vmap(lambda k: jax.random.fold_in(k, code))(key)
+  return jax.random.fold_in(key, code)
+
+
+def uniform_at(key, position):
+  """One uniform (L,) in [0, 1) per position, keyed by the position (L,)."""
+  draw = lambda p: jax.random.uniform(jax.random.fold_in(key, p))
+  return jax.vmap(draw)(position)

@@ -1,0 +1,56 @@
+"""From a rule about one row to a sampler. One forward pass per step."""
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax import readout, rows
+from punt_jax.types import Move, Sampler, View
+
+
+def from_rule(rule, exact=None) -> Sampler:
+  """A sampler that writes the drafts of the positions a rule chooses.
+
+  Args:
+    rule: (key, View) -> (L,) bool, for one row; at least one masked position
+      must be chosen, others are ignored.
+    exact: see Sampler.
+  """
+
+  def init(keys, canvas, model):
+    del keys, model
+    return canvas.masked.sum(-1, dtype=jnp.int32)
+
+  def step(keys, t, canvas, total, memo, model):
+    memo, _, view = look(keys, t, canvas, total, memo, model)
+    kept = jax.vmap(rule)(rows.named(keys, 'rule'), view) & canvas.masked
+    return reveal(canvas, view, kept), total, memo
+
+  return Sampler(init, step, exact)
+
+
+def look(keys, t, canvas, total, memo, model):
+  """Asks once and reads the masked positions -> (memo, Answer, View of (B,))."""
+  memo, answer = model.ask(memo, canvas.tokens, canvas.masked.any(-1))
+  position = jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
+  uniforms = jax.vmap(rows.uniform_at)(rows.named(keys, 'drafts'), position)
+  read = readout.summarize(model, answer.features, canvas.masked, uniforms)
+  view = View(
+    tokens=canvas.tokens,
+    masked=canvas.masked,
+    open=canvas.open,
+    position=position,
+    total=total,
+    step=t,
+    **read._asdict(),
+  )
+  return memo, answer, view
+
+
+def reveal(canvas, view, kept, info=()) -> Move:
+  """The move that writes the drafts at kept (B, L)."""
+  return Move(
+    tokens=jnp.where(kept, view.drafts, canvas.tokens),
+    logp=jnp.where(kept, view.draft_logp, 0.0),
+    done=~(canvas.masked & ~kept).any(-1),
+    info=info,
+  )

@@ -1,0 +1,77 @@
+"""Semi-autoregressive blocks: any sampler, one window after the other.
+
+The window of a row is the first block of its open positions that still has
+masks, so blocks start where writing starts and skip given tokens inside.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from punt_jax import rows, select
+from punt_jax.types import Array, Sampler
+
+
+class Blocks(NamedTuple):
+  """Per row: the inner carry, the active block, the step it began at."""
+
+  inner: Any
+  index: Array  # (B,) int32
+  since: Array  # (B,) int32
+
+
+def blocks(inner, length) -> Sampler:
+  """Runs `inner` block by block, its carry started afresh in each.
+
+  Costs what the inner sampler costs in the windows. The only caller of
+  Denoiser.commit: for each row whose block is finished.
+
+  Args:
+    inner: Sampler.
+    length: open positions per block, >= 1.
+
+  Raises:
+    ValueError: length < 1 or NaN.
+  """
+  select.in_range('block length', length, 1)
+
+  def block_of(canvas):
+    return (jnp.cumsum(canvas.open, -1, dtype=jnp.int32) - 1) // length
+
+  def narrow(canvas, index):
+    inside = block_of(canvas) == index[:, None]
+    return canvas._replace(
+      open=canvas.open & inside, masked=canvas.masked & inside
+    )
+
+  def first(canvas, masked):
+    return jnp.where(masked, block_of(canvas), 2**30).min(-1).astype(jnp.int32)
+
+  def init(keys, canvas, model):
+    index = first(canvas, canvas.masked)
+    carry = inner.init(keys, narrow(canvas, index), model)
+    return Blocks(carry, index, jnp.zeros_like(index))
+
+  def step(keys, t, canvas, carry, memo, model):
+    window = narrow(canvas, carry.index)
+    move, inner_carry, memo = inner.step(
+      keys, t - carry.since, window, carry.inner, memo, model
+    )
+    tokens = jnp.where(window.open, move.tokens, canvas.tokens)
+    masked = canvas.open & (tokens == model.vocab)
+    memo = model.commit(memo, tokens, move.done & canvas.open.any(-1))
+    done = move.done & ~masked.any(-1)
+    after = canvas._replace(tokens=tokens, masked=masked)
+    index = jnp.where(move.done, first(canvas, masked), carry.index)
+    fresh = inner.init(rows.named(keys, 'block'), narrow(after, index), model)
+    return (
+      move._replace(tokens=tokens, done=done),
+      Blocks(
+        rows.pick_rows(move.done, fresh, inner_carry),
+        index,
+        jnp.where(move.done, t + 1, carry.since),
+      ),
+      memo,
+    )
+
+  return Sampler(init, step, inner.exact)

@@ -1,0 +1,112 @@
+"""PUNT: parallel unmasking with non-influence tests.
+
+Azangulov, Pandeva, Prasad, Zazo, Karmalkar, "Parallel Sampling from Masked
+Diffusion Models via Conditional Independence Testing" (2510.21961), Alg. 1.
+1 + ceil(log2 m) forward passes per step with m masked positions, fewer when a
+round has nothing to test.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax import bits, readout, select
+from punt_jax.sampler import look, reveal
+from punt_jax.types import Array, Sampler
+
+
+class Rounds(NamedTuple):
+  """What the tests of one step said; R = ceil(log2 L) rounds."""
+
+  asked: Array  # (B, R) bool: the row had a test in this round
+  divergence: Array  # (B, R, L) float32, NaN where not tested
+  kept: Array  # (B, R, L) bool: survivors after the round
+
+
+def punt(
+  epsilon, score='entropy', divergence='kl', first='msb', codes='plain'
+) -> Sampler:
+  """Writes the drafts of positions that no surer draft moved.
+
+  Positions are ranked by `score`. In each round the survivors on side 0 of one
+  bit of the rank are shown with their drafts, and the survivors on side 1
+  whose prediction moved by more than epsilon are dropped. Any failed test
+  drops. All pairs are tested, sets are not: if x3 = x1 xor x2, rank 3 is
+  shown {0, 1} and {0, 2} and passes both. With epsilon < 0 every test fails:
+  one-by-one sampling, exact if the score does not look at the drafts.
+
+  Args:
+    epsilon: threshold in nats (kl, jsd) or probability (tv), or a function
+      masked fraction (B,) -> (B,); inf tests nothing.
+    score: order of the positions, see select.score_fn. The paper's is not
+      known to us.
+    divergence: 'kl' (before || after, the paper's), 'jsd' or 'tv'.
+    first: 'msb' (the paper's recursion) or 'lsb', the bit tested first.
+    codes: 'plain' or 'balanced' splits, see bits.code.
+
+  Raises:
+    ValueError: unknown names, or epsilon is NaN.
+  """
+  select.in_range('epsilon', epsilon)
+  order = select.score_fn(score)
+  select.known('divergence', divergence, readout.DIVERGENCES)
+  select.known('bit order', first, ('msb', 'lsb'))
+  select.known('codes', codes, ('plain', 'balanced'))
+
+  def init(keys, canvas, model):
+    del keys, model
+    return canvas.masked.sum(-1, dtype=jnp.int32)
+
+  def step(keys, t, canvas, total, memo, model):
+    memo, base, view = look(keys, t, canvas, total, memo, model)
+    rank = jax.vmap(select.rank)(jax.vmap(order)(view), canvas.masked)
+    count = canvas.masked.sum(-1, dtype=jnp.int32)
+    code = bits.code(rank, count, codes)
+    limit = epsilon
+    if callable(epsilon):
+      limit = epsilon(count / jnp.maximum(total, 1))
+    limit = jnp.broadcast_to(jnp.asarray(limit, jnp.float32), count.shape)
+
+    def probe(memo, kept, tests, asking):
+      shown = jnp.where(kept & ~tests, view.drafts, canvas.tokens)
+      memo, after = model.ask(memo, shown, asking)
+      moved = readout.divergence(
+        model, base.features, after.features, tests, divergence
+      )
+      return memo, moved
+
+    def round_(r, state):
+      memo, kept, info = state
+      side = bits.tested(code, count, r, first)
+      asking = (kept & side).any(-1) & (kept & ~side).any(-1)
+      asking &= (r < bits.bit_count(count)) & (limit < jnp.inf)
+      tests = kept & side & asking[:, None]
+      memo, moved = jax.lax.cond(
+        asking.any(),
+        lambda memo: probe(memo, kept, tests, asking),
+        lambda memo: (memo, jnp.zeros(kept.shape, jnp.float32)),
+        memo,
+      )
+      kept = kept & ~(tests & ~(moved <= limit[:, None]))
+      info = Rounds(
+        info.asked.at[:, r].set(asking),
+        info.divergence.at[:, r].set(jnp.where(tests, moved, jnp.nan)),
+        info.kept.at[:, r].set(kept),
+      )
+      return memo, kept, info
+
+    batch, length = canvas.masked.shape
+    most = int(length - 1).bit_length()
+    info = Rounds(
+      jnp.zeros((batch, most), bool),
+      jnp.full((batch, most, length), jnp.nan),
+      jnp.zeros((batch, most, length), bool),
+    )
+    rounds = bits.bit_count(count.max())
+    memo, kept, info = jax.lax.fori_loop(
+      0, rounds, round_, (memo, canvas.masked, info)
+    )
+    return reveal(canvas, view, kept, info), total, memo
+
+  return Sampler(init, step, exact=dict(epsilon=-1.0))

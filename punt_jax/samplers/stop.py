@@ -1,0 +1,34 @@
+"""Early exit at the end-of-sequence token, for any sampler.
+
+A row is finished once every position left of its first written EOS is filled;
+what is still masked to the right becomes EOS at no cost, as in Fast-dLLM
+(2505.22618). Around blocks, not inside: stop(blocks(inner, length), eos).
+"""
+
+import jax.numpy as jnp
+
+from punt_jax.types import Sampler
+
+
+def stop(inner, eos) -> Sampler:
+  """Ends rows at EOS.
+
+  The tail is not drawn from the model: it adds 0 to log_q, and samples are
+  comparable up to the first EOS only.
+
+  Args:
+    inner: Sampler.
+    eos: token id.
+  """
+
+  def step(keys, t, canvas, carry, memo, model):
+    move, carry, memo = inner.step(keys, t, canvas, carry, memo, model)
+    ended = jnp.cumsum(canvas.open & (move.tokens == eos), -1) > 0
+    masked = canvas.open & (move.tokens == model.vocab)
+    complete = ended.any(-1) & ~(masked & ~ended).any(-1)
+    tail = complete[:, None] & masked
+    tokens = jnp.where(tail, eos, move.tokens)
+    done = move.done | complete
+    return move._replace(tokens=tokens, done=done), carry, memo
+
+  return Sampler(inner.init, step)

@@ -1,0 +1,29 @@
+"""The k best positions per forward pass, k fixed or from a schedule.
+
+LLaDA's static quota is top_k(schedules.even(steps)).
+"""
+
+from punt_jax import select
+from punt_jax.sampler import from_rule
+from punt_jax.types import Sampler
+
+
+def top_k(k, score='confidence') -> Sampler:
+  """Writes the k best masked positions.
+
+  Args:
+    k: at least 1, or a count schedule (punt_jax.schedules).
+    score: see select.score_fn.
+
+  Raises:
+    ValueError: k < 1 or NaN, or an unknown score.
+  """
+  select.in_range('k', k, 1)
+  order = select.score_fn(score)
+
+  def rule(key, view):
+    del key
+    rank = select.rank(order(view), view.masked)
+    return rank < select.count_of(k, view)
+
+  return from_rule(rule, exact=dict(k=1))

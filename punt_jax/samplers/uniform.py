@@ -1,0 +1,23 @@
+"""k uniformly random positions per forward pass (Dream's `origin` order)."""
+
+from punt_jax import rows, select
+from punt_jax.sampler import from_rule
+from punt_jax.types import Sampler
+
+
+def uniform(k) -> Sampler:
+  """Writes k random masked positions.
+
+  Args:
+    k: at least 1, or a count schedule (punt_jax.schedules).
+
+  Raises:
+    ValueError: k < 1 or NaN.
+  """
+  select.in_range('k', k, 1)
+
+  def rule(key, view):
+    rank = select.rank(rows.uniform_at(key, view.position), view.masked)
+    return rank < select.count_of(k, view)
+
+  return from_rule(rule, exact=dict(k=1))

@@ -1,0 +1,103 @@
+"""Choosing positions of one row (L,) by order: the words rules are made of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from punt_jax.types import View
+
+# The orders a user can name: a View -> (L,), larger is written earlier.
+SCORES = {
+  'confidence': lambda view: view.confidence,
+  'entropy': lambda view: -view.entropy,
+  'margin': lambda view: view.margin,
+  'draft': lambda view: view.draft_score,
+  'left_to_right': lambda view: -view.position,
+}
+
+
+def score_fn(score):
+  """The order called `score`, or `score` itself if it is a function.
+
+  Args:
+    score: 'confidence' (largest probability), 'entropy' (least first), 'margin'
+      (largest minus second), 'draft' (log-probability of the drawn token) or
+      'left_to_right', or a function View -> (L,). 'draft' looks at the drafts
+      and thereby bends the law of the samples.
+
+  Raises:
+    ValueError: an unknown name.
+  """
+  if callable(score):
+    return score
+  return SCORES[known('score', score, SCORES)]
+
+
+def eos_last(score, eos):
+  """The order `score`, with positions whose draft is `eos` behind all others.
+
+  A long tail of sure EOS would be PUNT's anchors and prune everything else;
+  last in the order it is tested instead. Looks at the drafts.
+  """
+  order = score_fn(score)
+  return lambda view: jnp.where(view.drafts == eos, -jnp.inf, order(view))
+
+
+def known(what, name, names):
+  """`name`, if it is one of `names`; a ValueError that lists them if not."""
+  if name not in names:
+    raise ValueError(f'unknown {what} {name!r}: use one of {", ".join(names)}')
+  return name
+
+
+def in_range(what, value, low=None, high=None):
+  """`value`, unless a concrete number is NaN or outside [low, high].
+
+  Traced values pass: punt_jax.compile calls the constructors once with the
+  concrete knobs, so that a bad one is named before anything runs.
+
+  Raises:
+    ValueError: NaN, or out of range.
+  """
+  if isinstance(value, jax.core.Tracer) or callable(value):
+    return value
+  number = np.asarray(value)
+  fits = ~np.isnan(number)
+  fits &= number >= (-np.inf if low is None else low)
+  fits &= number <= (np.inf if high is None else high)
+  if not fits.all():
+    rule = 'a number, not NaN' if low is None else f'at least {low}'
+    rule += '' if high is None else f' and at most {high}'
+    raise ValueError(f'{what} = {value} is out of range: it must be {rule}')
+  return value
+
+
+def rank(score, masked):
+  """Rank (L,) int32 of every position: masked ones first, best score first.
+
+  Ties go to the earlier position. `score` is compared in float32: in bfloat16
+  confidences near 1 tie by the dozen.
+  """
+  order = jnp.lexsort((-score.astype(jnp.float32), ~masked))
+  return jnp.argsort(order).astype(jnp.int32)
+
+
+def by_rank(value, rank):
+  """value (L,) in the order of rank (L,)."""
+  return value[jnp.argsort(rank)]
+
+
+def prefix(good, masked):
+  """Length of the longest all-true prefix of good (L,), within [1, masked]."""
+  length = jnp.cumprod(good.astype(jnp.int32)).sum()
+  return jnp.clip(length, 1, jnp.maximum(masked.sum(), 1))
+
+
+def count_of(k, view: View):
+  """How many positions a step writes: k or k(step, total, left), at least 1.
+
+  A fractional count is rounded down.
+  """
+  left = view.masked.sum()
+  count = k(view.step, view.total, left) if callable(k) else k
+  return jnp.maximum(jnp.floor(jnp.asarray(count, jnp.float32)), 1.0)

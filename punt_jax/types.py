@@ -1,0 +1,115 @@
+"""The nouns: what a canvas, a denoiser, a sampler and a result are made of.
+
+Letters used in every docstring: B rows, L positions, V real tokens, D
+features. Token ids are 0 .. V - 1; the id V is MASK and is not in the
+vocabulary. Log-probabilities, entropies and divergences are in nats.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple
+
+import jax
+
+Array = jax.Array
+
+
+class Canvas(NamedTuple):
+  """What a sampler step is given to write on."""
+
+  tokens: Array  # (B, L) int32 in [0, V]
+  valid: Array  # (B, L) bool: not padding
+  open: Array  # (B, L) bool: the sampler may write here in this step
+  masked: Array  # (B, L) bool: open and still MASK
+
+
+class Meter(NamedTuple):
+  """What a run has cost so far."""
+
+  nfe: Array  # (B,) int32 forward passes charged to the row
+  depth: Array  # (B,) int32 questions asked one after another for the row
+  positions: Array  # (B,) int32 positions computed for the row
+  forwards: Array  # (1,) int32 forward passes this device ran, (devices,)
+  # in Decoded: a pass over a batch counts once, idle rows included
+
+
+class Memo(NamedTuple):
+  """What a model remembers between questions."""
+
+  meter: Meter
+  cache: Any = ()
+
+
+class Answer(NamedTuple):
+  """What a model says about a canvas, before the readout."""
+
+  features: Array  # (B, ..., L, D); for an oracle its logits, D = V
+
+
+class DraftLaw(NamedTuple):
+  """How drafts are drawn from the raw law. None switches a part off."""
+
+  temperature: Any = None  # scalar; 0 is argmax
+  top_p: Any = None  # scalar in (0, 1]
+  bias: Any = None  # (V,) added to the log-probabilities; -inf bans
+  judged: bool = False  # scores and divergences read this law, not the raw
+
+
+class Denoiser(NamedTuple):
+  """What a sampler sees of a model."""
+
+  vocab: int  # V
+  init: Callable  # (tokens (B, L), valid (B, L)) -> Memo
+  ask: Callable  # (memo, tokens (B, ..., L), rows (B, ...) bool)
+  # -> (memo, Answer); axes between B and L are probes; charges `rows`
+  read: Callable  # features (..., D) -> log-probabilities (..., V) float32
+  commit: Callable  # (memo, tokens (B, L), rows (B,) bool) -> memo: these
+  # canvases are final (a KV cache would be written here)
+  law: DraftLaw = DraftLaw()
+
+
+class View(NamedTuple):
+  """What a rule sees: one row, reduced over the vocabulary."""
+
+  tokens: Array  # (L,) int32
+  masked: Array  # (L,) bool
+  open: Array  # (L,) bool
+  position: Array  # (L,) int32: index among the valid positions
+  drafts: Array  # (L,) int32: one token drawn per position
+  draft_logp: Array  # (L,) log-probability under the law it was drawn from
+  draft_score: Array  # (L,) log-probability of the draft, as judged
+  confidence: Array  # (L,) largest probability
+  margin: Array  # (L,) largest minus second largest probability
+  entropy: Array  # (L,) nats
+  total: Array  # (): masked positions at the start (of the block)
+  step: Array  # (): steps since then
+
+
+class Move(NamedTuple):
+  """What one step did."""
+
+  tokens: Array  # (B, L) the canvas after the step; V remasks
+  logp: Array  # (B, L) log-probability of what was written; 0 elsewhere
+  done: Array  # (B,) bool
+  info: Any = ()  # what happened; film and watch keep it, decode drops it
+
+
+class Sampler(NamedTuple):
+  """A pair of pure functions; see punt_jax/sampler.py for the short way."""
+
+  init: Callable  # (keys (B,), canvas, model) -> carry, leaves (B, ...)
+  step: Callable  # (keys (B,), t (B,), canvas, carry, memo, model)
+  # -> (Move, carry, memo)
+  exact: Any = None  # arguments under which it reproduces the model's
+  # joint exactly at temperature 1, as a dict, or None
+
+
+class Decoded(NamedTuple):
+  """A finished run."""
+
+  tokens: Array  # (B, L) int32
+  log_q: Array  # (B,) sum of Move.logp, nats
+  meter: Meter
+  steps: Array  # (B,) int32
+  when: Array  # (B, L) int32: step that last wrote the position, -1 if given
+  done: Array  # (B,) bool; False: max_steps ran out

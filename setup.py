@@ -1,0 +1,55 @@
+"""Package metadata of punt_jax; the version stands in punt_jax/__init__.py."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+
+VERSION = re.search(
+  r"""^__version__ = ['"]([^'"]+)['"]""",
+  (HERE / 'punt_jax' / '__init__.py').read_text(encoding='utf-8'),
+  re.MULTILINE,
+).group(1)
+
+TRAIN = ['tensorboardX', 'tokenizers', 'tqdm']
+PLOTS = ['matplotlib>=3.8']
+TEST = [
+  'hypothesis',
+  'ipykernel',
+  'nbclient',
+  'nbformat',
+  'pytest>=8',
+  'pytest-xdist',
+  'ruff>=0.12',
+  'scipy',
+]
+
+setup(
+  name='punt-jax',
+  version=VERSION,
+  description='Samplers for masked diffusion models in JAX',
+  long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  packages=find_packages(include=['punt_jax', 'punt_jax.*']),
+  package_data={'punt_jax': ['assets/*']},
+  python_requires='>=3.11,<3.14',
+  install_requires=[
+    'absl-py',
+    'flax>=0.12.0',
+    'jax>=0.8.0,<0.13',
+    'ml-collections',
+    'numpy>=2',
+    'optax>=0.2.6',
+    'orbax-checkpoint>=0.11.25',
+    'safetensors',
+  ],
+  extras_require={
+    'train': TRAIN,
+    'plots': PLOTS,
+    'test': TEST + TRAIN + PLOTS,
+  },
+)

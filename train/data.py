@@ -1,0 +1,125 @@
+"""Training data: any UTF-8 text, or samples of an exact world.
+
+A batch is a pure function of (seed, step), so the iterator's whole state is
+the step, and resuming is exact by construction. Text is cut into windows;
+each epoch shifts the cuts and shuffles the windows anew.
+"""
+
+import functools
+import pathlib
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+from punt_jax import text as text_lib
+
+
+class Data(NamedTuple):
+  """What the trainer needs to know about its data."""
+
+  vocab: int  # V
+  batch: Callable  # step -> (B, L) int32
+  heldout: Any  # (n, L) int32, never trained on
+  units: float  # tokens per character (text) or 1.0 (worlds)
+  text: Any = None  # punt_jax.text.Text, or None for a world
+  floor: Any = None  # worlds: mean -log p of `heldout`, nats per token
+
+
+def read_text(path):
+  """The text of a file, of all files of a folder, or of CPython's topics.
+
+  Args:
+    path: 'pydoc' for pydoc_data.topics, which every CPython has, or a path.
+
+  Raises:
+    ValueError: one sentence, if there is nothing there or it is not UTF-8.
+  """
+  if path == 'pydoc':
+    from pydoc_data import topics
+
+    return '\n\n'.join(topics.topics[name] for name in sorted(topics.topics))
+  root = pathlib.Path(path)
+  if not path or not root.exists():
+    raise ValueError(
+      f'there is no corpus at {path!r}: set --config.data.path to a UTF-8'
+      " file or folder, or to 'pydoc'"
+    )
+  files = sorted(root.rglob('*')) if root.is_dir() else [root]
+  parts = []
+  for file in filter(pathlib.Path.is_file, files):
+    try:
+      parts.append(file.read_bytes().decode('utf-8'))
+    except UnicodeDecodeError as error:
+      raise ValueError(
+        f'{file} is not UTF-8 (byte {error.start}): convert it first, for'
+        ' instance with iconv'
+      ) from None
+  if not ''.join(parts).strip():
+    raise ValueError(f'the corpus at {path!r} is empty')
+  return '\n'.join(parts)
+
+
+def split_text(string, heldout):
+  """Cuts off the last `heldout` share: (training text, held-out text)."""
+  cut = len(string) - round(len(string) * heldout)
+  return string[:cut], string[cut:]
+
+
+def vocabulary(kind, string):
+  """kind: 'characters', 'bytes', or the path of a tokenizers file."""
+  if kind == 'characters':
+    return text_lib.characters(''.join(sorted(set(string))))
+  if kind == 'bytes':
+    return text_lib.utf8_bytes()
+  file = pathlib.Path(kind)
+  if not file.is_file():
+    raise ValueError(
+      f"data.tokens is {kind!r}: use 'characters', 'bytes' or the path of a"
+      ' tokenizers file'
+    )
+  return text_lib.tokenizer(file.read_text())
+
+
+def windows(ids, length, batch, seed):
+  """step -> (batch, length): shuffled, shifted windows of ids, for ever."""
+  count = (len(ids) - length) // length
+
+  @functools.lru_cache(maxsize=2)
+  def starts(epoch):
+    rng = np.random.default_rng([seed, epoch])
+    return rng.permutation(count) * length + rng.integers(length)
+
+  def draw(step):
+    index = np.arange(step * batch, (step + 1) * batch)
+    begin = np.array([starts(i // count)[i % count] for i in index.tolist()])
+    return ids[begin[:, None] + np.arange(length)].astype(np.int32)
+
+  return draw
+
+
+def text_data(config, batch, seed):
+  """Data from config.data: path, tokens, length, heldout."""
+  data = config.data
+  string = read_text(data.path)
+  vocab = vocabulary(data.tokens, string)
+  train, held = split_text(string, data.heldout)
+  train_ids, held_ids = vocab.encode(train), vocab.encode(held)
+  if len(train_ids) < 2 * data.length or len(held_ids) < data.length:
+    raise ValueError(
+      f'the corpus at {data.path!r} is too short: {len(train_ids)} tokens to'
+      f' train on and {len(held_ids)} held out, for windows of {data.length};'
+      ' use more text or a smaller data.length'
+    )
+  rows = len(held_ids) // data.length
+  return Data(
+    vocab=vocab.vocab,
+    batch=windows(train_ids, data.length, batch, seed),
+    heldout=held_ids[: rows * data.length].reshape(rows, data.length),
+    units=len(held_ids) / len(held),
+    text=vocab,
+  )
+
+
+def load(config):
+  """The data that config.data describes: a text."""
+  return text_data(config, config.batch, config.seed)

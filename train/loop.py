@@ -1,0 +1,214 @@
+"""Training from a config to a checkpoint, with exact resume.
+
+A work folder holds config.json, metrics.jsonl (one row per log or
+evaluation), results.jsonl (one row per finished run), checkpoints/ and
+TensorBoard files. After a kill the run goes on from its newest checkpoint:
+metrics are cut back to it, batches and masks depend on the step alone, so
+that the curve and the parameters are those of a run never interrupted.
+"""
+
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from punt_jax import checkpoint, corruption
+from punt_jax.models import transformer
+from train import data as data_lib
+from train import step as step_lib
+
+
+class Run(NamedTuple):
+  """A run that is ready to start or to go on."""
+
+  config: Any
+  workdir: pathlib.Path
+  data: data_lib.Data
+  module: Any
+  state: step_lib.State
+  manager: Any  # orbax
+
+
+def prepare(config, workdir):
+  """Loads the data and the newest checkpoint.
+
+  Raises:
+    ValueError: one sentence about what the user gave; nothing is written
+      before all of it has been checked.
+  """
+  if config.loss_weight not in corruption.WEIGHTS:
+    raise ValueError(
+      f'loss_weight {config.loss_weight!r} is unknown: use one of'
+      f' {", ".join(corruption.WEIGHTS)}'
+    )
+  if config.save_every % config.log_every:
+    raise ValueError(
+      f'save_every ({config.save_every}) must be a multiple of log_every'
+      f' ({config.log_every}), so that a resumed curve has the same rows'
+    )
+  workdir = pathlib.Path(workdir)
+  data = data_lib.load(config)
+  module = transformer.Transformer(vocab=data.vocab, **config.model)
+  state = step_lib.init_state(config, module, data.heldout.shape[1])
+  claim(workdir, config)
+  manager = checkpoint.open_checkpoints(workdir / 'checkpoints')
+  found = checkpoint.restore(manager, state)
+  if found is not None:
+    state = found[0]
+  return Run(config, workdir, data, module, state, manager)
+
+
+def claim(workdir, config):
+  """Makes workdir this config's own, or raises ValueError."""
+  file = workdir / 'config.json'
+  mine = json.loads(config.to_json())
+  if not file.exists():
+    if workdir.exists() and any(workdir.iterdir()):
+      raise ValueError(
+        f'{workdir} is not empty and holds no run: use another --workdir'
+      )
+    workdir.mkdir(parents=True, exist_ok=True)
+    replace_text(file, json.dumps(mine, indent=2))
+    return
+  theirs = json.loads(file.read_text())
+  changed = sorted(
+    k for k in set(mine) | set(theirs) if mine.get(k) != theirs.get(k)
+  )
+  if changed:
+    raise ValueError(
+      f'{workdir} holds a run with another config (different:'
+      f' {", ".join(changed)}): use another --workdir'
+    )
+
+
+def replace_text(file, string):
+  """Writes a file so that a kill leaves the old one or the new one."""
+  part = file.with_suffix('.part')
+  part.write_text(string)
+  os.replace(part, file)
+
+
+def cut_rows(file, last):
+  """Drops the JSONL rows with step > last, and a half-written last row."""
+  kept = []
+  for line in file.read_text().splitlines() if file.exists() else []:
+    try:
+      row = json.loads(line)
+    except json.JSONDecodeError:
+      continue
+    if row['step'] <= last:
+      kept.append(line + '\n')
+  replace_text(file, ''.join(kept))
+
+
+def add_row(file, row):
+  """Appends one JSON line."""
+  with open(file, 'a') as stream:
+    stream.write(json.dumps(row) + '\n')
+
+
+def tensorboard(folder, start):
+  """A TensorBoard writer, or None with a sentence if there is no package."""
+  try:
+    import tensorboardX
+  except ImportError:
+    print('no TensorBoard files: pip install tensorboardX', file=sys.stderr)
+    return None
+  return tensorboardX.SummaryWriter(str(folder), purge_step=start + 1)
+
+
+def progress(step, steps, begin, start, row):
+  """One line about how far the run is, redrawn on a terminal."""
+  spent = time.monotonic() - begin
+  left = spent / max(step - start, 1) * (steps - step)
+  bar = '#' * (20 * step // steps)
+  values = ' '.join(
+    f'{k} {v:.3f}' for k, v in row.items() if isinstance(v, float)
+  )
+  line = f'[{bar:<20}] {step}/{steps} {left:.0f} s left {values}'
+  end = '\r' if sys.stderr.isatty() and step < steps else '\n'
+  print(line, end=end, file=sys.stderr, flush=True)
+
+
+def revision():
+  """The git revision of this source, or None outside a checkout."""
+  here = pathlib.Path(__file__).parent
+  command = ['git', 'rev-parse', 'HEAD']
+  found = subprocess.run(command, cwd=here, capture_output=True, text=True)
+  return found.stdout.strip() or None
+
+
+def score(run, evaluate, params, rows, draws):
+  """Held-out NELBO of `rows` windows spread over the held-out data."""
+  heldout = run.data.heldout
+  index = np.linspace(0, len(heldout) - 1, min(rows, len(heldout)))
+  tokens = heldout[index.astype(int)]
+  nats, error = evaluate(params, tokens, draws, run.config.seed)
+  scale = run.data.units / np.log(2)
+  return {
+    'heldout_nats': nats,
+    'heldout_nats_error': error,
+    'heldout_bits': nats * scale,
+    'heldout_bits_error': error * scale,
+  }
+
+
+def train(run):
+  """Trains to the last step. Returns the row added to results.jsonl."""
+  config, data, state = run.config, run.data, run.state
+  devices = jax.local_devices()
+  update = step_lib.make_update(config, run.module, devices)
+  evaluate = step_lib.make_evaluate(run.module, config.batch)
+  metrics = run.workdir / 'metrics.jsonl'
+  start = int(state.step)
+  cut_rows(metrics, start)
+  board = tensorboard(run.workdir, start)
+  begin, recent = time.monotonic(), []
+
+  def report(step, row):
+    add_row(metrics, {'step': step, **row})
+    for name, value in row.items() if board else ():
+      board.add_scalar(name, value, step)
+    progress(step, config.steps, begin, start, row)
+
+  for step in range(start + 1, config.steps + 1):
+    state, values = update(state, data.batch(step - 1))
+    recent.append(values)
+    if step % config.log_every == 0:
+      mean = {k: [float(v[k]) for v in recent] for k in values}
+      report(step, {k: float(np.mean(v)) for k, v in mean.items()})
+      recent = []
+    if step % config.eval_every == 0:
+      report(step, score(run, evaluate, state.ema, config.eval_rows, 2))
+    if step % config.save_every == 0 or step == config.steps:
+      extra = {'data_step': step, 'config': json.loads(config.to_json())}
+      checkpoint.save(run.manager, step, state, extra)
+  if board:
+    board.close()
+  return finish(run, evaluate, state, devices, time.monotonic() - begin)
+
+
+def finish(run, evaluate, state, devices, seconds):
+  """Scores all held-out data and adds the row to results.jsonl."""
+  row = {
+    'step': int(state.step),
+    **score(run, evaluate, state.ema, len(run.data.heldout), 4),
+    'floor_nats': run.data.floor,
+    'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
+    'seconds_since_start_or_resume': seconds,
+    'devices': [d.device_kind for d in devices],
+    'machine': platform.machine(),
+    'jax': jax.__version__,
+    'revision': revision(),
+    'seed': run.config.seed,
+    'config': json.loads(run.config.to_json()),
+  }
+  add_row(run.workdir / 'results.jsonl', row)
+  return row
