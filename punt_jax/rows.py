@@ -37,6 +37,9 @@ def named(key, name):
 
 
 def uniform_at(key, position):
-  """One uniform (L,) in [0, 1) per position, keyed by the position (L,)."""
-  draw = lambda p: jax.random.uniform(jax.random.fold_in(key, p))
-  return jax.vmap(draw)(position)
+  """One uniform (L,) in [0, 1) per position, keyed by the position (L,).
+
+  Element i of a counter-based draw depends on (key, i) alone, whatever L is
+  (jax_threefry_partitionable, the default of every jax supported here).
+  """
+  return jax.random.uniform(key, position.shape)[position]
