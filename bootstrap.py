@@ -24,13 +24,12 @@ ROOT = Path(__file__).resolve().parent
 PYTHONS = ((3, 13), (3, 12), (3, 11))  # in order of preference
 EXTRAS = {'demo': 'plots', 'test': 'test', 'lint': 'test'}
 COVERS = {'plots': ('plots',), 'test': ('test', 'plots')}
-PYTEST = ('-n', '2')  # worker processes: the one place that sets them
+PYTEST = ('-n', '2', '--dist', 'loadfile')  # the one place for the workers
 STAMP = 'bootstrap.json'
 CAUSES = (  # what pip's log says, what to tell the user
   ('No space left on device', 'The disk is full: free about 1 GB.'),
-  ('NewConnectionError', 'No package index was reached: check the network.'),
-  ('ProxyError', 'The proxy refused: check the network settings.'),
   ('Timeout', 'The package index did not answer in time: try again.'),
+  ('No matching distribution', 'No package index? Check the network.'),
 )
 
 
@@ -59,11 +58,9 @@ def makes_venvs(python):
 
 def candidates():
   """Interpreters to try: the running one, then those on PATH."""
-  yield getattr(sys, '_base_executable', None) or sys.executable
-  for major, minor in PYTHONS:
-    found = shutil.which(f'python{major}.{minor}')
-    if found:
-      yield found
+  this = getattr(sys, '_base_executable', None) or sys.executable
+  named = [shutil.which(f'python{major}.{minor}') for major, minor in PYTHONS]
+  return [this] + [python for python in named if python]
 
 
 def find_python(paths):
@@ -81,17 +78,15 @@ def find_python(paths):
       f'{python} has no venv or ensurepip module: install it (Debian, '
       f'Ubuntu: apt install python{major}.{minor}-venv) and run this again.'
     )
-  major, minor = sys.version_info[:2]
   raise Stop(
-    f'punt_jax needs Python 3.11, 3.12 or 3.13; this is {major}.{minor} and '
-    'none of them is on PATH: install one and run this again.'
+    'punt_jax needs Python 3.11, 3.12 or 3.13; this is {}.{} and none of them '
+    'is on PATH: install one and run this again.'.format(*sys.version_info)
   )
 
 
 def venv_python(venv):
   """Path of the interpreter inside a virtual environment."""
-  inside = 'Scripts/python.exe' if os.name == 'nt' else 'bin/python'
-  return venv / inside
+  return venv / ('Scripts/python.exe' if os.name == 'nt' else 'bin/python')
 
 
 def identity(version):
@@ -180,11 +175,10 @@ def run_logged(label, command, log):
     finally:
       process.kill()
       process.wait()
-  clear = '\r\033[K' if live else ''
+  print('\r\033[K' if live else '', end='', flush=True)
   if process.returncode:
-    print(clear, end='', flush=True)
     raise Stop(explain(label, log))
-  print(f'{clear}  done in {time.monotonic() - start:.0f} s', flush=True)
+  print(f'  done in {time.monotonic() - start:.0f} s', flush=True)
 
 
 def prepare(venv, extra):
@@ -201,7 +195,7 @@ def prepare(venv, extra):
     need = 'rebuild'
   if need == 'ready':
     return inside
-  print(f'punt_jax: setting up {venv} (once, about a minute)')
+  print(f'punt_jax: setting up {venv} for {python} (once, a minute or so)')
   if need == 'rebuild' and venv.exists():
     shutil.rmtree(str(venv))
   venv.mkdir(parents=True, exist_ok=True)
@@ -209,9 +203,10 @@ def prepare(venv, extra):
   log = venv / 'bootstrap.log'
   log.write_bytes(b'')
   if need == 'rebuild':
-    label = 'virtual environment, Python {}.{}'.format(*version)
-    run_logged(label, [python, '-m', 'venv', venv], log)
+    run_logged('virtual environment', [python, '-m', 'venv', venv], log)
   pip = [inside, '-m', 'pip', 'install', '--disable-pip-version-check']
+  if extra == 'plots':  # the demo imports few of the files: halves the wait
+    pip.append('--no-compile')
   run_logged('packages', pip + ['--editable', f'{ROOT}[{extra}]'], log)
   write_stamp(venv, version, extra)
   return inside

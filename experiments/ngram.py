@@ -13,8 +13,8 @@ full left context, across windows and from the training text's end.
 import collections
 import json
 
-from absl import app, flags
 import numpy as np
+from absl import app, flags
 
 from train import data
 

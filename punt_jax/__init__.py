@@ -1,6 +1,6 @@
 """Sampling from masked diffusion models in JAX."""
 
-from punt_jax import decode, oracles, samplers, schedules
+from punt_jax import decode, oracles, samplers, schedules, select
 from punt_jax.compiled import compile, step, watch
 from punt_jax.denoiser import (
   ban,
@@ -50,6 +50,7 @@ __all__ = [
   'oracles',
   'samplers',
   'schedules',
+  'select',
   'shift_right',
   'step',
   'temper',

@@ -92,12 +92,12 @@ def export_params(path, params, metadata):
     params: nested dict of arrays.
     metadata: dict of JSON values for the header.
   """
-  from safetensors.numpy import save_file
+  from safetensors.numpy import save
 
   flat = flax.traverse_util.flatten_dict(params, sep='.')
   arrays = {k: np.ascontiguousarray(x) for k, x in flat.items()}
   header = {k: json.dumps(v) for k, v in metadata.items()}
-  save_file(arrays, path, metadata=header)
+  pathlib.Path(path).write_bytes(save(arrays, metadata=header))
 
 
 def import_params(path):

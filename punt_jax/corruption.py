@@ -112,8 +112,8 @@ def diffusion_loss(key, rows, count, tokens, logits_fn, mask_id, weight):
   hidden, masked = hide(keys, tokens, rate, mask_id)
   nats = token_nats(logits_fn(hidden), tokens)
   mean = jnp.where(masked, nats, 0.0).mean(axis=1)
-  scale = {'nelbo': 1.0 / rate, 'unweighted': 2.0}[weight]
-  return Loss(loss=mean * scale, nelbo=mean / rate)
+  nelbo = mean / rate
+  return Loss({'nelbo': nelbo, 'unweighted': 2.0 * mean}[weight], nelbo)
 
 
 def nelbo_draw(key, rows, count, tokens, logits_fn, mask_id):

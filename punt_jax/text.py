@@ -5,7 +5,8 @@ MASK, so that a canvas with open positions is also a string.
 """
 
 import json
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 

@@ -20,15 +20,27 @@ def random_joint(seed, length, vocab, sharpness=2.0):
   return (joint / joint.sum()).astype(np.float32)
 
 
+def coupled_joint(seed, length, vocab, density=0.3, strength=1.0):
+  """Positions with laws of their own, some pairs of them coupled."""
+  rng = np.random.default_rng(seed)
+  cells = np.indices((vocab,) * length)
+  scores = np.zeros((vocab,) * length)
+  for i in range(length):
+    scores += rng.normal(size=vocab)[cells[i]]
+    for j in range(i):
+      pair = strength * rng.normal(size=(vocab, vocab))
+      scores += (rng.random() < density) * pair[cells[i], cells[j]]
+  joint = np.exp(scores)
+  return (joint / joint.sum()).astype(np.float32)
+
+
 def conditionals(joint, tokens):
   """The (L, V) law of each position given the observed tokens, enumerated."""
   joint = np.asarray(joint, np.float64)
   vocab = joint.shape[0]
   law = np.zeros((len(tokens), vocab))
-  agrees = np.ones(joint.shape, bool)
-  for axis, token in enumerate(tokens):
-    if token != vocab:
-      agrees &= np.indices(joint.shape)[axis] == token
+  agrees = np.zeros(joint.shape)
+  agrees[tuple(slice(None) if t == vocab else t for t in tokens)] = 1
   for axis in range(len(tokens)):
     others = tuple(a for a in range(len(tokens)) if a != axis)
     law[axis] = (joint * agrees).sum(axis=others)
@@ -125,9 +137,7 @@ def punt_step(
   order = sorted(np.flatnonzero(masked), key=lambda i: (-phi[i], i))
   m = len(order)
   nb = bit_count(m)
-  slack = min(
-    [abs(phi[i] - phi[j]) for i, j in zip(order, order[1:])], default=np.inf
-  )
+  slack = np.abs(np.diff(phi[order])).min(initial=np.inf)
   code = np.zeros(len(tokens), int)
   for rank, position in enumerate(order):
     code[position] = rank if codes == 'plain' else rank * 2**nb // m

@@ -176,3 +176,15 @@ def _simulate(count, total):
     counts.append(n)
     left, step = left - n, step + 1
   return counts
+
+
+def test_epsilon_schedule_sees_the_masked_fraction(joint):
+  # Strict while everything is masked, then lax: one token, then the rest.
+  strict_first = lambda f: jnp.where(f == 1, -1.0, jnp.inf)
+  sampler = samplers.punt(strict_first)
+  model = lambda params: oracles.as_denoiser(oracles.table(params))
+  run = punt_jax.compile(lambda params, knobs: (model(params), sampler))
+  out = run(joint, (), jax.random.key(0), canvas())
+  assert (out.steps == 2).all()
+  assert ((out.when == 0).sum(-1) == 1).all()
+  assert schedules.linear_epsilon(0.1, 0.5)(0.25) == pytest.approx(0.4)

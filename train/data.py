@@ -7,10 +7,13 @@ each epoch shifts the cuts and shuffles the windows anew.
 
 import functools
 import pathlib
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from punt_jax import oracles, select
 from punt_jax import text as text_lib
 
 
@@ -81,7 +84,10 @@ def vocabulary(kind, string):
 
 
 def windows(ids, length, batch, seed):
-  """step -> (batch, length): shuffled, shifted windows of ids, for ever."""
+  """step -> (batch, length): shuffled, shifted windows of ids, for ever.
+
+  An epoch shows each of its windows once; batches run on across epochs.
+  """
   count = (len(ids) - length) // length
 
   @functools.lru_cache(maxsize=2)
@@ -97,8 +103,8 @@ def windows(ids, length, batch, seed):
   return draw
 
 
-def text_data(config, batch, seed):
-  """Data from config.data: path, tokens, length, heldout."""
+def text_data(config):
+  """A text: config.data has path, tokens, length and the share heldout."""
   data = config.data
   string = read_text(data.path)
   vocab = vocabulary(data.tokens, string)
@@ -113,13 +119,58 @@ def text_data(config, batch, seed):
   rows = len(held_ids) // data.length
   return Data(
     vocab=vocab.vocab,
-    batch=windows(train_ids, data.length, batch, seed),
+    batch=windows(train_ids, data.length, config.batch, config.seed),
     heldout=held_ids[: rows * data.length].reshape(rows, data.length),
     units=len(held_ids) / len(held),
     text=vocab,
   )
 
 
+def build_world(data):
+  """The exact world that config.data describes.
+
+  data.world is table, product, chain, permuted (a chain in random order) or
+  parity; data.length and data.vocab are its size, data.seed draws its law;
+  parity takes data.checks, tuples of positions, instead of the last two.
+  """
+  law, order = jax.random.split(jax.random.key(data.get('seed', 0)))
+  shape = data.length, data.get('vocab', 2)
+  chain = lambda: oracles.random_chain(law, *shape)
+  builders = {
+    'table': lambda: oracles.random_table(law, *shape),
+    'product': lambda: oracles.product(jax.random.normal(law, shape)),
+    'chain': chain,
+    'permuted': lambda: oracles.permuted(
+      chain(), jax.random.permutation(order, data.length)
+    ),
+    'parity': lambda: oracles.parity(data.length, data.checks),
+  }
+  return builders[select.known('world', data.world, builders)]()
+
+
+def world_data(config):
+  """Fresh samples of an exact world; data.heldout of them are held out."""
+  world = build_world(config.data)
+  key = jax.random.key(config.seed)
+  batches, held = jax.random.fold_in(key, 2), jax.random.fold_in(key, 3)
+
+  def batch(step):
+    return np.asarray(
+      world.sample(jax.random.fold_in(batches, step), config.batch)
+    )
+
+  heldout = np.asarray(world.sample(held, config.data.heldout))
+  return Data(
+    vocab=world.vocab,
+    batch=batch,
+    heldout=heldout,
+    units=1.0,
+    floor=float(-world.log_prob(heldout).mean() / world.length),
+  )
+
+
 def load(config):
-  """The data that config.data describes: a text."""
-  return text_data(config, config.batch, config.seed)
+  """The data that config.data describes: a world if it names one, or text."""
+  if 'world' in config.data:
+    return world_data(config)
+  return text_data(config)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from punt_jax import checkpoint, corruption
+from punt_jax import checkpoint, corruption, select
 from punt_jax.models import transformer
 from train import data as data_lib
 from train import step as step_lib
@@ -34,6 +34,7 @@ class Run(NamedTuple):
   module: Any
   state: step_lib.State
   manager: Any  # orbax
+  devices: Any  # each takes an equal share of every batch
 
 
 def prepare(config, workdir):
@@ -43,10 +44,13 @@ def prepare(config, workdir):
     ValueError: one sentence about what the user gave; nothing is written
       before all of it has been checked.
   """
-  if config.loss_weight not in corruption.WEIGHTS:
+  select.known('loss_weight', config.loss_weight, corruption.WEIGHTS)
+  select.known('optimizer', config.optimizer, step_lib.OPTIMIZERS)
+  devices = jax.local_devices()
+  if config.batch % len(devices):
     raise ValueError(
-      f'loss_weight {config.loss_weight!r} is unknown: use one of'
-      f' {", ".join(corruption.WEIGHTS)}'
+      f'a batch of {config.batch} rows does not divide over {len(devices)}'
+      ' devices: set --config.batch to a multiple'
     )
   if config.save_every % config.log_every:
     raise ValueError(
@@ -56,13 +60,12 @@ def prepare(config, workdir):
   workdir = pathlib.Path(workdir)
   data = data_lib.load(config)
   module = transformer.Transformer(vocab=data.vocab, **config.model)
-  state = step_lib.init_state(config, module, data.heldout.shape[1])
+  init = lambda: step_lib.init_state(config, module, data.heldout.shape[1])
   claim(workdir, config)
   manager = checkpoint.open_checkpoints(workdir / 'checkpoints')
-  found = checkpoint.restore(manager, state)
-  if found is not None:
-    state = found[0]
-  return Run(config, workdir, data, module, state, manager)
+  found = checkpoint.restore(manager, jax.eval_shape(init))
+  state = init() if found is None else found[0]
+  return Run(config, workdir, data, module, state, manager, devices)
 
 
 def claim(workdir, config):
@@ -163,12 +166,12 @@ def score(run, evaluate, params, rows, draws):
 def train(run):
   """Trains to the last step. Returns the row added to results.jsonl."""
   config, data, state = run.config, run.data, run.state
-  devices = jax.local_devices()
-  update = step_lib.make_update(config, run.module, devices)
+  update = step_lib.make_update(config, run.module, run.devices)
   evaluate = step_lib.make_evaluate(run.module, config.batch)
   metrics = run.workdir / 'metrics.jsonl'
   start = int(state.step)
   cut_rows(metrics, start)
+  cut_rows(run.workdir / 'results.jsonl', start - 1)
   board = tensorboard(run.workdir, start)
   begin, recent = time.monotonic(), []
 
@@ -192,10 +195,10 @@ def train(run):
       checkpoint.save(run.manager, step, state, extra)
   if board:
     board.close()
-  return finish(run, evaluate, state, devices, time.monotonic() - begin)
+  return finish(run, evaluate, state, time.monotonic() - begin)
 
 
-def finish(run, evaluate, state, devices, seconds):
+def finish(run, evaluate, state, seconds):
   """Scores all held-out data and adds the row to results.jsonl."""
   row = {
     'step': int(state.step),
@@ -203,7 +206,7 @@ def finish(run, evaluate, state, devices, seconds):
     'floor_nats': run.data.floor,
     'parameters': sum(x.size for x in jax.tree.leaves(state.params)),
     'seconds_since_start_or_resume': seconds,
-    'devices': [d.device_kind for d in devices],
+    'devices': [d.device_kind for d in run.devices],
     'machine': platform.machine(),
     'jax': jax.__version__,
     'revision': revision(),

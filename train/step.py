@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 
 from punt_jax import corruption
 from punt_jax.models import transformer
@@ -37,37 +38,41 @@ def schedule(config, peak):
   )
 
 
-def optimizer(config):
-  """optax: clip, then Muon for the blocks' matrices and AdamW for the rest.
+def adamw(config):
+  """AdamW for every parameter (Loshchilov and Hutter, 2019)."""
+  rate = schedule(config, config.adam_rate)
+  return optax.adamw(rate, b2=0.99, weight_decay=config.weight_decay)
 
-  config.optimizer is 'muon' (Jordan et al., 2024) or 'adamw'.
+
+def muon(config):
+  """Muon for the blocks' matrices (Jordan et al., 2024), AdamW for the rest.
+
+  optax applies weight decay to Muon's share only.
   """
-  adam_rate = schedule(config, config.adam_rate)
-  if config.optimizer == 'adamw':
-    rule = optax.adamw(
-      adam_rate, b2=0.99, weight_decay=config.weight_decay
-    )
-  elif config.optimizer == 'muon':
-    shape = optax.contrib.MuonDimensionNumbers()
+  whole = optax.contrib.MuonDimensionNumbers()
 
-    def matrices(params):
-      def which(path, leaf):
-        names = [getattr(p, 'key', None) for p in path]
-        return shape if set(names) & set(transformer.MATRICES) else None
+  def share(params):
+    def which(path, _):
+      names = {getattr(part, 'key', None) for part in path}
+      return whole if names & set(transformer.MATRICES) else None
 
-      return jax.tree_util.tree_map_with_path(which, params)
+    return jax.tree_util.tree_map_with_path(which, params)
 
-    rule = optax.contrib.muon(
-      schedule(config, config.muon_rate),
-      weight_decay=config.weight_decay,
-      adam_learning_rate=adam_rate,
-      adam_b2=0.99,
-      muon_weight_dimension_numbers=matrices,
-    )
-  else:
-    raise ValueError(
-      f'optimizer {config.optimizer!r} is unknown: use muon or adamw'
-    )
+  return optax.contrib.muon(
+    schedule(config, config.muon_rate),
+    weight_decay=config.weight_decay,
+    adam_learning_rate=schedule(config, config.adam_rate),
+    adam_b2=0.99,
+    muon_weight_dimension_numbers=share,
+  )
+
+
+OPTIMIZERS = {'muon': muon, 'adamw': adamw}
+
+
+def optimizer(config):
+  """optax: clip the gradient's norm, then what config.optimizer names."""
+  rule = OPTIMIZERS[config.optimizer](config)
   return optax.chain(optax.clip_by_global_norm(config.clip), rule)
 
 
@@ -129,11 +134,6 @@ def make_update(config, module, devices):
 def _split(tokens, n):
   """tokens (B, L) -> (n, B / n, L) and row numbers (n, B / n)."""
   rows, length = tokens.shape
-  if rows % n:
-    raise ValueError(
-      f'a batch of {rows} rows does not divide over {n} devices: set'
-      ' --config.batch to a multiple'
-    )
   numbers = np.arange(rows, dtype=np.int32).reshape(n, -1)
   return tokens.reshape(n, -1, length), numbers
 

@@ -14,6 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from punt_jax.denoiser import from_features
+
 MATRICES = ('query', 'key', 'value', 'out', 'up', 'down')  # Muon's share
 
 
@@ -130,3 +132,16 @@ class Transformer(nn.Module):
   def __call__(self, tokens, valid=None):
     """(N, L) tokens -> (N, L, V) logits."""
     return self.head(self.features(tokens, valid))
+
+
+def denoiser(module, params):
+  """What a sampler sees of this model: a punt_jax Denoiser.
+
+  Args:
+    module: a Transformer.
+    params: its parameters, traced or not.
+  """
+  method = lambda name: lambda *arrays: module.apply(
+    {'params': params}, *arrays, method=name
+  )
+  return from_features(method('features'), method('head'), module.vocab)

@@ -9,7 +9,7 @@ is caught, the one in `hidden_xor` slips through every test.
 from __future__ import annotations
 
 import itertools
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import operator
-
 import jax
 import jax.numpy as jnp
 
+from punt_jax.oracles.sums import fold
 from punt_jax.oracles.world import World, lift
 from punt_jax.types import Array
 
@@ -60,14 +58,8 @@ def random_table(key: Array, length: int, vocab: int) -> World:
 
 
 def _sum_out(weights, axes):
-  """Sums over `axes` by plain additions.
-
-  A reduction may add in another order when the batch around it has another
-  size; these additions cannot, so a row's conditionals are the same to the
-  bit whatever rows stand beside it.
-  """
   for axis in sorted(axes, reverse=True):
-    weights = functools.reduce(operator.add, jnp.moveaxis(weights, axis, 0))
+    weights = fold(weights, axis)
   return weights
 
 

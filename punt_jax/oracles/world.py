@@ -10,12 +10,14 @@ jitted function adds no constant to it.
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from punt_jax import denoiser
+from punt_jax.oracles.sums import normalize
 from punt_jax.types import Array, Denoiser
 
 
@@ -68,8 +70,8 @@ def lift(
     return (tokens == jnp.arange(vocab)) | (tokens == vocab)
 
   def logits(tokens):
-    log_p = jax.nn.log_softmax(log_joint(allowed(tokens)))
-    return jnp.where(jnp.isnan(log_p), -jnp.log(vocab), log_p)
+    log_p, total = normalize(log_joint(allowed(tokens)))
+    return jnp.where(jnp.isneginf(total)[:, None], -jnp.log(vocab), log_p)
 
   return World(
     vocab=vocab,

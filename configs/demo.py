@@ -1,0 +1,49 @@
+"""The demo: the shipped Shakespeare model, PUNT and its baselines.
+
+  python -m experiments.sample --config=configs/demo.py --workdir=runs/demo
+
+One sampler, with any of its knobs (unset ones are taken from config.samplers):
+
+  ... --config.sampler.name=punt --config.sampler.epsilon=0.05
+"""
+
+import ml_collections
+
+from experiments import door
+
+PROMPT = """\
+ROMEO:
+What ______ is this that ______ upon the night,
+____________________________ so fair?
+
+JULIET:
+________________________"""
+FILM = ('punt', 'one_by_one')
+
+
+def get_config():
+  """Plain values."""
+  config = ml_collections.ConfigDict()
+  config.model = 'shakespeare'  # or the path of a file of train.export
+  config.prompt = PROMPT  # _ is a blank to fill, \n a line break
+  config.rows = 4
+  config.length = 128
+  config.temperature = 1.0
+  config.top_p = 1.0
+  config.block = 0  # > 0: block by block of that many positions
+  config.seed = 0
+  config.draws = 8  # masks per row for the score
+  config.film = FILM
+  config.samplers = ml_collections.ConfigDict()
+  config.samplers.punt = dict(epsilon=0.05)
+  config.samplers.one_by_one = dict()
+  config.samplers.top_k = dict(k=4)
+  config.samplers.uniform = dict(k=4)
+  config.samplers.maskgit = dict(steps=32)
+  config.samplers.entropy_bound = dict(gamma=2.0)
+  config.samplers.dilated = dict(base=1.2)
+  config.samplers.halton = dict(steps=32)
+  config.samplers.threshold = dict(tau=0.5)
+  config.samplers.factor = dict(f=2.0)
+  config.sampler = door.placeholders()
+  return config

@@ -1,0 +1,86 @@
+"""The door: where names and numbers of a config become samplers.
+
+A sampler is looked up by name in punt_jax.samplers.__all__, its knobs by name
+in its signature. Behind this door nothing knows of configs.
+"""
+
+import inspect
+import math
+import numbers
+from collections.abc import Callable
+from typing import NamedTuple
+
+import ml_collections
+from ml_collections import config_dict
+
+from punt_jax import samplers
+from punt_jax.select import known
+
+
+class Choice(NamedTuple):
+  """A sampler with its settings, every knob of them known and in range."""
+
+  name: str
+  words: dict  # strings (score, ...): fixed when it is compiled
+  knobs: dict  # numbers (epsilon, ...): may be traced
+  make: Callable  # knobs -> Sampler; called inside `build`
+
+  def settings(self):
+    """All of it as JSON values, which know no infinity."""
+    finite = lambda v: isinstance(v, str) or math.isfinite(v)
+    both = {**self.knobs, **self.words}
+    return {k: v if finite(v) else str(v) for k, v in both.items()}
+
+  def __str__(self):
+    short = lambda v: v if isinstance(v, str) else f'{v:g}'
+    return ', '.join(f'{k} {short(v)}' for k, v in self.settings().items())
+
+
+def signature(name):
+  """{knob: its default, or inspect.Parameter.empty} of a sampler.
+
+  Raises:
+    ValueError: an unknown sampler; the sentence lists the known ones.
+  """
+  make = getattr(samplers, known('sampler', name, samplers.__all__))
+  parameters = inspect.signature(make).parameters
+  return {knob: p.default for knob, p in parameters.items()}
+
+
+def choose(name, settings) -> Choice:
+  """The sampler `name` with `settings`, a dict; None leaves a knob unset.
+
+  Raises:
+    ValueError: one sentence: an unknown sampler, a knob that it does not
+      have, needs or understands, or that is out of range.
+  """
+  defaults = signature(name)
+  settings = {k: v for k, v in settings.items() if v is not None}
+  for knob, value in settings.items():
+    known(f'knob of {name}:', knob, defaults)
+    is_word = isinstance(defaults[knob], str)
+    if not isinstance(value, str if is_word else numbers.Real):
+      kind = 'a word' if is_word else 'a number'
+      raise ValueError(f'{knob} = {value!r} of {name} must be {kind}')
+  for knob, default in defaults.items():
+    if default is inspect.Parameter.empty and knob not in settings:
+      raise ValueError(f'{name} needs a value for its knob {knob}')
+  words = {k: v for k, v in settings.items() if isinstance(v, str)}
+  knobs = {k: v for k, v in settings.items() if k not in words}
+  make = lambda knobs: getattr(samplers, name)(**words, **knobs)
+  make(knobs)  # names the knob that is out of range
+  return Choice(name, words, knobs, make)
+
+
+def placeholders():
+  """config.sampler: no name, and every knob of every sampler, all unset.
+
+  So each can be set on the command line: --config.sampler.name=punt
+  --config.sampler.epsilon=0.05.
+  """
+  config = ml_collections.ConfigDict({'name': config_dict.placeholder(str)})
+  for name in samplers.__all__:
+    for knob, default in signature(name).items():
+      kind = str if isinstance(default, str) else float
+      config[knob] = config_dict.placeholder(kind)
+  return config

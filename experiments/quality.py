@@ -1,0 +1,58 @@
+"""How good samples are, as far as the model that wrote them can tell.
+
+Two numbers that belong together. The score of a text is the model's own bound
+on its information (the NELBO of punt_jax/corruption.py); text that repeats
+itself scores low, so the share of distinct 4-grams stands beside it.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from punt_jax import corruption
+
+
+def scorer(loaded, draws, seed):
+  """score(tokens (B, L)) -> (bits per token, standard error).
+
+  Every text is scored with the same random masks. The error is that of the
+  mean over the rows, masks included; NaN for one row.
+
+  Args:
+    loaded: a pretrained model.
+    draws: masks per row.
+    seed: of the masks.
+  """
+
+  @jax.jit
+  def draw(params, key, tokens):
+    model = loaded.denoiser(params)
+    whole = jnp.ones(tokens.shape, bool)
+
+    def log_probs(hidden):
+      memo = model.init(hidden, whole)
+      return model.read(model.ask(memo, hidden, whole[:, 0])[1].features)
+
+    count = tokens.shape[0]
+    rows = jnp.arange(count)
+    return corruption.nelbo_draw(
+      key, rows, count, tokens, log_probs, model.vocab
+    )
+
+  def score(tokens):
+    keys = jax.random.split(jax.random.key(seed), draws)
+    nats = np.mean([draw(loaded.params, key, tokens) for key in keys], 0)
+    bits, rows = nats / math.log(2), len(nats)
+    error = bits.std(ddof=1) / math.sqrt(rows) if rows > 1 else math.nan
+    return float(bits.mean()), float(error)
+
+  return score
+
+
+def distinct(tokens, n=4):
+  """Distinct n-grams as a share of all n-grams of tokens (B, L)."""
+  grams = np.lib.stride_tricks.sliding_window_view(tokens, n, axis=1)
+  grams = grams.reshape(-1, n)
+  return len(np.unique(grams, axis=0)) / max(len(grams), 1)

@@ -1,0 +1,129 @@
+"""What a person reads in the terminal: colored texts and a table."""
+
+import os
+import textwrap
+
+# From early to late, ANSI 256 colors that read on dark and light grounds.
+INKS = (63, 69, 38, 36, 71, 106, 142, 172, 166, 160)
+BREAK = '↵'  # a line break inside a strip
+
+HEAD = (
+  'sampler', 'knobs', 'passes', 'depth', 'steps', 'device\npasses',
+  'seconds', 'characters\nper pass', 'bits per\ncharacter', 'distinct\n4-grams',
+)
+NOTES = """
+passes: forward passes charged to a row, mean of {rows} rows; fewer is cheaper.
+depth: of those, how many one after another. device passes: run for the whole
+batch, until its slowest row was done. seconds: for all rows, {seconds}.
+bits per character: the model's own bound (NELBO) on the texts, +- its standard
+error over rows; lower is likelier to the model{real}, but text that
+repeats itself is likely too, so see distinct 4-grams: higher is more varied.
+"""
+
+
+def colored(stream):
+  """Whether to color: a terminal, and NO_COLOR is not set."""
+  return stream.isatty() and not os.environ.get('NO_COLOR')
+
+
+def ink(character, when, steps, color):
+  """One character in the color of its step; given ones (-1) stay plain."""
+  if not color or when < 0:
+    return character
+  number = INKS[int(when * len(INKS) / max(steps, 1))]
+  return f'\033[38;5;{number}m{character}\033[0m'
+
+
+def legend(color):
+  """What the colors mean."""
+  if not color:
+    return '(In color on a terminal: which step wrote each character.)'
+  ramp = ''.join(ink('██', i, len(INKS), color) for i in range(len(INKS)))
+  return f'colors: first step {ramp} last step; given text plain'
+
+
+def verse(letters, when, steps, color, indent='    '):
+  """A text with its own line breaks.
+
+  Args:
+    letters: list of L strings.
+    when: (L,) the step that wrote each, -1 if given.
+    steps: how many steps there were.
+    color: see `colored`.
+    indent: before every line.
+  """
+  lines = [indent]
+  for letter, t in zip(letters, when, strict=True):
+    if letter == '\n':
+      lines.append(indent)
+    else:
+      lines[-1] += ink(letter, t, steps, color)
+  return '\n'.join(lines)
+
+
+def strip(letters, when, steps, color, width=64):
+  """Like verse, as a list of lines of `width` characters."""
+  cells = [BREAK if c == '\n' else c for c in letters]
+  painted = [
+    ink(c, t, steps, color) for c, t in zip(cells, when, strict=True)
+  ]
+  return [
+    ''.join(painted[i : i + width]) for i in range(0, len(painted), width)
+  ]
+
+
+def strips(outcomes, row, color):
+  """One row of every sampler below each other, with its cost."""
+  lines = []
+  for outcome in outcomes:
+    letters, when, steps = outcome.row(row)
+    body = strip(letters, when, steps, color)
+    passes = f'{int(outcome.decoded.meter.nfe[row])} passes'
+    labels = [outcome.choice.name, passes] + [''] * len(body)
+    lines += [f'  {a:>14}  {b}' for a, b in zip(labels, body, strict=False)]
+  return '\n'.join(lines)
+
+
+def table(rows):
+  """The table, from rows of results.jsonl."""
+  cells = [_cells(row) for row in rows]
+  heads = [(['', *name.split('\n')])[-2:] for name in HEAD]
+  lines = [*zip(*heads, strict=True), *cells]
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+  def line(values):
+    padded = [
+      value.ljust(width) if n < 2 else value.rjust(width)
+      for n, (value, width) in enumerate(zip(values, widths, strict=True))
+    ]
+    return '  '.join(padded).rstrip()
+
+  return '\n'.join(map(line, lines))
+
+
+def notes(rows, devices, heldout):
+  """How to read the table."""
+  real = '' if heldout is None else f' (unseen real text: {heldout:.2f})'
+  seconds = 'without compilation'
+  if devices > 1:
+    seconds += f', spread over {devices} devices'
+  said = NOTES.format(rows=rows, seconds=seconds, real=real)
+  return textwrap.fill(' '.join(said.split()), 80)
+
+
+def _cells(row):
+  bits = f'{row["bits_per_character"]:.2f}'
+  if row['bits_error'] is not None:
+    bits += f' +- {row["bits_error"]:.2f}'
+  return (
+    row['sampler'],
+    row['label'],
+    f'{row["nfe"]:.1f}',
+    f'{row["depth"]:.1f}',
+    f'{row["steps"]:.1f}',
+    '+'.join(map(str, row['forwards'])),
+    f'{row["seconds"]:.2f}',
+    f'{row["characters_per_nfe"]:.2f}',
+    bits,
+    f'{row["distinct_4"]:.2f}',
+  )

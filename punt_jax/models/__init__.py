@@ -1,0 +1,6 @@
+"""Networks, and the models that ship with the package."""
+
+from punt_jax.models.pretrained import Pretrained, load, pretrained
+from punt_jax.models.transformer import Transformer, denoiser
+
+__all__ = ['Pretrained', 'Transformer', 'denoiser', 'load', 'pretrained']

@@ -1,0 +1,36 @@
+"""Sums whose order of additions does not depend on the batch around them.
+
+XLA may reduce an axis in another order when the batch has another size, and
+float32 sums then differ in the last bit. Here an axis is folded in halves by
+elementwise additions, which are the same for every batch: a row's conditionals
+are equal to the bit whatever rows stand beside it.
+"""
+
+import jax.numpy as jnp
+
+
+def fold(x, axis=-1):
+  """The sum over one axis, log2(size) additions deep."""
+  x = jnp.moveaxis(x, axis, 0)
+  while (size := x.shape[0]) > 1:
+    half = size // 2
+    pairs = x[:half] + x[half : 2 * half]
+    x = jnp.concatenate([pairs, x[2 * half :]])
+  return x[0]
+
+
+def log_sum_exp(x, axis=-1):
+  """log(sum(exp(x))) over one axis; -inf where all are -inf."""
+  top = x.max(axis, keepdims=True)
+  top = jnp.where(jnp.isneginf(top), 0.0, top)
+  return jnp.squeeze(top, axis) + jnp.log(fold(jnp.exp(x - top), axis))
+
+
+def normalize(x):
+  """x minus its log_sum_exp over the last axis, which is returned too.
+
+  Where all are -inf they stay -inf.
+  """
+  total = log_sum_exp(x)
+  shift = jnp.where(jnp.isneginf(total), 0.0, total)
+  return x - shift[..., None], total

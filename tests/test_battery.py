@@ -1,0 +1,308 @@
+"""What every sampler must do, checked by name on one small exact world.
+
+One shape for all (L = 6, V = 3, B = 8), one compiled run per sampler.
+"""
+
+import functools
+import math
+
+import jax
+import numpy as np
+import pytest
+
+import punt_jax
+from punt_jax import samplers
+from punt_jax.decode import film
+from punt_jax.oracles import as_denoiser, table
+from tests import reference
+
+# Reasonable arguments of every sampler; numbers are traced knobs. The wrappers
+# stand around punt, whose epsilon is named here with their own arguments.
+EXAMPLES = {
+  'punt': dict(epsilon=0.2),
+  'one_by_one': dict(score='confidence'),
+  'top_k': dict(k=2),
+  'uniform': dict(k=2),
+  'maskgit': dict(steps=3, noise=1.0),
+  'entropy_bound': dict(gamma=0.6),
+  'dilated': dict(base=2.0),
+  'halton': dict(steps=3),
+  'threshold': dict(tau=0.45),
+  'factor': dict(f=0.9),
+  'blocks': dict(epsilon=0.2, length=2),
+  'stop': dict(epsilon=0.2, eos=1),
+}
+NAMES = samplers.__all__ + samplers.WRAPPERS
+EXACT = [n for n in NAMES if n not in ('maskgit', 'dilated', 'stop')]
+FILMED = ('punt', 'threshold', 'blocks')
+
+LENGTH, VOCAB = 6, 3
+M = VOCAB
+JOINT = reference.random_joint(0, LENGTH, VOCAB, sharpness=1.5)
+TOKENS = np.array(
+  [
+    [M, M, M, M, M, M],
+    [1, M, M, M, M, 2],
+    [0, 1, 2, 0, 1, 2],  # nothing open
+    [M, M, M, M, 0, M],  # the first two are padding
+    [M, M, 0, M, 0, 2],  # the last two are padding
+    [0, 1, 2, M, 1, 0],
+    [M, M, M, M, M, M],  # all padding
+    [M, 2, M, M, M, 0],
+  ]
+)
+VALID = np.ones(TOKENS.shape, bool)
+VALID[3, :2] = VALID[4, 4:] = VALID[6] = False
+OPEN = VALID & (TOKENS == M)
+IDLE = ~OPEN.any(1)
+
+
+def make(name, **args):
+  """The sampler of this name; the wrappers around punt."""
+  if name in samplers.WRAPPERS:
+    inner = samplers.punt(args.pop('epsilon'))
+    return getattr(samplers, name)(inner, **args)
+  return getattr(samplers, name)(**args)
+
+
+class Case:
+  """A sampler by name, its compiled drivers, and how often the model ran."""
+
+  def __init__(self, name):
+    self.name = name
+    self.fixed = {k: v for k, v in EXAMPLES[name].items() if k == 'score'}
+    self.knobs = {k: v for k, v in EXAMPLES[name].items() if k != 'score'}
+    self.traces = 0
+    self.canvases = 0
+    self.decode = punt_jax.compile(self.build)
+    self.film = punt_jax.compile(self.build, driver=film)
+    self.watch = punt_jax.watch(self.build)
+
+  def build(self, joint, knobs):
+    world = table(joint)
+
+    def logits(tokens):
+      self.traces += 1
+      rows = math.prod(tokens.shape[:-1])
+      jax.debug.callback(lambda: self.count(rows))
+      return world.logits(tokens)
+
+    model = as_denoiser(world._replace(logits=logits))
+    return model, make(self.name, **self.fixed, **knobs)
+
+  def count(self, rows):
+    self.canvases += rows
+
+  def run(self, driver=None, seed=0, tokens=TOKENS, valid=VALID, knobs=None):
+    """(result, forward passes that the model really ran)."""
+    before = self.canvases
+    driver = driver or self.decode
+    knobs = self.knobs if knobs is None else knobs
+    out = driver(JOINT, knobs, jax.random.key(seed), tokens, valid=valid)
+    if driver is self.watch:
+      out = list(out)
+    out = jax.device_get(out)
+    jax.effects_barrier()
+    return out, (self.canvases - before) / len(TOKENS)
+
+
+@functools.cache
+def case_of(name):
+  return Case(name)
+
+
+@pytest.fixture(params=NAMES)
+def case(request):
+  return case_of(request.param)
+
+
+def same_row(got, expected, row, there=slice(None), here=slice(None)):
+  """The row came out the same to the bit, cost included."""
+  for name in ('tokens', 'when'):
+    a, b = getattr(got, name)[row, here], getattr(expected, name)[row, there]
+    np.testing.assert_array_equal(a, b, f'{name} of row {row}')
+  for name in ('log_q', 'steps', 'done'):
+    assert getattr(got, name)[row] == getattr(expected, name)[row], name
+  for name in ('nfe', 'depth', 'positions'):
+    a, b = getattr(got.meter, name), getattr(expected.meter, name)
+    assert a[row] == b[row], name
+
+
+def test_every_public_sampler_has_an_example():
+  assert set(EXAMPLES) == set(NAMES)
+
+
+def test_fills_the_canvas_and_nothing_else(case):
+  out, _ = case.run()
+  assert out.done.all()
+  assert (out.tokens[~OPEN] == TOKENS[~OPEN]).all()
+  assert ((out.tokens[OPEN] >= 0) & (out.tokens[OPEN] < VOCAB)).all()
+  assert (out.when[~OPEN] == -1).all()
+  steps = np.broadcast_to(out.steps[:, None], OPEN.shape)
+  assert ((out.when >= 0) & (out.when < steps))[OPEN].all()
+  assert (out.steps == out.when.max(1) + 1).all()
+
+
+def test_a_row_with_nothing_to_do_costs_nothing(case):
+  out, _ = case.run()
+  assert (IDLE == [0, 0, 1, 0, 0, 0, 1, 0]).all()
+  for cost in (out.steps, out.log_q, *out.meter[:3]):
+    assert (cost[IDLE] == 0).all()
+  assert (out.steps[~IDLE] > 0).all()
+  _, calls = case.run(tokens=np.zeros_like(TOKENS))
+  assert calls == 0
+
+
+def test_watch_equals_decode_and_log_q_is_the_law(case):
+  out, calls = case.run()
+  seen, calls_watched = case.run(case.watch)
+  last, _ = seen[-1]
+  for name in ('tokens', 'when', 'steps', 'done'):
+    np.testing.assert_array_equal(getattr(last, name), getattr(out, name))
+  jax.tree.map(np.testing.assert_array_equal, last.memo.meter, out.meter)
+  np.testing.assert_allclose(last.log_q, out.log_q, rtol=1e-6)
+  assert calls_watched == calls
+
+  log_q, before = np.zeros(len(TOKENS)), TOKENS
+  for run, move in seen:
+    np.testing.assert_array_equal(run.tokens, move.tokens)
+    for row, position in np.argwhere(run.tokens != before):
+      law = reference.law_of(JOINT, VALID[row])(before[row])
+      log_q[row] += np.log(law[position, run.tokens[row, position]])
+    before = run.tokens
+  if case.name != 'stop':  # writes a tail that is not drawn
+    np.testing.assert_allclose(out.log_q, log_q, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(n, marks=() if n in FILMED else pytest.mark.slow)
+    for n in NAMES
+  ],
+)
+def test_film_equals_decode(name):
+  case = case_of(name)
+  out, calls = case.run()
+  (filmed, moves), calls_filmed = case.run(case.film)
+  for row in range(len(TOKENS)):
+    same_row(filmed, out, row)
+  assert filmed.meter.forwards == out.meter.forwards
+  assert calls_filmed == calls
+  before = TOKENS
+  for step, after in enumerate(moves.tokens):
+    np.testing.assert_array_equal(out.when == step, after != before)
+    before = after
+
+
+def test_a_row_alone_is_the_row_beside_others_and_pays_for_its_calls(case):
+  together, _ = case.run()
+  for row in np.flatnonzero(~IDLE):
+    tokens = np.zeros_like(TOKENS)
+    tokens[row] = TOKENS[row]
+    alone, calls = case.run(tokens=tokens)
+    same_row(alone, together, row)
+    assert alone.meter.nfe[row] == alone.meter.depth[row] == calls
+    assert alone.meter.positions[row] == calls * LENGTH
+
+
+def test_padding_on_either_side_changes_nothing(case):
+  content = [M, 0, M, M]
+  outs = []
+  for left, padding in enumerate([0, M, 2]):
+    tokens = np.full(TOKENS.shape, padding)
+    valid = np.zeros(TOKENS.shape, bool)
+    tokens[:, left : left + 4] = content
+    valid[:, left : left + 4] = True
+    outs.append(case.run(tokens=tokens, valid=valid)[0])
+  for left in (1, 2):
+    for row in range(len(TOKENS)):
+      there, here = slice(0, 4), slice(left, left + 4)
+      same_row(outs[left], outs[0], row, there, here)
+  assert len({tuple(row) for row in outs[0].tokens[:, :4]}) > 1  # rows differ
+
+
+def test_the_device_counts_every_forward_pass(case):
+  out, calls = case.run()
+  assert out.meter.forwards.tolist() == [calls]
+  assert out.meter.nfe.max() <= calls
+
+
+def test_a_seed_and_a_row_number_give_other_drafts(case):
+  same = np.tile(TOKENS[0], (len(TOKENS), 1))
+  valid = np.ones(TOKENS.shape, bool)
+  first, _ = case.run(tokens=same, valid=valid, seed=1)
+  again, _ = case.run(tokens=same, valid=valid, seed=1)
+  other, _ = case.run(tokens=same, valid=valid, seed=2)
+  np.testing.assert_array_equal(first.tokens, again.tokens)
+  assert (first.tokens != other.tokens).any()
+  assert len({tuple(row) for row in first.tokens}) > 4
+
+
+def test_other_knobs_change_the_run_but_compile_nothing(case):
+  out, _ = case.run()
+  traces = case.traces
+  other, _ = case.run(knobs={k: 2 * v for k, v in case.knobs.items()})
+  assert case.traces == traces
+  changed = (other.when != out.when).any()
+  assert changed or not case.knobs
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_exact_settings_or_a_reason(name):
+  exact = make(name, **EXAMPLES[name]).exact
+  assert (exact is not None) == (name in EXACT)
+  if exact is None:
+    assert 'exact' in getattr(samplers, name).__doc__.lower()
+
+
+@pytest.mark.parametrize('name', EXACT)
+def test_exact_settings_reproduce_the_world(name):
+  """Two tokens given, 81 cells, 2400 rows; also: the gap is zero."""
+  case = case_of(name)
+  exact = make(name, **EXAMPLES[name]).exact
+  assert all(case.fixed[k] == v for k, v in exact.items() if k in case.fixed)
+  knobs = case.knobs | {k: v for k, v in exact.items() if k not in case.fixed}
+  tokens = np.tile([M, 2, M, M, 0, M], (len(TOKENS), 1))
+  valid = np.ones(TOKENS.shape, bool)
+  law = np.float64(JOINT[:, 2, :, :, 0, :])
+  law /= law.sum()
+  samples, log_q = [], []
+  for seed in range(300):
+    out, _ = case.run(tokens=tokens, valid=valid, knobs=knobs, seed=seed)
+    samples.append(out.tokens[:, [0, 2, 3, 5]])
+    log_q.append(out.log_q)
+  samples = np.concatenate(samples)
+  log_p = np.log(law[tuple(samples.T)])
+  np.testing.assert_allclose(np.concatenate(log_q), log_p, atol=1e-4)
+  assert reference.fits(reference.histogram(samples, VOCAB), law)
+
+
+def test_stop_only_cuts_what_follows_the_first_end():
+  """Up to EOS the text is the inner sampler's, for no more calls."""
+  eos = EXAMPLES['stop']['eos']
+  tails = 0
+  for seed in range(20):
+    whole, _ = case_of('punt').run(seed=seed)
+    cut, _ = case_of('stop').run(seed=seed)
+    assert (cut.meter.nfe <= whole.meter.nfe).all()
+    for row in np.flatnonzero(~IDLE):
+      drawn = OPEN[row] & (cut.tokens[row] == eos)
+      end = np.argmax(drawn) if drawn.any() else LENGTH
+      same = cut.tokens[row] == whole.tokens[row]
+      assert same[: end + 1].all()
+      tail = np.arange(LENGTH) > end
+      assert (same | (OPEN[row] & tail & (cut.tokens[row] == eos))).all()
+      tails += cut.meter.nfe[row] < whole.meter.nfe[row]
+  assert tails > 10
+
+
+def test_blocks_are_written_one_after_the_other():
+  """Blocks of two open positions: given and padded ones do not count."""
+  for seed in range(10):
+    out, _ = case_of('blocks').run(seed=seed)
+    for row in range(len(TOKENS)):
+      when = out.when[row, OPEN[row]]
+      pairs = [when[i : i + 2] for i in range(0, len(when), 2)]
+      for left, right in zip(pairs, pairs[1:], strict=False):
+        assert left.max() < right.min()

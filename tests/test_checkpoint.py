@@ -1,0 +1,132 @@
+"""Checkpoints and weight files: what comes back, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from punt_jax import checkpoint, models
+from punt_jax import text as text_lib
+from punt_jax.models import Transformer
+
+
+def state(width=3):
+  """A pytree with the kinds of leaves that a training state has."""
+  weights = jnp.arange(2.0 * width).reshape(2, width)
+  return {'step': jnp.int32(7), 'opt': ((), [weights, {'mu': weights + 1}])}
+
+
+def saved(folder):
+  manager = checkpoint.open_checkpoints(folder)
+  checkpoint.save(manager, 7, state(), {'data_step': 7})
+  return manager
+
+
+def test_a_state_comes_back(tmp_path):
+  manager = checkpoint.open_checkpoints(tmp_path)
+  assert checkpoint.restore(manager, state()) is None
+  saved(tmp_path)
+  manager = checkpoint.open_checkpoints(tmp_path)
+  found, extra = checkpoint.restore(manager, jax.eval_shape(state))
+  assert extra == {'data_step': 7}
+  jax.tree.map(np.testing.assert_array_equal, found, state())
+  assert jax.tree.structure(found) == jax.tree.structure(state())
+
+
+def test_only_the_newest_are_kept(tmp_path):
+  manager = checkpoint.open_checkpoints(tmp_path)
+  for step in (1, 2, 3):
+    checkpoint.save(manager, step, state(), {})
+  assert sorted(manager.all_steps()) == [2, 3]
+
+
+def test_a_checkpoint_of_another_shape(tmp_path):
+  manager = saved(tmp_path)
+  with pytest.raises(ValueError, match='holds other shapes than this model'):
+    checkpoint.restore(manager, state(width=4))
+
+
+def test_a_checkpoint_of_another_structure(tmp_path):
+  manager = saved(tmp_path)
+  with pytest.raises(ValueError, match='holds other shapes than this model'):
+    checkpoint.restore(manager, state()['opt'])
+
+
+def test_a_truncated_checkpoint(tmp_path):
+  saved(tmp_path)
+  files = [f for f in (tmp_path / '7' / 'state').rglob('*') if f.is_file()]
+  for file in files:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  manager = checkpoint.open_checkpoints(tmp_path)
+  with pytest.raises(ValueError, match='it is truncated or damaged'):
+    checkpoint.restore(manager, state())
+
+
+def card(**changes):
+  model = {'width': 8, 'layers': 1, 'heads': 2, 'taps': 3}
+  spec = text_lib.characters('ab\n').spec
+  return {'model': model, 'text': spec, 'length': 4, **changes}
+
+
+@pytest.fixture(scope='module')
+def params():
+  module = Transformer(vocab=3, **card()['model'])
+  tokens = jnp.zeros((1, 4), jnp.int32)
+  return jax.jit(module.init)(jax.random.key(0), tokens)['params']
+
+
+def test_weights_come_back_ready_to_use(tmp_path, params):
+  file = tmp_path / 'model.safetensors'
+  checkpoint.export_params(file, params, card())
+  loaded = models.load(file)
+  jax.tree.map(np.testing.assert_array_equal, loaded.params, dict(params))
+  assert loaded.text.decode([0, 1, 2, 3]) == 'ab\n' + text_lib.BLANK
+  assert loaded.length == 4 and loaded.card == card()
+  assert loaded.denoiser(loaded.params).vocab == 3
+
+
+def test_weights_that_do_not_fit_their_header(tmp_path, params):
+  file = tmp_path / 'model.safetensors'
+  wider = {**card()['model'], 'width': 16}
+  checkpoint.export_params(file, params, card(model=wider))
+  with pytest.raises(ValueError, match='has shape .* but the model needs'):
+    models.load(file)
+  deeper = {**card()['model'], 'layers': 2}
+  checkpoint.export_params(file, params, card(model=deeper))
+  with pytest.raises(ValueError, match=r'parameter blocks_1.* shape None'):
+    models.load(file)
+
+
+def test_a_truncated_or_missing_weights_file(tmp_path, params):
+  file = tmp_path / 'model.safetensors'
+  with pytest.raises(ValueError, match='is not a readable safetensors file'):
+    models.load(file)
+  checkpoint.export_params(file, params, card())
+  file.write_bytes(file.read_bytes()[:-100])
+  with pytest.raises(ValueError, match='is not a readable safetensors file'):
+    models.load(file)
+
+
+def test_a_weights_file_of_somebody_else(tmp_path, params):
+  file = tmp_path / 'model.safetensors'
+  checkpoint.export_params(file, params, {})
+  with pytest.raises(ValueError, match="has no 'length' in its header"):
+    models.load(file)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+  with pytest.raises(ValueError, match="'hamlet': use one of .*shakespeare"):
+    models.pretrained('hamlet')
+
+
+def test_the_shipped_model_knows_english():
+  loaded = models.pretrained('shakespeare')
+  apply = jax.jit(loaded.module.apply)
+  string = 'Shall I compare thee to a summer'
+  for i in (7, 11, 23):  # hide one letter: the model names it
+    ids = loaded.text.encode(string)
+    hidden = ids.copy()
+    hidden[i] = loaded.text.vocab
+    logits = apply({'params': loaded.params}, hidden[None])
+    best = loaded.text.decode(np.argsort(logits[0, i])[-3:])
+    assert string[i] in best, (string[i], best)

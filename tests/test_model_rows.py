@@ -1,0 +1,58 @@
+"""A trained model's rows beside other rows, alone, and under padding.
+
+A transformer's sums differ by some 1e-6 between shapes, so a decision may
+differ, but only where it was within 1e-4 of its boundary: such rows are
+counted and printed, any other difference fails.
+"""
+
+import jax
+import numpy as np
+import pytest
+
+import punt_jax
+from punt_jax import models, samplers
+
+L, PAD, EPSILON, SEEDS = 24, 5, 0.05, 6
+
+
+@pytest.fixture(scope='module')
+def setup():
+  loaded = models.pretrained('shakespeare')
+  build = lambda params, knobs: (
+    loaded.denoiser(params), samplers.punt(EPSILON, score='entropy')
+  )
+  run = punt_jax.compile(build, L, driver=punt_jax.decode.film)
+  tokens = np.full((3, L), loaded.text.vocab, np.int32)
+  tokens[:, :6] = loaded.text.encode('ROMEO:')
+  return loaded, run, tokens
+
+
+def close_call(moves, other):
+  """Whether the first differing step has a KL within 1e-4 of epsilon."""
+  differs = (moves.tokens[:, 0] != other.tokens[:, 0]).any(-1)
+  step = int(np.argmax(differs))
+  kl = np.asarray(moves.info.divergence[step, 0])
+  return np.nanmin(np.abs(kl - EPSILON), initial=np.inf) < 1e-4
+
+
+@pytest.mark.parametrize('where', ['alone', 'left', 'right'])
+def test_rows_agree(setup, where):
+  loaded, run, tokens = setup
+  close = 0
+  for seed in range(SEEDS):
+    key = jax.random.key(seed)
+    _, beside = run(loaded.params, (), key, tokens)
+    shift = PAD if where == 'left' else 0
+    pad = ((0, 0), (shift, PAD if where == 'right' else 0))
+    row = np.pad(tokens[:1], pad)
+    valid = np.pad(np.ones((1, L), bool), pad)
+    _, moves = run(loaded.params, (), key, row, valid=valid)
+    cut = lambda x: x[..., shift : shift + L]
+    moves = moves._replace(
+      tokens=cut(moves.tokens),
+      info=moves.info._replace(divergence=cut(moves.info.divergence)),
+    )
+    if (moves.tokens[:, 0] != beside.tokens[:, 0]).any():
+      assert close_call(moves, beside)
+      close += 1
+  print(f'{where}: {close} of {SEEDS} rows differ after a close call')

@@ -1,0 +1,296 @@
+"""The main job, end to end on a tiny model, and what it refuses."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+from absl import flags
+from matplotlib import image
+from ml_collections import config_flags
+
+from configs import demo
+from experiments import door, film, job, quality, sample, show
+from punt_jax import checkpoint, models, samplers
+from punt_jax import text as text_lib
+from punt_jax.types import Move
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+ALPHABET = '\n abcdefgh'
+PROMPT = 'a__\nbad __ head'
+FILES = [
+  'config.json', 'film.html', 'order.png', 'results.jsonl', 'samples.txt',
+]
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+  """The file of a model with random weights."""
+  sizes = dict(width=16, layers=1, heads=2)
+  module = models.Transformer(vocab=len(ALPHABET), **sizes)
+  params = module.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))
+  leaves, tree = jax.tree.flatten(params['params'])
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  leaves = [x + 0.5 * jax.random.normal(k, x.shape) for k, x in zip(
+    keys, leaves, strict=True)]
+  path = tmp_path_factory.mktemp('model') / 'tiny.safetensors'
+  text = text_lib.characters(ALPHABET)
+  card = dict(model=sizes, text=text.spec, length=16, heldout_bits=3.1)
+  checkpoint.export_params(path, jax.tree.unflatten(tree, leaves), card)
+  return str(path)
+
+
+def tiny(model, **values):
+  """The demo with two samplers on a small canvas; None removes a sampler."""
+  config = demo.get_config()
+  config.update(model=model, prompt=PROMPT, rows=2, length=16, draws=2)
+  config.film = ('punt', 'top_k')
+  with config.unlocked():
+    config.samplers = ml_collections.ConfigDict(
+      dict(punt=dict(epsilon=0.05), top_k=dict(k=3))
+    )
+    config.update(values)
+  return config
+
+
+@pytest.fixture(scope='module')
+def finished(model, tmp_path_factory):
+  """(workdir, rows, what was printed) of a whole run."""
+  workdir = tmp_path_factory.mktemp('run') / 'new'
+  printed = io.StringIO()
+  with contextlib.redirect_stdout(printed):
+    rows = sample.run(tiny(model), workdir)
+  return workdir, rows, printed.getvalue()
+
+
+def test_every_file_is_there(finished):
+  workdir, rows, _ = finished
+  assert sorted(p.name for p in workdir.iterdir()) == FILES
+  lines = (workdir / 'results.jsonl').read_text().splitlines()
+  assert [json.loads(line) for line in lines] == rows
+  assert image.imread(workdir / 'order.png').shape[1] > 1000
+
+
+def test_the_rows_say_what_was_run_and_what_it_cost(finished):
+  _, rows, _ = finished
+  assert [(row['sampler'], row['page']) for row in rows] == [
+    ('punt', 'empty canvas'), ('top_k', 'empty canvas'),
+    ('punt', 'prompt'), ('top_k', 'prompt'),
+  ]
+  for row in rows:
+    assert row['seed'] == 0 and 'revision' in row
+    assert len(row['forwards']) == len(row['devices'])
+    assert len(row['devices']) == len(jax.local_devices())
+    assert 0 < row['distinct_4'] <= 1 and row['bits_per_character'] > 0
+    blanks = 16 if row['page'] == 'empty canvas' else PROMPT.count('_')
+    assert row['characters_per_nfe'] == blanks / row['nfe']
+  assert rows[0]['settings'] == {'epsilon': 0.05}
+  assert rows[1]['nfe'] == 6 and rows[3]['nfe'] == 2  # 16 and 4 by threes
+
+
+def test_the_prompt_is_kept(finished):
+  shape = PROMPT.replace('_', '.')
+  for row in finished[1][2:]:
+    for text in row['texts']:
+      assert re.fullmatch(shape, text, re.DOTALL), text
+
+
+def test_the_film_stands_alone_and_ends_with_the_texts(finished):
+  workdir, rows, _ = finished
+  page = (workdir / 'film.html').read_text()
+  assert len(page) < 2_000_000
+  assert not re.search(r'https?:|src=|href=|@import|url\(', page)
+  data = re.search(r'<script type="application/json".*?>(.*?)</script>', page)
+  scenes = json.loads(data[1])['scenes']
+  assert list(scenes) == ['empty canvas', 'prompt']
+  for name, reels in scenes.items():
+    for reel in reels:
+      letters = reel['start']
+      for frame in reel['frames']:
+        for i, letter in zip(frame['at'], frame['put'], strict=True):
+          letters[i] = letter
+      row, = [
+        r for r in rows if (r['sampler'], r['page']) == (reel['name'], name)
+      ]
+      assert ''.join(letters) == row['texts'][0]
+      paid = [frame['paid'] for frame in reel['frames']]
+      assert paid == sorted(set(paid)) and paid[0] >= 1
+  assert [f['paid'] for f in scenes['prompt'][1]['frames']] == [1, 2]
+
+
+def test_what_is_printed(finished):
+  _, rows, printed = finished
+  assert '\033' not in printed  # not a terminal
+  assert max(map(len, printed.splitlines())) <= 100
+  assert len(printed.splitlines()) < 60
+  for word in ('punt', 'top_k', 'without compilation', 'fewer is cheaper'):
+    assert word in printed
+  for line in rows[2]['texts'][0].split('\n'):
+    assert line in printed
+
+
+def test_the_same_config_again_and_another(finished, model):
+  workdir, rows, _ = finished
+  before = {p.name: p.read_bytes() for p in workdir.iterdir()}
+  with pytest.raises(ValueError, match='another config.*seed'):
+    sample.run(tiny(model, seed=1), workdir)
+  assert before == {p.name: p.read_bytes() for p in workdir.iterdir()}
+  with contextlib.redirect_stdout(io.StringIO()):
+    again = sample.run(tiny(model), workdir)
+  lines = (workdir / 'results.jsonl').read_text().splitlines()
+  assert len(lines) == len(again) == len(rows)
+  assert [r['texts'] for r in again] == [r['texts'] for r in rows]
+
+
+def one(name, **knobs):
+  """config.sampler with a name and some knobs set."""
+  return {'sampler': {'name': name, **knobs}}
+
+
+@pytest.mark.parametrize(
+  'values, said',
+  [
+    (one('pnut'), "unknown sampler 'pnut': use one of punt, one_by_one"),
+    (one('top_k', epsilon=1.0), "of top_k: 'epsilon': use one of k, score"),
+    (one('punt', epsilon=np.nan), 'epsilon = nan is out of range'),
+    (one('top_k', k=0.0), 'k = 0.0 is out of range: it must be at least 1'),
+    (one('punt', score='best'), "unknown score 'best': use one of confid"),
+    (one('halton'), 'halton needs a value for its knob steps'),
+    (one(None, k=3.0), 'config.sampler.k is set: say whose it is'),
+    (dict(film=('punt', 'halton')), "film: 'halton': use one of punt, top_k"),
+    (dict(model='hamlet'), "unknown pretrained model 'hamlet': use one of"),
+    (dict(prompt='a_z'), "the prompt: character 'z' at position 2 is not"),
+    (dict(prompt='abba'), 'the prompt has no blank: write _ for each'),
+    (dict(prompt='_' * 17), 'use --config.length=17'),
+    (dict(temperature=-1.0), 'temperature = -1.0 is out of range'),
+    (dict(top_p=np.nan), 'top_p = nan is out of range'),
+    (dict(block=-1), 'block length = -1 is out of range'),
+    (dict(rows=0), 'rows = 0 is out of range'),
+    (dict(samplers={}), 'config.samplers is empty'),
+  ],
+)
+def test_bad_input_is_a_sentence_and_writes_nothing(
+  values, said, model, tmp_path
+):
+  with pytest.raises(ValueError) as error:
+    sample.run(tiny(model, **values), tmp_path / 'new')
+  assert said in str(error.value) and '\n' not in str(error.value)
+  assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize(
+  'flag, said',
+  [
+    ('--config.sampler.name=pnut', "sample: unknown sampler 'pnut': use"),
+    ('--config.sampler.epsilom=1', 'unknown config value config.sampler.ep'),
+  ],
+)
+def test_the_command_ends_with_a_sentence(flag, said, tmp_path):
+  done = subprocess.run(
+    [
+      sys.executable, '-m', 'experiments.sample', '--config=configs/demo.py',
+      f'--workdir={tmp_path}/new', flag,
+    ],
+    cwd=ROOT, env=os.environ, capture_output=True, text=True,
+  )
+  assert done.returncode == 1 and said in done.stderr
+  assert 'Traceback' not in done.stderr and not (tmp_path / 'new').exists()
+
+
+def parsed(*arguments):
+  """The demo's config after the command line."""
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+    'config', str(ROOT / 'configs/demo.py'), flag_values=values
+  )
+  values(['sample', *arguments])
+  return values.config
+
+
+def test_one_sampler_with_knobs_from_the_command_line():
+  config = parsed(
+    '--config.sampler.name=punt', '--config.sampler.epsilon=0.5',
+    '--config.sampler.first=lsb', '--config.prompt=To __',
+  )
+  choice, = job.choose(config)
+  assert choice.name == 'punt' and choice.words == {'first': 'lsb'}
+  assert choice.knobs == {'epsilon': 0.5} and config.prompt == 'To __'
+  # What is unset comes from the samplers of the demo.
+  choice, = job.choose(parsed('--config.sampler.name=punt'))
+  assert choice.knobs == demo.get_config().samplers.punt.to_dict()
+
+
+def test_every_knob_of_every_sampler_has_a_flag():
+  config = demo.get_config()
+  for name in samplers.__all__:
+    assert set(door.signature(name)) <= set(config.sampler)
+  assert [c.name for c in job.choose(config)] == samplers.__all__
+
+
+def test_the_demo_fits_the_model_that_ships():
+  ready = job.prepare(demo.get_config())
+  assert [page.name for page in ready.pages] == ['empty canvas', 'prompt']
+  assert [choice.name for choice in ready.film] == list(demo.FILM)
+
+
+def test_infinity_is_valid_json():
+  choice = door.choose('punt', dict(epsilon=float('inf')))
+  assert choice.settings() == {'epsilon': 'inf'} and str(choice) == 'epsilon inf'
+
+
+def test_ink_goes_from_early_to_late():
+  assert show.ink('x', -1, 4, True) == 'x' == show.ink('x', 1, 4, False)
+  used = [show.ink('x', t, 40, True) for t in range(40)]
+  assert used == sorted(used, key=used.index) and len(set(used)) == 10
+  assert show.ink('x', 0, 1, True) == used[0]
+
+
+def test_verse_and_strip_hold_the_same_letters():
+  letters, when = list('ab\ncd'), np.array([0, -1, 1, 1, 0])
+  assert show.verse(letters, when, 2, False) == '    ab\n    cd'
+  assert show.strip(letters, when, 2, False, width=3) == ['ab↵', 'cd']
+
+
+def test_colors_follow_the_terminal_and_no_color(monkeypatch):
+  class Terminal(io.StringIO):
+    isatty = lambda self: True
+
+  monkeypatch.delenv('NO_COLOR', raising=False)
+  assert show.colored(Terminal()) and not show.colored(io.StringIO())
+  monkeypatch.setenv('NO_COLOR', '1')
+  assert not show.colored(Terminal())
+
+
+def test_a_reel_shows_what_changed_and_when_it_was_paid():
+  text = text_lib.characters('ab')
+  moves = Move(
+    tokens=np.array([[0, 2, 1], [1, 0, 1], [9, 9, 9]]), logp=None, done=None,
+    info=np.array([3, 5, 0]),
+  )
+  choice = door.choose('top_k', dict(k=2))
+  reel = film.reel(choice, text, np.array([2, 2, 1]), 2, moves)
+  assert reel['start'] == [None, None, 'b'] and reel['knobs'] == 'k 2'
+  assert reel['frames'] == [
+    {'paid': 3, 'at': [0], 'put': ['a']},
+    {'paid': 5, 'at': [0, 1], 'put': ['b', 'a']},
+  ]
+
+
+def test_a_script_in_a_text_cannot_end_the_data(tmp_path):
+  film.write(tmp_path / 'f.html', '</script><!--', {})
+  page = (tmp_path / 'f.html').read_text()
+  assert page.count('</script>') == 2 and '<!--' not in page
+
+
+def test_distinct_counts_within_rows():
+  assert quality.distinct(np.array([[0, 0, 0, 0, 0, 0]])) == 1 / 3
+  assert quality.distinct(np.array([[0, 1, 2, 3, 4], [0, 1, 2, 3, 9]])) == 3 / 4

@@ -1,0 +1,143 @@
+"""Vocabularies, corpora and the iterator over them."""
+
+import ml_collections
+import numpy as np
+import pytest
+
+from punt_jax import text
+from train import data
+
+
+def tokenizer_file(folder):
+  tokenizers = pytest.importorskip('tokenizers')
+  words = {word: i for i, word in enumerate(['[UNK]', 'to', 'be', 'or', 'not'])}
+  model = tokenizers.models.WordLevel(words, unk_token='[UNK]')
+  inner = tokenizers.Tokenizer(model)
+  inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  file = folder / 'tokenizer.json'
+  inner.save(str(file))
+  return str(file)
+
+
+def test_characters():
+  found = text.characters('abc')
+  assert found.vocab == 3
+  np.testing.assert_array_equal(found.encode('cab' + text.BLANK), [2, 0, 1, 3])
+  assert found.decode([2, 3, 0]) == 'c' + text.BLANK + 'a'
+  with pytest.raises(ValueError, match="character 'z' at position 1 is not"):
+    found.encode('azc')
+  with pytest.raises(ValueError, match='token id 4 is not in 0..3'):
+    found.decode([4])
+
+
+def test_bytes():
+  found = text.utf8_bytes()
+  string = 'é' + text.BLANK + text.BLANK + 'b'
+  ids = found.encode(string)
+  np.testing.assert_array_equal(ids, [0xC3, 0xA9, 256, 256, 0x62])
+  assert found.decode(ids) == string
+  assert found.encode('').shape == (0,)
+
+
+def test_tokenizer(tmp_path):
+  with open(tokenizer_file(tmp_path)) as file:
+    found = text.tokenizer(file.read())
+  ids = found.encode('to be ' + text.BLANK + ' not')
+  np.testing.assert_array_equal(ids, [1, 2, 5, 4])
+  assert found.decode(ids) == 'to be' + text.BLANK + 'not'
+
+
+@pytest.mark.parametrize('kind', ['characters', 'bytes', 'file'])
+def test_a_vocabulary_survives_its_spec(tmp_path, kind):
+  kind = tokenizer_file(tmp_path) if kind == 'file' else kind
+  found = data.vocabulary(kind, 'to be or not to be')
+  again = text.from_spec(found.spec)
+  ids = found.encode('not to be')
+  np.testing.assert_array_equal(again.encode('not to be'), ids)
+  assert again.decode(ids) == 'not to be'
+  assert again.vocab == found.vocab
+
+
+def test_reading_a_folder(tmp_path):
+  (tmp_path / 'inner').mkdir()
+  (tmp_path / 'inner' / 'b.txt').write_text('second', 'utf-8')
+  (tmp_path / 'a.txt').write_text('first', 'utf-8')
+  assert data.read_text(str(tmp_path)) == 'first\nsecond'
+
+
+def test_pydoc_topics_are_there():
+  assert len(data.read_text('pydoc')) > 100_000
+
+
+@pytest.mark.parametrize(
+  'content, said',
+  [
+    (b'', 'is empty'),
+    (b' \n', 'is empty'),
+    (b'ab\xff', r'is not UTF-8 \(byte 2\)'),
+    (None, 'there is no corpus at'),
+  ],
+)
+def test_a_bad_corpus(tmp_path, content, said):
+  file = tmp_path / 'corpus.txt'
+  if content is not None:
+    file.write_bytes(content)
+  with pytest.raises(ValueError, match=said):
+    data.read_text(str(file))
+
+
+def text_config(path, **values):
+  values = {'tokens': 'characters', 'length': 8, 'heldout': 0.2, **values}
+  config = ml_collections.ConfigDict({'seed': 0, 'batch': 4})
+  config.data = ml_collections.ConfigDict({'path': str(path), **values})
+  return config
+
+
+def test_text_data(tmp_path):
+  file = tmp_path / 'corpus.txt'
+  file.write_text('abcdefghij' * 20)
+  found = data.load(text_config(file))
+  assert (found.vocab, found.units) == (10, 1.0)
+  assert found.heldout.shape == (5, 8)  # 40 characters held out
+  batch = found.batch(3)
+  assert batch.shape == (4, 8)
+  # Windows of the text: each character is followed by the next one.
+  np.testing.assert_array_equal((batch[:, 1:] - batch[:, :-1]) % 10, 1)
+
+
+def test_units_count_tokens_per_character(tmp_path):
+  file = tmp_path / 'corpus.txt'
+  file.write_text('é' * 100, 'utf-8')
+  assert data.load(text_config(file, tokens='bytes')).units == 2.0
+
+
+@pytest.mark.parametrize(
+  'values, said',
+  [
+    ({'length': 64}, 'is too short: 80 tokens to train on and 20 held out'),
+    ({'length': 32, 'heldout': 0.1}, 'is too short'),
+    ({'tokens': 'words'}, "data.tokens is 'words': use 'characters'"),
+  ],
+)
+def test_bad_text_settings(tmp_path, values, said):
+  file = tmp_path / 'corpus.txt'
+  file.write_text('abcde' * 20)
+  with pytest.raises(ValueError, match=said):
+    data.load(text_config(file, **values))
+
+
+def test_windows_are_shuffled_and_each_epoch_shows_all():
+  ids = np.arange(103)
+  batch = data.windows(ids, length=10, batch=3, seed=1)  # 9 windows
+  epochs = [
+    np.concatenate([batch(step)[:, 0] for step in range(3 * e, 3 * e + 3)])
+    for e in range(3)
+  ]
+  for starts in epochs:
+    assert sorted(np.diff(np.sort(starts))) == [10] * 8
+    assert list(starts) != sorted(starts)
+  assert list(epochs[0]) != list(epochs[1])
+  np.testing.assert_array_equal(
+    data.windows(ids, 10, 3, seed=1)(7), batch(7)
+  )
+  assert (data.windows(ids, 10, 3, seed=2)(7) != batch(7)).any()

@@ -1,0 +1,44 @@
+"""Commands: bad input ends them with one sentence instead of a traceback."""
+
+import sys
+
+import ml_collections
+from absl import app, flags, logging
+
+
+def run(main):
+  """app.run(main); a ValueError or an unknown --config value is a sentence."""
+
+  def parse(argv):
+    try:
+      return app.parse_flags_with_usage(argv)
+    except AttributeError:  # from --config.NAME with an unknown NAME
+      sys.exit(f'{_program(argv)}: {_unknown_value(argv)}')
+    except OSError as error:  # no such config file
+      sys.exit(f'{_program(argv)}: {error}')
+
+  def guarded(argv):
+    logging.set_verbosity(logging.WARNING)  # orbax tells a lot
+    try:
+      return main(argv)
+    except ValueError as error:
+      sys.exit(f'{_program(argv)}: {error}')
+
+  app.run(guarded, flags_parser=parse)
+
+
+def _program(argv):
+  return argv[0].replace('\\', '/').split('/')[-1].removesuffix('.py')
+
+
+def _unknown_value(argv):
+  """Which --config.a.b=... names nothing, and what there is instead."""
+  for argument in argv:
+    path = argument.lstrip('-').split('=')[0].split('.')
+    node = flags.FLAGS['config'].value
+    for part in path[1:] if path[0] == 'config' else []:
+      if not isinstance(node, ml_collections.ConfigDict) or part not in node:
+        there = ', '.join(node) if hasattr(node, 'keys') else 'nothing'
+        return f'unknown config value {".".join(path)}: here is {there}'
+      node = node[part]
+  return 'a config value that is not there was set'

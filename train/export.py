@@ -1,0 +1,66 @@
+"""Writes the averaged parameters of a run as one safetensors file.
+
+  python -m train.export --workdir=DIR --out=punt_jax/assets/NAME.safetensors
+
+The header keeps the model's sizes, its vocabulary, the config and the last
+held-out score, so that punt_jax.models.load(FILE) needs nothing else.
+"""
+
+import json
+import pathlib
+
+import jax
+import ml_collections
+from absl import flags
+
+from punt_jax import checkpoint
+from train import command, loop
+
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run.')
+_OUT = flags.DEFINE_string('out', None, 'File to write.')
+
+
+def last_score(workdir):
+  """The newest held-out score of a run, with its step."""
+  for name in ('results.jsonl', 'metrics.jsonl'):
+    file = pathlib.Path(workdir) / name
+    lines = file.read_text().splitlines() if file.exists() else []
+    rows = [json.loads(line) for line in lines]
+    rows = [row for row in rows if 'heldout_bits' in row]
+    if rows:
+      keys = [k for k in rows[-1] if k.startswith('heldout')]
+      return {k: rows[-1][k] for k in ['step', *keys]}
+  return {}
+
+
+def export(workdir, out):
+  """Writes `out`. Returns the header's card."""
+  file = pathlib.Path(workdir) / 'config.json'
+  if not file.exists():
+    raise ValueError(f'{workdir} holds no run: it has no config.json')
+  config = ml_collections.ConfigDict(json.loads(file.read_text()))
+  run = loop.prepare(config, workdir)
+  if run.data.text is None:
+    raise ValueError(f'{workdir} was trained on a world, not on text')
+  # The weights travel; where the corpus lay on this machine does not.
+  config.data.path = pathlib.Path(config.data.path).name
+  card = {
+    'model': dict(config.model),
+    'text': run.data.text.spec,
+    'length': config.data.length,
+    'parameters': sum(x.size for x in jax.tree.leaves(run.state.ema)),
+    'config': config.to_dict(),
+    **last_score(workdir),
+  }
+  checkpoint.export_params(out, run.state.ema, card)
+  return card
+
+
+def main(_):
+  card = export(_WORKDIR.value, _OUT.value)
+  print(f'{_OUT.value}: {card["parameters"]} parameters')
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['workdir', 'out'])
+  command.run(main)
