@@ -1,154 +1,195 @@
 """What a sampler costs beside its forward passes.
 
-  python -m experiments.bench --workdir=runs/bench
+  python -m experiments.bench --config=configs/bench.py --workdir=runs/bench
 
 Overhead = wall / (device forwards x forward alone). "Forward alone" is the
 model's features and its readout matmul at all positions, reduced to a sum, in
-the same dtype; it is timed next to every decode, in the same process, and the
-number reported is the median of the ratios. Weights are random, 6 layers x 256;
-the canvas has 160 positions, 32 of them given. Runs are cut after 8 steps, when
-the canvas is still the fullest; PUNT accepts everything (epsilon 1e9), so that
-each of its probes tests half of the canvas, which is its dearest case.
+the same dtype; it is timed on both sides of each decode, in the same process,
+and the median of the ratios is reported. Weights are random, 6 layers x 256.
+Writes results.jsonl (a run that was stopped goes on) and overhead.png.
 """
 
-import json
+import itertools
+import os
 import pathlib
 import time
 
 import jax
 import jax.numpy as jnp
+import matplotlib
+
+matplotlib.use('Agg')  # a file, whatever the machine has for a screen
+
+import matplotlib.pyplot as plt
 import numpy as np
-from absl import app, flags
+from absl import flags
+from ml_collections import config_flags
 
 import punt_jax
-from punt_jax import samplers
-from punt_jax.models.transformer import Transformer
+from experiments import door, results
+from punt_jax.models import transformer
+from punt_jax.select import in_range
+from train import command
 
-VOCAB = flags.DEFINE_list('vocab', ['8192', '126464'], 'vocabulary sizes')
-BATCH = flags.DEFINE_list('batch', ['1', '8'], 'rows')
-REPEATS = flags.DEFINE_integer('repeats', 5, 'timed runs of each')
-ONLY = flags.DEFINE_list('only', [], 'samplers to time, all by default')
-WORKDIR = flags.DEFINE_string('workdir', None, 'where bench.jsonl goes')
-
-LENGTH, GIVEN, STEPS = 160, 32, 8
-KNOBS = {
-  'punt': dict(epsilon=1e9),
-  'one_by_one': {},
-  'top_k': dict(k=16),
-  'uniform': dict(k=16),
-  'maskgit': dict(steps=8),
-  'entropy_bound': dict(gamma=0.0),
-  'dilated': dict(base=2.0),
-  'halton': dict(steps=8),
-  'threshold': dict(tau=2.0),
-  'factor': dict(f=0.0),
-}
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of this run.')
 
 
 def make_model(vocab):
   """(module, random params): no layer is left at its zero initialization."""
-  module = Transformer(vocab, width=256, layers=6, heads=4)
-  params = module.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))
-  leaves, tree = jax.tree.flatten(params['params'])
+  module = transformer.Transformer(vocab, width=256, layers=6, heads=4)
+  like = module.init(jax.random.key(0), jnp.zeros((1, 8), jnp.int32))
+  leaves, tree = jax.tree.flatten(like['params'])
   keys = jax.random.split(jax.random.key(1), len(leaves))
   draw = lambda k, x: jax.random.normal(k, x.shape) * x.shape[0] ** -0.5
   return module, jax.tree.unflatten(tree, map(draw, keys, leaves))
 
 
-def denoiser(module, params):
-  apply = lambda method: lambda *x: module.apply(
-    {'params': params}, *x, method=method
+def decode_of(config, choice, module, params, tokens, temperature):
+  """(decode, lowered) of a sampler, cut after config.steps."""
+
+  def build(params, knobs):
+    model = transformer.denoiser(module, params)
+    model = punt_jax.temper(model, knobs['temperature'])
+    return model, choice.make(knobs['sampler'])
+
+  knobs = dict(sampler=choice.knobs, temperature=temperature)
+  args = params, knobs, jax.random.key(config.seed)
+  run = punt_jax.compile(build, config.steps)
+  rows = np.arange(len(tokens), dtype=np.int32)
+  lowered = run.lower(
+    *args, rows, tokens, tokens != module.vocab, np.ones(tokens.shape, bool)
   )
-  return punt_jax.from_features(
-    apply('features'), apply('head'), module.vocab
+  return lambda: run(*args, tokens), lowered
+
+
+def forward_of(module, params, tokens):
+  """(forward, lowered): features and readout at all positions, summed."""
+  alone = jax.jit(
+    lambda params, tokens: module.apply({'params': params}, tokens).sum()
   )
+  return lambda: alone(params, tokens), alone.lower(params, tokens)
 
 
 def seconds(run):
+  """Wall time of one call."""
   start = time.perf_counter()
   jax.block_until_ready(run())
   return time.perf_counter() - start
 
 
-def measure(name, module, params, batch, temperature, repeats):
-  """One row of results."""
-
-  def build(params, knobs):
-    model = denoiser(module, params)
-    model = punt_jax.temper(model, knobs['temperature'])
-    return model, getattr(samplers, name)(**knobs['sampler'])
-
-  def forward(params, tokens):
-    model = denoiser(module, params)
-    memo = model.init(tokens, jnp.ones(tokens.shape, bool))
-    _, answer = model.ask(memo, tokens, jnp.ones(batch, bool))
-    return module.apply(
-      {'params': params}, answer.features, method='head'
-    ).sum()
-
-  tokens = np.full((batch, LENGTH), module.vocab, np.int32)
-  tokens[:, :GIVEN] = np.arange(batch * GIVEN).reshape(batch, GIVEN)
-  knobs = dict(sampler=KNOBS[name], temperature=temperature)
-  run = punt_jax.compile(build, STEPS)
-  decode = lambda: run(params, knobs, jax.random.key(2), tokens)
-  alone = jax.jit(forward)
-  once = lambda: alone(params, tokens)
+def measure(config, choice, model, batch, temperature):
+  """The numbers of a row."""
+  module, params = model
+  tokens = np.full((batch, config.length), module.vocab, np.int32)
+  tokens[:, : config.given] = np.arange(batch * config.given).reshape(batch, -1)
+  decode, decode_lowered = decode_of(
+    config, choice, module, params, tokens, temperature
+  )
+  forward, forward_lowered = forward_of(module, params, tokens)
   forwards = int(decode().meter.forwards[0])
-  once()
+  forward()
 
-  ratios = []
-  for _ in range(repeats):
-    # The machine may be busy: time the forward on both sides of the decode.
-    before = seconds(once)
-    wall = seconds(decode)
-    forward_s = min(before, seconds(once))
-    ratios.append(wall / (forwards * forward_s))
-  batch_args = (np.arange(batch), tokens, tokens < 0, tokens >= 0)
-  lowered = run.lower(params, knobs, jax.random.key(2), *batch_args)
-  memory = lambda x: x.compile().memory_analysis().temp_size_in_bytes
+  ratios, alone = [], []
+  for _ in range(config.repeats):
+    before, wall, after = map(seconds, (forward, decode, forward))
+    alone.append((before + after) / 2)
+    ratios.append(wall / (forwards * alone[-1]))
+  scratch = lambda x: x.compile().memory_analysis().temp_size_in_bytes / 2**20
   return dict(
-    sampler=name,
-    vocab=module.vocab,
-    batch=batch,
-    temperature=temperature,
     forwards=forwards,
     overhead=float(np.median(ratios)),
-    low=float(np.min(ratios)),
-    high=float(np.max(ratios)),
-    forward_ms=1e3 * forward_s,
-    temp_mb=memory(lowered) / 2**20,
-    forward_temp_mb=memory(alone.lower(params, tokens)) / 2**20,
-    canvas_mb=4 * batch * LENGTH * module.vocab / 2**20,
+    overhead_lowest=min(ratios),
+    overhead_highest=max(ratios),
+    forward_seconds=float(np.median(alone)),
+    scratch_mib=scratch(decode_lowered),
+    forward_scratch_mib=scratch(forward_lowered),
+    canvas_mib=4 * tokens.size * module.vocab / 2**20,
+    load=os.getloadavg()[0],
   )
 
 
-def main(_):
-  head = '{:14}{:>8}{:>4}{:>5}{:>10}{:>16}{:>12}{:>9}'
-  print(
-    head.format(
-      'sampler', 'V', 'B', 'T', 'overhead', 'range', 'temp MB', '(B,L,V)'
-    )
+def line(*cells):
+  """A line of the table."""
+  form = '{:14}{:>8}{:>3}{:>4}{:>10}{:>14}{:>9}{:>9}'
+  return form.format(*cells)
+
+
+def show(row):
+  """A row of results.jsonl as a line."""
+  span = f'{row["overhead_lowest"]:.2f} - {row["overhead_highest"]:.2f}'
+  return line(
+    row['sampler'], row['vocab'], row['batch'], f'{row["temperature"]:g}',
+    f'{row["overhead"]:.3f}', span, f'{row["scratch_mib"]:.0f}',
+    f'{row["canvas_mib"]:.0f}',
   )
-  rows = []
-  for vocab in map(int, VOCAB.value):
-    module, params = make_model(vocab)
-    for batch in map(int, BATCH.value):
-      for temperature in (0.0, 1.0):
-        for name in ONLY.value or samplers.__all__:
-          row = measure(
-            name, module, params, batch, temperature, REPEATS.value
-          )
-          rows.append(row)
-          span = f'{row["low"]:.2f} - {row["high"]:.2f}'
-          print(
-            head.format(
-              name, vocab, batch, temperature, f'{row["overhead"]:.3f}', span,
-              f'{row["temp_mb"]:.0f}', f'{row["canvas_mb"]:.0f}',
-            ),
-            flush=True,
-          )
+
+
+def draw(path, rows):
+  """Writes the PNG: a panel per vocabulary, a line per sampler."""
+  vocabs = list(dict.fromkeys(row['vocab'] for row in rows))
+  names = list(dict.fromkeys(row['sampler'] for row in rows))
+  figure, axes = plt.subplots(
+    1, len(vocabs), figsize=(5 * len(vocabs), 1.5 + 0.35 * len(names)),
+    sharex=True, sharey=True, squeeze=False, layout='constrained',
+  )
+  for axis, vocab in zip(axes[0], vocabs, strict=True):
+    mine = [row for row in rows if row['vocab'] == vocab]
+    kinds = dict.fromkeys((r['batch'], r['temperature']) for r in mine)
+    for kind in kinds:
+      some = [r for r in mine if (r['batch'], r['temperature']) == kind]
+      axis.plot(
+        [r['overhead'] for r in some],
+        [names.index(r['sampler']) for r in some],
+        'o', alpha=0.7, label='B = {}, T = {:g}'.format(*kind),
+      )
+    axis.axvline(1, color='gray', linewidth=1)
+    axis.set_title(f'V = {vocab:,}')
+    axis.set_xlabel('wall / (forwards x forward alone)')
+  axes[0, 0].set_yticks(range(len(names)), names)
+  axes[0, 0].invert_yaxis()
+  axes[0, -1].legend(fontsize=8)
+  figure.savefig(path, dpi=130)
+  plt.close(figure)
+
+
+def run(config, workdir):
+  """The whole job. Returns the rows of results.jsonl."""
+  in_range('repeats', config.repeats, 1)
+  listed = config.samplers.to_dict().items()
+  choices = [door.choose(name, knobs) for name, knobs in listed]
+  workdir = pathlib.Path(workdir)
+  rows = results.resume(workdir, config)
+  keys = ('vocab', 'batch', 'temperature', 'sampler')
+  done = {tuple(row[k] for k in keys) for row in rows}
+  print('overhead: wall / (device forwards x forward alone); 1 is free')
+  print('scratch: MiB of the compiled decode; B x L x V: a float32 canvas')
+  head = 'sampler', 'V', 'B', 'T', 'overhead', 'range', 'scratch', 'B x L x V'
+  print('\n' + line(*head))
+  for row in rows:
+    print(show(row))
+  for vocab in config.vocab:
+    model = make_model(vocab)
+    settings = itertools.product(config.batch, config.temperature, choices)
+    for batch, heat, choice in settings:
+      about = dict(zip(keys, (vocab, batch, heat, choice.name), strict=True))
+      if tuple(about.values()) in done:
+        continue
+      found = measure(config, choice, model, batch, heat)
+      label = {'label': str(choice)}
+      row = about | label | found | results.origin(config.seed)
+      results.add(workdir, row)
+      rows.append(row)
+      print(show(row), flush=True)
+  draw(workdir / 'overhead.png', rows)
+  print(f'\nin {workdir}: overhead.png, results.jsonl')
   return rows
 
 
+def main(_):
+  run(_CONFIG.value, _WORKDIR.value)
+
+
 if __name__ == '__main__':
-  app.run(main)
+  flags.mark_flags_as_required(['config', 'workdir'])
+  command.run(main)

@@ -21,10 +21,9 @@ from absl import flags
 from ml_collections import config_flags
 
 import punt_jax
-from experiments import door, film, picture, quality, show
+from experiments import door, film, picture, quality, results, show
 from experiments import job as job_lib
-from train import command
-from train import loop as results
+from train import command, loop
 
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of this run.')
@@ -108,7 +107,7 @@ def result(job, outcome, score):
   bits, error = score(tokens)
   nfe = float(decoded.meter.nfe.mean())
   written = float((decoded.when >= 0).sum(1).mean())
-  keys = ('model', 'rows', 'length', 'temperature', 'top_p', 'block', 'seed')
+  keys = ('model', 'rows', 'length', 'temperature', 'top_p', 'block')
   return {
     'sampler': outcome.choice.name,
     'label': str(outcome.choice),
@@ -125,9 +124,7 @@ def result(job, outcome, score):
     'distinct_4': quality.distinct(tokens),
     'texts': [job.loaded.text.decode(row) for row in tokens],
     **{key: config[key] for key in keys},
-    'devices': [d.device_kind for d in job.devices or jax.devices()[:1]],
-    'jax': jax.__version__,
-    'revision': results.revision(),
+    **results.origin(config.seed),
   }
 
 
@@ -164,13 +161,13 @@ def report(job, outcomes, rows, color):
 def save(workdir, job, outcomes, rows, scenes):
   """Writes the files."""
   lines = [json.dumps(row) + '\n' for row in rows]
-  results.replace_text(workdir / 'results.jsonl', ''.join(lines))
+  loop.replace_text(workdir / 'results.jsonl', ''.join(lines))
   texts = [
     f'== {row["sampler"]}, {row["page"]}, row {r}\n{text}\n\n'
     for row in rows
     for r, text in enumerate(row['texts'])
   ]
-  results.replace_text(workdir / 'samples.txt', ''.join(texts))
+  loop.replace_text(workdir / 'samples.txt', ''.join(texts))
   title = f'{job_lib.describe(job)}, {job.pages[0].name}'
   shown = [o for o in outcomes if o.page is job.pages[0]]
   heldout = job.loaded.card.get('heldout_bits')
@@ -183,7 +180,7 @@ def run(config, workdir):
   """The whole job. Returns the rows of results.jsonl."""
   job = job_lib.prepare(config)
   workdir = pathlib.Path(workdir)
-  results.claim(workdir, config)
+  loop.claim(workdir, config)
   print(f'{job_lib.describe(job)}; compiling ...', flush=True)
   marks = [time.perf_counter()]
   made = compile_all(job)

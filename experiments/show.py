@@ -14,7 +14,7 @@ HEAD = (
 NOTES = """
 passes: forward passes charged to a row, mean of {rows} rows; fewer is cheaper.
 depth: of those, how many one after another. device passes: run for the whole
-batch, until its slowest row was done. seconds: for all rows, {seconds}.
+batch until its slowest row was done{busiest}. seconds: for all rows, {seconds}.
 bits per character: the model's own bound (NELBO) on the texts, +- its standard
 error over rows; lower is likelier to the model{real}, but text that
 repeats itself is likely too, so see distinct 4-grams: higher is more varied.
@@ -104,10 +104,11 @@ def table(rows):
 def notes(rows, devices, heldout):
   """How to read the table."""
   real = '' if heldout is None else f' (unseen real text: {heldout:.2f})'
-  seconds = 'without compilation'
+  seconds, busiest = 'without compilation', ''
   if devices > 1:
     seconds += f', spread over {devices} devices'
-  said = NOTES.format(rows=rows, seconds=seconds, real=real)
+    busiest = ', on the busiest device'
+  said = NOTES.format(rows=rows, seconds=seconds, real=real, busiest=busiest)
   return textwrap.fill(' '.join(said.split()), 80)
 
 
@@ -121,7 +122,7 @@ def _cells(row):
     f'{row["nfe"]:.1f}',
     f'{row["depth"]:.1f}',
     f'{row["steps"]:.1f}',
-    '+'.join(map(str, row['forwards'])),
+    str(max(row['forwards'])),
     f'{row["seconds"]:.2f}',
     f'{row["characters_per_nfe"]:.2f}',
     bits,

@@ -24,7 +24,8 @@ def code(rank, count, kind='plain'):
   """
   if kind == 'plain':
     return rank
-  return (rank << bit_count(count)[..., None]) // jnp.maximum(count, 1)[..., None]
+  count = count[..., None]
+  return (rank << bit_count(count)) // jnp.maximum(count, 1)
 
 
 def tested(codes, count, round_, first='msb'):

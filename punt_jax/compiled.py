@@ -6,7 +6,8 @@ and knobs (epsilon, temperature, ...) are traced, so one compilation serves a
 whole sweep and no weight becomes a constant.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,7 +23,7 @@ class Steps(NamedTuple):
   advance: Callable  # (params, knobs, Run) -> (Run, Move)
 
 
-def compile(  # noqa: A001, the field's word
+def compile(
   build, max_steps=None, devices=None, driver=loop.decode, through='pmap'
 ):
   """Compiles decoding, once per shape.

@@ -29,7 +29,7 @@ def from_rule(rule, exact=None) -> Sampler:
 
 
 def look(keys, t, canvas, total, memo, model):
-  """Asks once and reads the masked positions -> (memo, Answer, View of (B,))."""
+  """Asks once and reads what is masked -> (memo, Answer, View of B rows)."""
   memo, answer = model.ask(memo, canvas.tokens, canvas.masked.any(-1))
   position = jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
   uniforms = jax.vmap(rows.uniform_at)(rows.named(keys, 'drafts'), position)

@@ -7,7 +7,8 @@ vocabulary. Log-probabilities, entropies and divergences are in nats.
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 

@@ -47,10 +47,12 @@ def test_rows_agree(setup, where):
     row = np.pad(tokens[:1], pad)
     valid = np.pad(np.ones((1, L), bool), pad)
     _, moves = run(loaded.params, (), key, row, valid=valid)
-    cut = lambda x: x[..., shift : shift + L]
+    inside = slice(shift, shift + L)
     moves = moves._replace(
-      tokens=cut(moves.tokens),
-      info=moves.info._replace(divergence=cut(moves.info.divergence)),
+      tokens=moves.tokens[..., inside],
+      info=moves.info._replace(
+        divergence=moves.info.divergence[..., inside]
+      ),
     )
     if (moves.tokens[:, 0] != beside.tokens[:, 0]).any():
       assert close_call(moves, beside)

@@ -114,7 +114,7 @@ def test_ties_go_to_the_leftmost():
 
 def test_scores_that_differ_by_little_are_no_tie():
   # Equal in bfloat16; in float32 the later position is the surer one.
-  law = confident(0.9990, 0.9991, 0.9992, 1, 1, 1, 1, 1)
+  law = confident(0.9990, 0.9991, 0.9992, *[0.5] * 5)
   got = when('one_by_one', law, given=range(3, 8), score='confidence')
   assert got == [2, 1, 0] + [-1] * 5
 

@@ -129,8 +129,7 @@ def test_kill_and_resume_is_exact(tmp_path):
 
 def test_four_devices_are_one():
   config = tiny()
-  config.optimizer = 'muon'
-  found, network = data.load(config), module(tiny())
+  found, network = data.load(config), module(config)
   ends = []
   for n in (1, 4):
     state = step.init_state(config, network, config.data.length)

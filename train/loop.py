@@ -100,8 +100,10 @@ def replace_text(file, string):
 
 def cut_rows(file, last):
   """Drops the JSONL rows with step > last, and a half-written last row."""
+  if not file.exists():
+    return
   kept = []
-  for line in file.read_text().splitlines() if file.exists() else []:
+  for line in file.read_text().splitlines():
     try:
       row = json.loads(line)
     except json.JSONDecodeError:

@@ -118,7 +118,7 @@ def make_update(config, module, devices):
     done = state.step + 1.0
     rate = jnp.maximum(1.0 - config.ema, 1.0 / (0.1 * done + 1.0))
     ema = optax.incremental_update(params, state.ema, rate)
-    metrics = {'loss': loss, 'nelbo': nelbo, 'grad': optax.global_norm(grad)}
+    metrics = {'loss': loss, 'nelbo': nelbo, 'grad': optax.tree_utils.tree_norm(grad)}
     return State(state.step + 1, params, ema, opt), metrics
 
   mapped = jax.pmap(

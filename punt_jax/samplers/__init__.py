@@ -1,6 +1,6 @@
 """The samplers, one file each. A name a user chooses is looked up here."""
 
-from punt_jax.samplers.blocks import blocks
+from punt_jax.samplers.blocks import blocks as blocks
 from punt_jax.samplers.dilated import dilated
 from punt_jax.samplers.entropy_bound import entropy_bound
 from punt_jax.samplers.factor import factor
@@ -8,12 +8,12 @@ from punt_jax.samplers.halton import halton
 from punt_jax.samplers.maskgit import maskgit
 from punt_jax.samplers.one_by_one import one_by_one
 from punt_jax.samplers.punt import punt
-from punt_jax.samplers.stop import stop
+from punt_jax.samplers.stop import stop as stop
 from punt_jax.samplers.threshold import threshold
 from punt_jax.samplers.top_k import top_k
 from punt_jax.samplers.uniform import uniform
 
-# Samplers by name; the wrappers blocks and stop take one of them.
+# By name; the wrappers `blocks` and `stop` take one of these.
 __all__ = [
   'punt',
   'one_by_one',
@@ -26,4 +26,3 @@ __all__ = [
   'threshold',
   'factor',
 ]
-WRAPPERS = ['blocks', 'stop']

@@ -13,8 +13,8 @@ from punt_jax.types import Sampler
 def stop(inner, eos) -> Sampler:
   """Ends rows at EOS.
 
-  The tail is not drawn from the model: it adds 0 to log_q, and samples are
-  comparable up to the first EOS only.
+  Never exact as a whole: the tail is not drawn from the model and adds 0 to
+  log_q. Up to the first EOS the canvas is what `inner` writes.
 
   Args:
     inner: Sampler.

@@ -1,0 +1,169 @@
+"""The frontier: what each sampler pays in forward passes for how much error.
+
+  python -m experiments.frontier --config=configs/frontier_chain.py \\
+    --workdir=runs/frontier
+
+Sweeps the knobs of each sampler on a Markov chain and on the same chain with
+its positions shuffled. The chain is an exact model, so all error is the
+sampler's. Each sampler is compiled once for all knobs and both worlds. Writes
+results.jsonl (a row per world, sampler and setting; a run that was stopped goes
+on) and frontier.png.
+"""
+
+import itertools
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from ml_collections import config_flags
+
+import punt_jax
+from experiments import curves, door, results
+from punt_jax import metrics, oracles
+from punt_jax.select import in_range, known
+from train import command
+
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of this run.')
+
+# World -> (key, L) -> which position of the chain each position shows.
+ORDERS = {
+  'chain': lambda key, length: jnp.arange(length),
+  'permuted': jax.random.permutation,
+}
+
+
+def sweep(samplers):
+  """{sampler: {knob: a value or several}} -> door.Choice of each combination.
+
+  Raises:
+    ValueError: one sentence about an unknown sampler or a bad knob.
+  """
+  choices = []
+  for name, knobs in samplers.items():
+    values = [
+      value if isinstance(value, (tuple, list)) else (value,)
+      for value in knobs.values()
+    ]
+    for setting in itertools.product(*values):
+      choices.append(door.choose(name, dict(zip(knobs, setting, strict=True))))
+  return choices
+
+
+def world_of(config, params):
+  """The world that params, (key of the chain, order), stand for."""
+  key, order = params
+  chain = oracles.random_chain(key, config.length, config.vocab, config.beta)
+  return oracles.permuted(chain, order)
+
+
+def worlds(config):
+  """{name: params} of the worlds of this run."""
+  key, order_key = jax.random.split(jax.random.key(config.seed))
+  return {
+    name: (key, ORDERS[known('world', name, ORDERS)](order_key, config.length))
+    for name in config.worlds
+  }
+
+
+def compile_one(config, choice):
+  """run(params, knobs, key, tokens) for every knob and world."""
+
+  def build(params, knobs):
+    model = oracles.as_denoiser(world_of(config, params))
+    return model, choice.make(knobs)
+
+  return punt_jax.compile(build)
+
+
+def measure(world, decoded, given):
+  """The numbers of a row of results.jsonl. Errors end in _error."""
+  gap = metrics.factorization_gap(
+    world, decoded.log_q, decoded.tokens, given
+  )
+  excess = metrics.excess_nll(world, decoded.tokens)
+  possible = np.isfinite(gap)
+  unigram = metrics.unigram_tv(world, decoded.tokens)
+  nfe = metrics.spread(decoded.meter.nfe)
+  row = {
+    'nfe': nfe.mean,
+    'nfe_error': nfe.stderr,
+    'nfe_low': nfe.low,
+    'nfe_median': nfe.median,
+    'nfe_high': nfe.high,
+    'depth': float(decoded.meter.depth.mean()),
+    'steps': float(decoded.steps.mean()),
+    'forwards': decoded.meter.forwards.tolist(),
+    'impossible': float(1 - possible.mean()),
+    'unigram_tv': unigram.mean,
+    'unigram_tv_error': unigram.stderr,
+    'unigram_tv_floor': unigram.floor,
+  }
+  for name, values in (('gap', gap), ('excess_nll', excess)):
+    found = metrics.estimate(values[possible])
+    row |= {name: found.mean, f'{name}_error': found.stderr}
+  return row
+
+
+def run(config, workdir):
+  """The whole sweep. Returns the rows of results.jsonl."""
+  for name in ('rows', 'length', 'vocab'):
+    in_range(name, config[name], 2)
+  choices = sweep(config.samplers.to_dict())
+  params = worlds(config)
+  workdir = pathlib.Path(workdir)
+  rows = results.resume(workdir, config)
+  tag = lambda row: (row['world'], row['sampler'], row['label'])
+  done = {tag(row) for row in rows}
+  exact = {name: world_of(config, params[name]) for name in params}
+  tokens = np.full((config.rows, config.length), config.vocab, np.int32)
+  total = len(choices) * len(params)
+  by_program = lambda choice: (choice.name, choice.words)
+  for _, group in itertools.groupby(choices, by_program):
+    group = list(group)
+    decode = compile_one(config, group[0])
+    for choice, name in itertools.product(group, params):
+      settings = {**choice.knobs, **choice.words}
+      about = {'world': name, 'sampler': choice.name, 'label': str(choice)}
+      if tag(about) in done:
+        continue
+      knobs = {knob: float(value) for knob, value in choice.knobs.items()}
+      key = jax.random.fold_in(jax.random.key(config.seed), 1)
+      start = time.perf_counter()
+      decoded = decode(params[name], knobs, key, tokens)
+      decoded = jax.tree.map(np.asarray, decoded)
+      row = {
+        **about,
+        'settings': settings,
+        **measure(exact[name], decoded, tokens),
+        'seconds': time.perf_counter() - start,
+        **{k: config[k] for k in ('rows', 'length', 'vocab', 'beta')},
+        **results.origin(config.seed),
+      }
+      results.add(workdir, row)
+      rows.append(row)
+      print(progress(row, len(rows), total), flush=True)
+  curves.write(workdir / 'frontier.png', rows, config)
+  print(f'in {workdir}: frontier.png, results.jsonl')
+  return rows
+
+
+def progress(row, done, total):
+  """A line about a row that is finished."""
+  return (
+    f'{done:3d}/{total} {row["world"]:9}{row["sampler"]:14}{row["label"]:28}'
+    f'{row["nfe"]:6.1f} passes, gap {row["gap"]:7.3f} +- '
+    f'{row["gap_error"]:.3f}, unigram TV {row["unigram_tv"]:.3f}'
+  )
+
+
+def main(_):
+  run(_CONFIG.value, _WORKDIR.value)
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['config', 'workdir'])
+  command.run(main)

@@ -1,0 +1,46 @@
+"""results.jsonl of an experiment: a row per finished setting, resumable.
+
+A workdir belongs to one config. A run that is started again finds the rows it
+has finished, a half-written last row is dropped, and only the rest is computed.
+"""
+
+import json
+import pathlib
+
+import jax
+
+from train import loop
+
+
+def resume(workdir, config):
+  """Makes workdir this config's own -> the rows that are already there.
+
+  Raises:
+    ValueError: workdir holds something else; nothing is written then.
+  """
+  workdir = pathlib.Path(workdir)
+  loop.claim(workdir, config)
+  file = workdir / 'results.jsonl'
+  rows = []
+  for line in file.read_text().splitlines() if file.exists() else []:
+    try:
+      rows.append(json.loads(line))
+    except json.JSONDecodeError:  # killed while writing
+      continue
+  loop.replace_text(file, ''.join(json.dumps(row) + '\n' for row in rows))
+  return rows
+
+
+def add(workdir, row):
+  """Appends a row."""
+  loop.add_row(pathlib.Path(workdir) / 'results.jsonl', row)
+
+
+def origin(seed):
+  """What a row says about where it comes from."""
+  return {
+    'seed': seed,
+    'revision': loop.revision(),
+    'jax': jax.__version__,
+    'device': jax.devices()[0].device_kind,
+  }

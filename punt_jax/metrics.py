@@ -1,0 +1,209 @@
+"""What a finished run got wrong and what it cost, measured on exact worlds.
+
+Two kinds of error, because neither implies the other:
+
+* Factorization gap, log_q - log p(tokens | given) per row. If the choice of
+  positions ignores the drafts, q is the law of the run for that order, and the
+  mean gap over orders drawn at random is E_order KL(q_order || p). KL is convex
+  in its first argument, so that mean bounds KL(q || p) for the law q of the
+  samples, the mixture over orders. It is the mean of log_q - log p only as
+  long as the drafts do not choose the positions.
+* Law error, the distance of the finished samples from p: exact total variation
+  where the world can be enumerated, excess negative log-likelihood and
+  the total variation of unigrams and pairs elsewhere. It sees what the gap
+  cannot: a rule that prefers probable drafts bends the law while every single
+  draft comes from an exact conditional.
+
+Everything runs on the host in float64. A histogram of n samples differs from
+its law even if the samples are exact, so each total variation comes with its
+noise floor, the mean that n exact independent samples would show.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from punt_jax.oracles import World
+from punt_jax.types import Array
+
+_GROUPS = 10  # of the jackknife
+_MOST_CANVASES = 2**20
+
+
+class Estimate(NamedTuple):
+  """A mean over rows."""
+
+  mean: float
+  stderr: float  # of the mean; NaN for a single row
+
+
+class Distance(NamedTuple):
+  """A total variation, a probability in [0, 1]."""
+
+  mean: float
+  stderr: float  # delete-a-group jackknife over rows
+  floor: float  # expectation for as many exact samples
+
+
+class Spread(NamedTuple):
+  """How a cost varies over rows."""
+
+  mean: float
+  stderr: float
+  low: float  # 10 % quantile
+  median: float
+  high: float  # 90 % quantile
+
+
+def estimate(values: Array) -> Estimate:
+  """Mean of (B,) numbers; infinite if one of them is."""
+  values = np.asarray(values, np.float64)
+  if values.size < 2 or not np.isfinite(values).all():
+    return Estimate(float(values.mean()), float('nan'))
+  stderr = values.std(ddof=1) / np.sqrt(values.size)
+  return Estimate(float(values.mean()), float(stderr))
+
+
+def spread(values: Array) -> Spread:
+  """Mean and quantiles of (B,) numbers, such as the meter's nfe."""
+  low, median, high = np.quantile(values, (0.1, 0.5, 0.9)).tolist()
+  return Spread(*estimate(values), low, median, high)
+
+
+def factorization_gap(
+  world: World, log_q: Array, tokens: Array, given: Array
+) -> np.ndarray:
+  """log_q - log p(tokens | given), (B,) nats; +inf for an impossible row.
+
+  Args:
+    world: the law p.
+    log_q: (B,) nats, from Decoded.
+    tokens: (B, L) complete canvases.
+    given: (B, L) the canvases that the run started from, with MASK.
+  """
+  _check_complete(world, tokens)
+  log_p = _log_prob(world, tokens) - _log_prob(world, given)
+  return np.asarray(log_q, np.float64) - log_p
+
+
+def excess_nll(world: World, tokens: Array) -> np.ndarray:
+  """(-log p(tokens) - entropy) / L per row, (B,) nats per token.
+
+  Its mean is 0 for exact samples, positive for samples that are too unlikely
+  and negative for samples that are too typical. +inf for an impossible row.
+  """
+  _check_complete(world, tokens)
+  entropy = float(world.entropy())
+  return (-_log_prob(world, tokens) - entropy) / world.length
+
+
+def impossible_share(world: World, tokens: Array) -> Estimate:
+  """Share of the rows (B, L) that have probability 0."""
+  return estimate(np.isneginf(_log_prob(world, tokens)))
+
+
+def joint_tv(world: World, tokens: Array) -> Distance:
+  """Total variation between complete canvases (B, L) and the world.
+
+  Raises:
+    ValueError: the world has too many canvases to enumerate.
+  """
+  _check_complete(world, tokens)
+  shape = (world.vocab,) * world.length
+  if world.vocab**world.length > _MOST_CANVASES:
+    raise ValueError(
+      f'{world.vocab} ** {world.length} canvases are too many to enumerate: '
+      'use unigram_tv, pair_tv and excess_nll.'
+    )
+  canvases = np.indices(shape, np.int32).reshape(world.length, -1).T
+  law = np.exp(_log_prob(world, canvases))
+  cell = np.ravel_multi_index(np.asarray(tokens).T, shape)
+  return _distance(law[None], cell[:, None])
+
+
+def unigram_tv(world: World, tokens: Array) -> Distance:
+  """Mean over positions of the total variation of their marginals."""
+  _check_complete(world, tokens)
+  return _distance(_unigrams(world), np.asarray(tokens))
+
+
+def pair_tv(world: World, tokens: Array) -> Distance:
+  """Mean over all pairs of positions of the total variation of their laws."""
+  _check_complete(world, tokens)
+  length, vocab = world.length, world.vocab
+  # canvases[i, a] shows token a at position i and nothing else.
+  canvases = np.full((length, vocab, length), vocab)
+  for i in range(length):
+    canvases[i, :, i] = np.arange(vocab)
+  after = np.exp(np.asarray(world.logits(canvases), np.float64))
+  joint = _unigrams(world)[..., None, None] * after  # (L, V, L, V)
+  i, j = np.triu_indices(length, 1)
+  law = joint[i, :, j, :].reshape(-1, vocab * vocab)
+  tokens = np.asarray(tokens)
+  return _distance(law, tokens[:, i] * vocab + tokens[:, j])
+
+
+def noise_floor(law: np.ndarray, n: int) -> float:
+  """Mean total variation of n exact samples' histogram from their law.
+
+  Args:
+    law: (C, K) probabilities of K outcomes, averaged over C.
+    n: number of independent samples.
+
+  Returns:
+    E |count / n - p| / 2 summed over outcomes, exactly: the mean absolute
+    deviation of a binomial is 2 k C(n, k) p^k (1 - p)^(n - k + 1) with
+    k = floor(n p) + 1 (De Moivre; Diaconis and Zabell 1991).
+  """
+  p = np.clip(law, 1e-300, 1 - 1e-16)
+  k = np.minimum(np.floor(n * p).astype(int) + 1, n)
+  log_factorial = np.concatenate([[0.0], np.log(np.arange(1, n + 1)).cumsum()])
+  log_choose = log_factorial[n] - log_factorial[k] - log_factorial[n - k]
+  log_mean = np.log(2 * k) + log_choose
+  log_mean += k * np.log(p) + (n - k + 1) * np.log1p(-p)
+  return float(np.exp(log_mean).sum(-1).mean() / (2 * n))
+
+
+def _distance(law, outcomes):
+  """Total variation of the law (C, K) from outcomes (n, C) in [0, K)."""
+  n = len(outcomes)
+  cells, kinds = law.shape
+  groups = min(_GROUPS, n)
+  group = np.arange(n) % groups
+  index = (group[:, None] * cells + np.arange(cells)) * kinds + outcomes
+  counts = np.bincount(index.ravel(), minlength=groups * law.size)
+  counts = counts.reshape(groups, cells, kinds)
+  total = counts.sum(0)
+
+  def tv(counts):
+    shares = counts / counts[0].sum()
+    return np.abs(shares - law).sum(-1).mean() / 2
+
+  stderr = float('nan')
+  if groups > 1:
+    without = np.array([tv(total - one) for one in counts])
+    stderr = float(np.sqrt((groups - 1) * without.var()))
+  return Distance(float(tv(total)), stderr, noise_floor(law, n))
+
+
+def _unigrams(world):
+  """(L, V) marginals."""
+  empty = np.full(world.length, world.vocab)
+  return np.exp(np.asarray(world.logits(empty), np.float64))
+
+
+def _log_prob(world, tokens):
+  return np.asarray(world.log_prob(np.asarray(tokens)), np.float64)
+
+
+def _check_complete(world, tokens):
+  """Raises ValueError for a row that still holds a MASK or another id."""
+  tokens = np.asarray(tokens)
+  bad = ((tokens < 0) | (tokens >= world.vocab)).any(-1)
+  if bad.any():
+    raise ValueError(
+      f'row {bad.argmax()} is not complete: every token must lie in '
+      f'[0, {world.vocab}).'
+    )
