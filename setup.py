@@ -13,7 +13,7 @@ VERSION = re.search(
   re.MULTILINE,
 ).group(1)
 
-TRAIN = ['tensorboardX', 'tokenizers', 'tqdm']
+TRAIN = ['tensorboardX', 'tokenizers']
 PLOTS = ['matplotlib>=3.8']
 TEST = [
   'hypothesis',

@@ -18,7 +18,7 @@ def get_config():
   config.model.heads = 4
   config.model.taps = 5
   config.batch = 64
-  config.steps = 600
+  config.steps = 400
   config.loss_weight = 'unweighted'
   config.optimizer = 'muon'
   config.muon_rate = 0.025

@@ -1,10 +1,23 @@
-"""Characters of tinyshakespeare."""
+"""Characters of tinyshakespeare: the model that ships as 'shakespeare'.
+
+  python -m train.main --config=configs/shakespeare.py \
+    --config.data.path=input.txt --workdir=runs/shakespeare
+
+Hardware: one core (taskset -c 0) of a two-core Xeon with AVX-512, the other
+one busy. Time: 59 minutes (3,400 steps; a step takes 0.6 s when the machine
+is idle). Size: 1,004,416 parameters, 4.0 MB.
+
+Held-out NELBO (last tenth of the text, all windows, EMA parameters): 2.694
++- 0.021 bits per character, 1.867 nats per token. Interpolated Kneser-Ney
+n-grams with full left context on the same text (experiments/ngram.py): 3.584
+(bigram), 2.950 (trigram), 2.278 (5-gram). Its words: experiments/text_quality.
+"""
 
 import ml_collections
 
 
 def get_config():
-  """Plain values; see train/ for what reads them."""
+  """Plain values; train/ reads every one of them."""
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.data = ml_collections.ConfigDict()

@@ -22,7 +22,7 @@ from ml_collections import config_flags
 
 import punt_jax
 from experiments import curves, door, results
-from punt_jax import metrics, oracles
+from punt_jax import metrics, oracles, samplers
 from punt_jax.select import in_range, known
 from train import command
 
@@ -36,21 +36,33 @@ ORDERS = {
 }
 
 
-def sweep(samplers):
+def sweep(settings):
   """{sampler: {knob: a value or several}} -> door.Choice of each combination.
+
+  They come in the order of samplers.__all__; those that share a compilation
+  (a sampler and its words) stand together.
 
   Raises:
     ValueError: one sentence about an unknown sampler or a bad knob.
   """
   choices = []
-  for name, knobs in samplers.items():
+  for name, knobs in settings.items():
     values = [
       value if isinstance(value, (tuple, list)) else (value,)
       for value in knobs.values()
     ]
     for setting in itertools.product(*values):
       choices.append(door.choose(name, dict(zip(knobs, setting, strict=True))))
-  return choices
+  listed = samplers.__all__.index
+  programs = list(dict.fromkeys(program(choice) for choice in choices))
+  return sorted(
+    choices, key=lambda c: (listed(c.name), programs.index(program(c)))
+  )
+
+
+def program(choice):
+  """What is fixed when a choice is compiled."""
+  return choice.name, tuple(choice.words.items())
 
 
 def world_of(config, params):
@@ -116,45 +128,52 @@ def run(config, workdir):
   params = worlds(config)
   workdir = pathlib.Path(workdir)
   rows = results.resume(workdir, config)
-  tag = lambda row: (row['world'], row['sampler'], row['label'])
-  done = {tag(row) for row in rows}
+  done = {(row['world'], row['sampler'], row['label']) for row in rows}
+  todo = [
+    (choice, name) for choice, name in itertools.product(choices, params)
+    if (name, choice.name, str(choice)) not in done
+  ]
   exact = {name: world_of(config, params[name]) for name in params}
-  tokens = np.full((config.rows, config.length), config.vocab, np.int32)
-  total = len(choices) * len(params)
-  by_program = lambda choice: (choice.name, choice.words)
-  for _, group in itertools.groupby(choices, by_program):
+  for _, group in itertools.groupby(todo, lambda pair: program(pair[0])):
     group = list(group)
-    decode = compile_one(config, group[0])
-    for choice, name in itertools.product(group, params):
-      settings = {**choice.knobs, **choice.words}
-      about = {'world': name, 'sampler': choice.name, 'label': str(choice)}
-      if tag(about) in done:
-        continue
-      knobs = {knob: float(value) for knob, value in choice.knobs.items()}
-      key = jax.random.fold_in(jax.random.key(config.seed), 1)
-      start = time.perf_counter()
-      decoded = decode(params[name], knobs, key, tokens)
-      decoded = jax.tree.map(np.asarray, decoded)
-      row = {
-        **about,
-        'settings': settings,
-        **measure(exact[name], decoded, tokens),
-        'seconds': time.perf_counter() - start,
-        **{k: config[k] for k in ('rows', 'length', 'vocab', 'beta')},
-        **results.origin(config.seed),
-      }
-      results.add(workdir, row)
-      rows.append(row)
-      print(progress(row, len(rows), total), flush=True)
-  curves.write(workdir / 'frontier.png', rows, config)
+    decode = compile_one(config, group[0][0])
+    for choice, name in group:
+      rows.append(fill(config, choice, name, exact[name], decode, params[name]))
+      results.add(workdir, rows[-1])
+      print(progress(rows[-1], len(rows), len(choices) * len(params)))
+  curves.write(
+    workdir / 'frontier.png', rows,
+    f'Error against cost on an exact model, {config.length} tokens of'
+    f' {config.vocab} kinds, {config.rows} samples: lower left is better',
+  )
   print(f'in {workdir}: frontier.png, results.jsonl')
   return rows
+
+
+def fill(config, choice, name, world, decode, params):
+  """The row of results.jsonl about one choice in one world."""
+  tokens = np.full((config.rows, config.length), config.vocab, np.int32)
+  knobs = {knob: float(value) for knob, value in choice.knobs.items()}
+  key = jax.random.fold_in(jax.random.key(config.seed), 2)
+  start = time.perf_counter()
+  decoded = jax.tree.map(np.asarray, decode(params, knobs, key, tokens))
+  seconds = time.perf_counter() - start
+  return {
+    'world': name,
+    'sampler': choice.name,
+    'label': str(choice),
+    'settings': {**choice.knobs, **choice.words},
+    **measure(world, decoded, tokens),
+    'seconds': seconds,  # the first row of a program with its compilation
+    **{key: config[key] for key in ('rows', 'length', 'vocab', 'beta')},
+    **results.origin(config.seed),
+  }
 
 
 def progress(row, done, total):
   """A line about a row that is finished."""
   return (
-    f'{done:3d}/{total} {row["world"]:9}{row["sampler"]:14}{row["label"]:28}'
+    f'{done:3d}/{total} {row["world"]:9}{row["sampler"]:14}{row["label"]:37}'
     f'{row["nfe"]:6.1f} passes, gap {row["gap"]:7.3f} +- '
     f'{row["gap_error"]:.3f}, unigram TV {row["unigram_tv"]:.3f}'
   )

@@ -14,13 +14,9 @@ import collections
 import json
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from train import data
-
-_PATH = flags.DEFINE_string('path', 'pydoc', 'UTF-8 file or folder, or pydoc.')
-_ORDERS = flags.DEFINE_list('orders', ['2', '3', '5'], 'n of each n-gram.')
-_HELDOUT = flags.DEFINE_float('heldout', 0.1, 'Share of the text held out.')
+from train import command, data
 
 
 def _discount(counts):
@@ -88,12 +84,16 @@ def bits_per_character(train, heldout, order):
 
 
 def main(_):
-  train, heldout = data.split_text(data.read_text(_PATH.value), _HELDOUT.value)
-  for order in map(int, _ORDERS.value):
+  path, held = flags.FLAGS.path, flags.FLAGS.heldout
+  train, heldout = data.split_text(data.read_text(path), held)
+  for order in map(int, flags.FLAGS.orders):
     bits = bits_per_character(train, heldout, order)
-    row = {'path': _PATH.value, 'order': order, 'bits_per_character': bits}
+    row = {'path': path, 'order': order, 'bits_per_character': bits}
     print(json.dumps({**row, 'heldout_characters': len(heldout)}), flush=True)
 
 
 if __name__ == '__main__':
-  app.run(main)
+  flags.DEFINE_string('path', 'pydoc', 'UTF-8 file or folder, or pydoc.')
+  flags.DEFINE_list('orders', ['2', '3', '5'], 'n of each n-gram.')
+  flags.DEFINE_float('heldout', 0.1, 'Share of the text held out.')
+  command.run(main)

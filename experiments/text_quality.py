@@ -20,18 +20,6 @@ import punt_jax
 from punt_jax import models, samplers
 from train import command, data
 
-_PATH = flags.DEFINE_string('path', None, 'The training text of the model.')
-_MODEL = flags.DEFINE_string('model', 'shakespeare', 'A pretrained model.')
-_HELDOUT = flags.DEFINE_float('heldout', 0.1, 'Share of the text held out.')
-_ROWS = flags.DEFINE_integer('rows', 64, 'Canvases to fill.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Seed.')
-_ORDERS = flags.DEFINE_list(
-  'orders', ['left_to_right', 'confidence', 'uniform'], 'Orders of writing.'
-)
-_TEMPERATURES = flags.DEFINE_list(
-  'temperatures', ['0.5', '0.7', '1.0'], 'Temperatures of the drafts.'
-)
-
 WORD = re.compile(r"[A-Za-z']+")
 
 
@@ -82,21 +70,31 @@ def writer(loaded, order):
 
 
 def main(_):
-  train, heldout = data.split_text(data.read_text(_PATH.value), _HELDOUT.value)
+  given = flags.FLAGS
+  train, heldout = data.split_text(data.read_text(given.path), given.heldout)
   vocabulary = set(WORD.findall(train))
-  loaded = models.pretrained(_MODEL.value)
+  loaded = models.pretrained(given.model)
   size = loaded.length
-  cuts = [heldout[i * size : (i + 1) * size] for i in range(_ROWS.value)]
+  cuts = [heldout[i * size : (i + 1) * size] for i in range(given.rows)]
   print(json.dumps({'text': 'held out', **describe(cuts, vocabulary)}))
-  for order in _ORDERS.value:
+  for order in given.orders:
     write = writer(loaded, order)
-    for temperature in map(float, _TEMPERATURES.value):
-      texts = write(temperature, _ROWS.value, _SEED.value)
+    for temperature in map(float, given.temperatures):
+      texts = write(temperature, given.rows, given.seed)
       row = {'order': order, 'temperature': temperature}
       print(json.dumps({**row, **describe(texts, vocabulary)}), flush=True)
       print(texts[0])
 
 
 if __name__ == '__main__':
+  flags.DEFINE_string('path', None, 'The training text of the model.')
+  flags.DEFINE_string('model', 'shakespeare', 'A pretrained model.')
+  flags.DEFINE_float('heldout', 0.1, 'Share of the text held out.')
+  flags.DEFINE_integer('rows', 64, 'Canvases to fill.')
+  flags.DEFINE_integer('seed', 0, 'Seed.')
+  flags.DEFINE_list(
+    'orders', ['left_to_right', 'confidence', 'uniform'], 'Writing orders.'
+  )
+  flags.DEFINE_list('temperatures', ['0.3', '0.5', '1.0'], 'Of the drafts.')
   flags.mark_flags_as_required(['path'])
   command.run(main)

@@ -16,8 +16,9 @@ from punt_jax.decode import film
 from punt_jax.oracles import as_denoiser, table
 from tests import reference
 
-# Reasonable arguments of every sampler; numbers are traced knobs. The wrappers
-# stand around punt, whose epsilon is named here with their own arguments.
+WRAPPERS = ['blocks', 'stop']  # around punt, whose epsilon stands with theirs
+
+# Reasonable arguments of every sampler; numbers are traced knobs.
 EXAMPLES = {
   'punt': dict(epsilon=0.2),
   'one_by_one': dict(score='confidence'),
@@ -32,7 +33,7 @@ EXAMPLES = {
   'blocks': dict(epsilon=0.2, length=2),
   'stop': dict(epsilon=0.2, eos=1),
 }
-NAMES = samplers.__all__ + samplers.WRAPPERS
+NAMES = samplers.__all__ + WRAPPERS
 EXACT = [n for n in NAMES if n not in ('maskgit', 'dilated', 'stop')]
 FILMED = ('punt', 'threshold', 'blocks')
 
@@ -59,7 +60,7 @@ IDLE = ~OPEN.any(1)
 
 def make(name, **args):
   """The sampler of this name; the wrappers around punt."""
-  if name in samplers.WRAPPERS:
+  if name in WRAPPERS:
     inner = samplers.punt(args.pop('epsilon'))
     return getattr(samplers, name)(inner, **args)
   return getattr(samplers, name)(**args)

@@ -254,6 +254,27 @@ def test_the_demo_fits_the_model_that_ships():
   assert [choice.name for choice in ready.film] == list(demo.FILM)
 
 
+def test_the_pages(model):
+  empty, prompt = job.prepare(tiny(model, rows=3)).pages
+  assert (empty.tokens == len(ALPHABET)).all() and empty.valid.all()
+  assert empty.tokens.shape == prompt.tokens.shape == (3, 16)
+  assert (prompt.valid.sum(1) == len(PROMPT)).all()
+  masked = prompt.tokens[1, : len(PROMPT)] == len(ALPHABET)
+  assert masked.tolist() == [c == '_' for c in PROMPT]
+  assert len(job.prepare(tiny(model, prompt='')).pages) == 1
+  typed, = job.prepare(tiny(model, prompt=r'a\n_')).pages[1:]
+  assert typed.tokens[0, :3].tolist() == [2, 0, len(ALPHABET)]
+
+
+def test_the_door_itself_checks_ranges():
+  with pytest.raises(ValueError, match='gamma = -1 is out of range'):
+    door.choose('entropy_bound', dict(gamma=-1))
+  with pytest.raises(ValueError, match="k = '3' of top_k must be a number"):
+    door.choose('top_k', dict(k='3'))
+  with pytest.raises(ValueError, match='score = 3 of top_k must be a word'):
+    door.choose('top_k', dict(k=3, score=3))
+
+
 def test_infinity_is_valid_json():
   choice = door.choose('punt', dict(epsilon=float('inf')))
   assert choice.settings() == {'epsilon': 'inf'}

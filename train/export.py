@@ -16,9 +16,6 @@ from absl import flags
 from punt_jax import checkpoint
 from train import command, loop
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of a run.')
-_OUT = flags.DEFINE_string('out', None, 'File to write.')
-
 
 def last_score(workdir):
   """The newest held-out score of a run, with its step."""
@@ -34,7 +31,8 @@ def last_score(workdir):
 
 
 def export(workdir, out):
-  """Writes `out`. Returns the header's card."""
+  """Writes `out`, named like its config. Returns the header's card."""
+  out = pathlib.Path(out)
   file = pathlib.Path(workdir) / 'config.json'
   if not file.exists():
     raise ValueError(f'{workdir} holds no run: it has no config.json')
@@ -49,6 +47,8 @@ def export(workdir, out):
     'text': run.data.text.spec,
     'length': config.data.length,
     'parameters': sum(x.size for x in jax.tree.leaves(run.state.ema)),
+    'command': f'python -m train.main --config=configs/{out.stem}.py'
+    f' --config.data.path={config.data.path}',
     'config': config.to_dict(),
     **last_score(workdir),
   }
@@ -57,10 +57,13 @@ def export(workdir, out):
 
 
 def main(_):
-  card = export(_WORKDIR.value, _OUT.value)
-  print(f'{_OUT.value}: {card["parameters"]} parameters')
+  out = flags.FLAGS.out
+  card = export(flags.FLAGS.workdir, out)
+  print(f'{out}: {card["parameters"]} parameters')
 
 
 if __name__ == '__main__':
+  flags.DEFINE_string('workdir', None, 'Folder of a run.')
+  flags.DEFINE_string('out', None, 'File to write.')
   flags.mark_flags_as_required(['workdir', 'out'])
   command.run(main)

@@ -28,7 +28,7 @@ class State(NamedTuple):
 
 
 def schedule(config, peak):
-  """Linear warm-up, then cosine decay to config.final_share * peak."""
+  """Linear warm-up, then cosine decay to config.final_share of the peak."""
   return optax.warmup_cosine_decay_schedule(
     init_value=0.0,
     peak_value=peak,
@@ -118,7 +118,8 @@ def make_update(config, module, devices):
     done = state.step + 1.0
     rate = jnp.maximum(1.0 - config.ema, 1.0 / (0.1 * done + 1.0))
     ema = optax.incremental_update(params, state.ema, rate)
-    metrics = {'loss': loss, 'nelbo': nelbo, 'grad': optax.tree_utils.tree_norm(grad)}
+    norm = optax.tree_utils.tree_norm(grad)
+    metrics = {'loss': loss, 'nelbo': nelbo, 'grad': norm}
     return State(state.step + 1, params, ema, opt), metrics
 
   mapped = jax.pmap(
