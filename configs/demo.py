@@ -28,22 +28,22 @@ def get_config():
   config.prompt = PROMPT  # _ is a blank to fill, \n a line break
   config.rows = 4
   config.length = 128
-  config.temperature = 1.0
+  config.temperature = 0.5  # of the drafts; tests and scores use 1
   config.top_p = 1.0
   config.block = 0  # > 0: block by block of that many positions
   config.seed = 0
   config.draws = 8  # masks per row for the score
   config.film = FILM
   config.samplers = ml_collections.ConfigDict()
-  config.samplers.punt = dict(epsilon=0.05)
+  config.samplers.punt = dict(epsilon=0.2)
   config.samplers.one_by_one = dict()
-  config.samplers.top_k = dict(k=4)
-  config.samplers.uniform = dict(k=4)
-  config.samplers.maskgit = dict(steps=32)
-  config.samplers.entropy_bound = dict(gamma=2.0)
-  config.samplers.dilated = dict(base=1.2)
-  config.samplers.halton = dict(steps=32)
-  config.samplers.threshold = dict(tau=0.5)
-  config.samplers.factor = dict(f=2.0)
+  config.samplers.top_k = dict(k=3)
+  config.samplers.uniform = dict(k=3)
+  config.samplers.maskgit = dict(steps=46)
+  config.samplers.entropy_bound = dict(gamma=5.0)
+  config.samplers.dilated = dict(base=1.05)
+  config.samplers.halton = dict(steps=46)
+  config.samplers.threshold = dict(tau=0.2)
+  config.samplers.factor = dict(f=3.3)
   config.sampler = door.placeholders()
   return config

@@ -2,8 +2,11 @@
 
   python -m train.main --config=configs/table_world.py --workdir=runs/table
 
-The exact entropy is known, so the loss has a floor to reach; results.jsonl
-gives both. Other worlds: --config.data.world=chain, product, permuted, parity.
+Hardware: one core of a Xeon with AVX-512. Time: 30 seconds, a third of it
+compilation. Held-out NELBO 0.935 +- 0.002 nats per token; the exact law of the
+same canvases has 0.910. results.jsonl gives both.
+
+Other worlds: --config.data.world=chain, product, permuted or parity.
 """
 
 import ml_collections

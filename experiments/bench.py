@@ -22,17 +22,12 @@ matplotlib.use('Agg')  # a file, whatever the machine has for a screen
 
 import matplotlib.pyplot as plt
 import numpy as np
-from absl import flags
-from ml_collections import config_flags
 
 import punt_jax
 from experiments import door, results
 from punt_jax.models import transformer
 from punt_jax.select import in_range
 from train import command
-
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of this run.')
 
 
 def make_model(vocab):
@@ -186,10 +181,5 @@ def run(config, workdir):
   return rows
 
 
-def main(_):
-  run(_CONFIG.value, _WORKDIR.value)
-
-
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config', 'workdir'])
-  command.run(main)
+  command.run_config(run)

@@ -17,17 +17,12 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
-from ml_collections import config_flags
 
 import punt_jax
 from experiments import curves, door, results
 from punt_jax import metrics, oracles, samplers
 from punt_jax.select import in_range, known
 from train import command
-
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of this run.')
 
 # World -> (key, L) -> which position of the chain each position shows.
 ORDERS = {
@@ -92,10 +87,12 @@ def compile_one(config, choice):
 
 
 def measure(world, decoded, given):
-  """The numbers of a row of results.jsonl. Errors end in _error."""
-  gap = metrics.factorization_gap(
-    world, decoded.log_q, decoded.tokens, given
-  )
+  """The numbers of a row of results.jsonl; standard errors end in _error.
+
+  The gap is in nats per canvas, the excess NLL in nats per token, both over
+  the rows that are possible.
+  """
+  gap = metrics.factorization_gap(world, decoded.log_q, decoded.tokens, given)
   excess = metrics.excess_nll(world, decoded.tokens)
   possible = np.isfinite(gap)
   unigram = metrics.unigram_tv(world, decoded.tokens)
@@ -109,7 +106,7 @@ def measure(world, decoded, given):
     'depth': float(decoded.meter.depth.mean()),
     'steps': float(decoded.steps.mean()),
     'forwards': decoded.meter.forwards.tolist(),
-    'impossible': float(1 - possible.mean()),
+    'impossible': metrics.impossible_share(world, decoded.tokens).mean,
     'unigram_tv': unigram.mean,
     'unigram_tv_error': unigram.stderr,
     'unigram_tv_floor': unigram.floor,
@@ -179,10 +176,5 @@ def progress(row, done, total):
   )
 
 
-def main(_):
-  run(_CONFIG.value, _WORKDIR.value)
-
-
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config', 'workdir'])
-  command.run(main)
+  command.run_config(run)

@@ -17,16 +17,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import flags
-from ml_collections import config_flags
 
 import punt_jax
 from experiments import door, film, picture, quality, results, show
 from experiments import job as job_lib
 from train import command, loop
-
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of this run.')
 
 
 class Outcome(NamedTuple):
@@ -211,10 +206,5 @@ def run(config, workdir):
   return rows
 
 
-def main(_):
-  run(_CONFIG.value, _WORKDIR.value)
-
-
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config', 'workdir'])
-  command.run(main)
+  command.run_config(run)

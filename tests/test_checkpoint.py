@@ -121,12 +121,11 @@ def test_an_unknown_name_lists_the_known_ones():
 
 def test_the_shipped_model_knows_english():
   loaded = models.pretrained('shakespeare')
+  string = 'What say you to my lord the king, and what of the good men?'
+  ids = loaded.text.encode(string)
+  hidden = np.tile(ids, (len(ids), 1))  # row i hides character i alone
+  np.fill_diagonal(hidden, loaded.text.vocab)
   apply = jax.jit(loaded.module.apply)
-  string = 'Shall I compare thee to a summer'
-  for i in (7, 11, 23):  # hide one letter: the model names it
-    ids = loaded.text.encode(string)
-    hidden = ids.copy()
-    hidden[i] = loaded.text.vocab
-    logits = apply({'params': loaded.params}, hidden[None])
-    best = loaded.text.decode(np.argsort(logits[0, i])[-3:])
-    assert string[i] in best, (string[i], best)
+  logits = np.asarray(apply({'params': loaded.params}, hidden))
+  best = logits[np.arange(len(ids)), np.arange(len(ids))].argmax(-1)
+  assert (best == ids).mean() > 0.6, loaded.text.decode(best)

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def tiny(**changes):
-  """A config of one setting that is exact and two that are not."""
+  """A config of two settings that are exact and two that are not."""
   config = frontier_chain.get_config()
   config.update(rows=16, length=8, vocab=3)
   config.samplers = {
@@ -71,7 +71,7 @@ def test_a_row_for_each_sampler_setting_and_world(finished):
 
 
 def test_a_stopped_run_goes_on(finished, tmp_path, monkeypatch):
-  """Three rows are left and a fourth was being written."""
+  """Five rows were finished and a sixth was being written."""
   workdir, rows = finished
   (tmp_path / 'config.json').write_text(
     (workdir / 'config.json').read_text()

@@ -265,6 +265,19 @@ def test_negative_epsilon_writes_one_position_per_step(name):
   assert all(step.kept.sum() == 1 for *_, step in steps)
 
 
+def test_drafts_are_drawn_afresh_in_every_step():
+  """In a product world a key used twice would draw the same drafts again."""
+  joint, again = product_joint(6), []
+  tokens, valid = ragged(6)
+  steps = checked_steps(case_of('paper'), joint, -1.0, tokens, valid)
+  last = {}
+  for row, _, drafts, _, _, step in steps:
+    if row in last:
+      again.extend((last[row] == drafts)[step.order])
+    last[row] = drafts
+  assert len(again) > 100 and 0.2 < np.mean(again) < 0.8
+
+
 @functools.cache
 def decoder(score='entropy', first='msb'):
   """A whole run of PUNT on a table."""

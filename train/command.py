@@ -4,6 +4,7 @@ import sys
 
 import ml_collections
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 
 def run(main):
@@ -25,6 +26,14 @@ def run(main):
       sys.exit(f'{_program(argv)}: {error}')
 
   app.run(guarded, flags_parser=parse)
+
+
+def run_config(job):
+  """Runs job(config, workdir) with the flags --config and --workdir."""
+  config = config_flags.DEFINE_config_file('config', None, 'File of configs/.')
+  workdir = flags.DEFINE_string('workdir', None, 'Folder of this run.')
+  flags.mark_flags_as_required(['config', 'workdir'])
+  run(lambda _: job(config.value, workdir.value))
 
 
 def _program(argv):

@@ -6,17 +6,12 @@ Any value of the config is a flag: --config.batch=64. Run the same command
 again to go on after an interruption.
 """
 
-from absl import flags
-from ml_collections import config_flags
-
 from train import command, loop
 
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'A file of configs/.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of this run.')
 
-
-def main(_):
-  row = loop.train(loop.prepare(_CONFIG.value, _WORKDIR.value))
+def main(config, workdir):
+  """Trains, and says how well."""
+  row = loop.train(loop.prepare(config, workdir))
   unit = 'character' if row['floor_nats'] is None else 'token'
   print(
     f'held-out NELBO {row["heldout_bits"]:.3f} +- '
@@ -28,5 +23,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  flags.mark_flags_as_required(['config', 'workdir'])
-  command.run(main)
+  command.run_config(main)
