@@ -1,5 +1,6 @@
 """What the main job is to do: from a config to settings that are checked."""
 
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -140,9 +141,11 @@ def builder(job, choice, wrap=lambda sampler: sampler):
 def describe(job):
   """The model and what it is asked, in a line."""
   config = job.config
+  name = pathlib.Path(config.model).name.removesuffix('.safetensors')
+  rows = f'{config.rows} row' + 's' * (config.rows > 1)
   said = (
-    f'{job.config.model.split("/")[-1]}, {config.rows} rows x {config.length}'
-    f' characters, temperature {config.temperature:g}'
+    f'{name}, {rows} x {config.length} characters, '
+    f'temperature {config.temperature:g}'
   )
   said += f', top-p {config.top_p:g}' if config.top_p != 1 else ''
   said += f', blocks of {config.block}' if config.block else ''

@@ -9,7 +9,7 @@ import pathlib
 
 import jax
 
-from train import loop
+from train import records
 
 
 def resume(workdir, config):
@@ -19,7 +19,7 @@ def resume(workdir, config):
     ValueError: workdir holds something else; nothing is written then.
   """
   workdir = pathlib.Path(workdir)
-  loop.claim(workdir, config)
+  records.claim(workdir, config)
   file = workdir / 'results.jsonl'
   rows = []
   for line in file.read_text().splitlines() if file.exists() else []:
@@ -27,20 +27,20 @@ def resume(workdir, config):
       rows.append(json.loads(line))
     except json.JSONDecodeError:  # killed while writing
       continue
-  loop.replace_text(file, ''.join(json.dumps(row) + '\n' for row in rows))
+  records.replace_text(file, ''.join(json.dumps(row) + '\n' for row in rows))
   return rows
 
 
 def add(workdir, row):
   """Appends a row."""
-  loop.add_row(pathlib.Path(workdir) / 'results.jsonl', row)
+  records.add_row(pathlib.Path(workdir) / 'results.jsonl', row)
 
 
 def origin(seed):
   """What a row says about where it comes from."""
   return {
     'seed': seed,
-    'revision': loop.revision(),
+    'revision': records.revision(),
     'jax': jax.__version__,
     'device': jax.devices()[0].device_kind,
   }

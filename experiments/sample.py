@@ -21,7 +21,7 @@ import numpy as np
 import punt_jax
 from experiments import door, film, picture, quality, results, show
 from experiments import job as job_lib
-from train import command, loop
+from train import command, records
 
 
 class Outcome(NamedTuple):
@@ -156,13 +156,13 @@ def report(job, outcomes, rows, color):
 def save(workdir, job, outcomes, rows, scenes):
   """Writes the files."""
   lines = [json.dumps(row) + '\n' for row in rows]
-  loop.replace_text(workdir / 'results.jsonl', ''.join(lines))
+  records.replace_text(workdir / 'results.jsonl', ''.join(lines))
   texts = [
     f'== {row["sampler"]}, {row["page"]}, row {r}\n{text}\n\n'
     for row in rows
     for r, text in enumerate(row['texts'])
   ]
-  loop.replace_text(workdir / 'samples.txt', ''.join(texts))
+  records.replace_text(workdir / 'samples.txt', ''.join(texts))
   title = f'{job_lib.describe(job)}, {job.pages[0].name}'
   shown = [o for o in outcomes if o.page is job.pages[0]]
   heldout = job.loaded.card.get('heldout_bits')
@@ -175,7 +175,7 @@ def run(config, workdir):
   """The whole job. Returns the rows of results.jsonl."""
   job = job_lib.prepare(config)
   workdir = pathlib.Path(workdir)
-  loop.claim(workdir, config)
+  records.claim(workdir, config)
   print(f'{job_lib.describe(job)}; compiling ...', flush=True)
   marks = [time.perf_counter()]
   made = compile_all(job)

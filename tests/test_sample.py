@@ -185,6 +185,33 @@ def test_bad_input_is_a_sentence_and_writes_nothing(
   assert not (tmp_path / 'new').exists()
 
 
+def command(workdir, *arguments):
+  """The demo's command line, run to its end."""
+  return subprocess.run(
+    [
+      sys.executable, '-m', 'experiments.sample', '--config=configs/demo.py',
+      f'--workdir={workdir}', *arguments,
+    ],
+    cwd=ROOT, env=os.environ, capture_output=True, text=True,
+  )
+
+
+def test_the_command_with_one_sampler(model, tmp_path):
+  done = command(
+    tmp_path / 'new', f'--config.model={model}', '--config.prompt=ab_',
+    '--config.sampler.name=top_k', '--config.sampler.k=5', '--config.rows=1',
+    '--config.length=10', '--config.draws=1', '--config.temperature=0.7',
+    '--config.top_p=0.9', '--config.block=4',
+  )
+  assert done.returncode == 0, done.stderr
+  assert sorted(p.name for p in (tmp_path / 'new').iterdir()) == FILES
+  lines = (tmp_path / 'new' / 'results.jsonl').read_text().splitlines()
+  empty, prompt = map(json.loads, lines)
+  assert empty['nfe'] == 3 and prompt['nfe'] == 1  # blocks of 4, 4 and 2
+  assert empty['bits_error'] is None and empty['block'] == 4
+  assert 'tiny, 1 row x 10' in done.stdout and 'blocks of 4' in done.stdout
+
+
 @pytest.mark.parametrize(
   'flag, said',
   [
@@ -193,13 +220,7 @@ def test_bad_input_is_a_sentence_and_writes_nothing(
   ],
 )
 def test_the_command_ends_with_a_sentence(flag, said, tmp_path):
-  done = subprocess.run(
-    [
-      sys.executable, '-m', 'experiments.sample', '--config=configs/demo.py',
-      f'--workdir={tmp_path}/new', flag,
-    ],
-    cwd=ROOT, env=os.environ, capture_output=True, text=True,
-  )
+  done = command(tmp_path / 'new', flag)
   assert done.returncode == 1 and said in done.stderr
   assert 'Traceback' not in done.stderr and not (tmp_path / 'new').exists()
 

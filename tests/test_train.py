@@ -19,7 +19,7 @@ import pytest
 from configs import table_world
 from punt_jax import checkpoint
 from punt_jax.models import transformer
-from train import data, export, loop, step
+from train import data, export, loop, records, step
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -209,15 +209,15 @@ def test_bad_settings_write_nothing(tmp_path, values, said):
 
 
 def test_a_workdir_belongs_to_one_config(tmp_path):
-  loop.claim(tmp_path / 'run', tiny())
+  records.claim(tmp_path / 'run', tiny())
   kept = (tmp_path / 'run' / 'config.json').read_text()
-  loop.claim(tmp_path / 'run', tiny())
+  records.claim(tmp_path / 'run', tiny())
   with pytest.raises(ValueError, match=r'another config \(different: batch\)'):
-    loop.claim(tmp_path / 'run', tiny(batch=8))
+    records.claim(tmp_path / 'run', tiny(batch=8))
   assert (tmp_path / 'run' / 'config.json').read_text() == kept
   (tmp_path / 'file').write_text('mine')
   with pytest.raises(ValueError, match='is not empty and holds no run'):
-    loop.claim(tmp_path, tiny())
+    records.claim(tmp_path, tiny())
   assert sorted(f.name for f in tmp_path.iterdir()) == ['file', 'run']
 
 
@@ -226,7 +226,7 @@ def test_rows_after_the_checkpoint_are_cut(tmp_path):
   rows = [{'step': 5}, {'step': 10, 'loss': 1.0}, {'step': 15}]
   text = ''.join(json.dumps(r) + '\n' for r in rows)
   file.write_text(text + '{"step": 1')
-  loop.cut_rows(file, 10)
+  records.cut_rows(file, 10)
   assert file.read_text() == text[: text.index('{"step": 15}')]
 
 

@@ -21,7 +21,7 @@ def run(main):
   def guarded(argv):
     logging.set_verbosity(logging.WARNING)  # orbax tells a lot
     try:
-      return main(argv)
+      main(argv)  # what it returns is not an exit status
     except ValueError as error:
       sys.exit(f'{_program(argv)}: {error}')
 

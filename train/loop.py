@@ -8,10 +8,8 @@ that the curve and the parameters are those of a run never interrupted.
 """
 
 import json
-import os
 import pathlib
 import platform
-import subprocess
 import sys
 import time
 from typing import Any, NamedTuple
@@ -22,6 +20,7 @@ import numpy as np
 from punt_jax import checkpoint, corruption, select
 from punt_jax.models import transformer
 from train import data as data_lib
+from train import records
 from train import step as step_lib
 
 
@@ -61,62 +60,11 @@ def prepare(config, workdir):
   data = data_lib.load(config)
   module = transformer.Transformer(vocab=data.vocab, **config.model)
   init = lambda: step_lib.init_state(config, module, data.heldout.shape[1])
-  claim(workdir, config)
+  records.claim(workdir, config)
   manager = checkpoint.open_checkpoints(workdir / 'checkpoints')
   found = checkpoint.restore(manager, jax.eval_shape(init))
   state = init() if found is None else found[0]
   return Run(config, workdir, data, module, state, manager, devices)
-
-
-def claim(workdir, config):
-  """Makes workdir this config's own, or raises ValueError."""
-  file = workdir / 'config.json'
-  mine = json.loads(config.to_json())
-  if not file.exists():
-    if workdir.exists() and any(workdir.iterdir()):
-      raise ValueError(
-        f'{workdir} is not empty and holds no run: use another --workdir'
-      )
-    workdir.mkdir(parents=True, exist_ok=True)
-    replace_text(file, json.dumps(mine, indent=2))
-    return
-  theirs = json.loads(file.read_text())
-  changed = sorted(
-    k for k in set(mine) | set(theirs) if mine.get(k) != theirs.get(k)
-  )
-  if changed:
-    raise ValueError(
-      f'{workdir} holds a run with another config (different:'
-      f' {", ".join(changed)}): use another --workdir'
-    )
-
-
-def replace_text(file, string):
-  """Writes a file so that a kill leaves the old one or the new one."""
-  part = file.with_suffix('.part')
-  part.write_text(string)
-  os.replace(part, file)
-
-
-def cut_rows(file, last):
-  """Drops the JSONL rows with step > last, and a half-written last row."""
-  if not file.exists():
-    return
-  kept = []
-  for line in file.read_text().splitlines():
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError:
-      continue
-    if row['step'] <= last:
-      kept.append(line + '\n')
-  replace_text(file, ''.join(kept))
-
-
-def add_row(file, row):
-  """Appends one JSON line."""
-  with open(file, 'a') as stream:
-    stream.write(json.dumps(row) + '\n')
 
 
 def tensorboard(folder, start):
@@ -142,14 +90,6 @@ def progress(step, steps, begin, start, row):
   print(line, end=end, file=sys.stderr, flush=True)
 
 
-def revision():
-  """The git revision of this source, or None outside a checkout."""
-  here = pathlib.Path(__file__).parent
-  command = ['git', 'rev-parse', 'HEAD']
-  found = subprocess.run(command, cwd=here, capture_output=True, text=True)
-  return found.stdout.strip() or None
-
-
 def score(run, evaluate, params, rows, draws):
   """Held-out NELBO of `rows` windows spread over the held-out data."""
   heldout = run.data.heldout
@@ -172,13 +112,13 @@ def train(run):
   evaluate = step_lib.make_evaluate(run.module, config.batch)
   metrics = run.workdir / 'metrics.jsonl'
   start = int(state.step)
-  cut_rows(metrics, start)
-  cut_rows(run.workdir / 'results.jsonl', start - 1)
+  records.cut_rows(metrics, start)
+  records.cut_rows(run.workdir / 'results.jsonl', start - 1)
   board = tensorboard(run.workdir, start)
   begin, recent = time.monotonic(), []
 
   def report(step, row):
-    add_row(metrics, {'step': step, **row})
+    records.add_row(metrics, {'step': step, **row})
     for name, value in row.items() if board else ():
       board.add_scalar(name, value, step)
     progress(step, config.steps, begin, start, row)
@@ -211,9 +151,9 @@ def finish(run, evaluate, state, seconds):
     'devices': [d.device_kind for d in run.devices],
     'machine': platform.machine(),
     'jax': jax.__version__,
-    'revision': revision(),
+    'revision': records.revision(),
     'seed': run.config.seed,
     'config': json.loads(run.config.to_json()),
   }
-  add_row(run.workdir / 'results.jsonl', row)
+  records.add_row(run.workdir / 'results.jsonl', row)
   return row
