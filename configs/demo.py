@@ -11,13 +11,14 @@ import ml_collections
 
 from experiments import door
 
+# 128 characters, as long as the canvas.
 PROMPT = """\
 ROMEO:
 What ______ is this that ______ upon the night,
 ____________________________ so fair?
 
 JULIET:
-________________________"""
+__________________________"""
 FILM = ('punt', 'one_by_one')
 
 
@@ -30,10 +31,11 @@ def get_config():
   config.length = 128
   config.temperature = 0.5  # of the drafts; tests and scores use 1
   config.top_p = 1.0
-  config.block = 0  # > 0: block by block of that many positions
+  config.block = 0  # positions per block, of samplers that do not say; 0: all
   config.seed = 0
   config.draws = 8  # masks per row for the score
   config.film = FILM
+  # Forward passes per row near PUNT's, but for one_by_one, the reference.
   config.samplers = ml_collections.ConfigDict()
   config.samplers.punt = dict(epsilon=0.2)
   config.samplers.one_by_one = dict()
@@ -41,7 +43,7 @@ def get_config():
   config.samplers.uniform = dict(k=3)
   config.samplers.maskgit = dict(steps=46)
   config.samplers.entropy_bound = dict(gamma=5.0)
-  config.samplers.dilated = dict(base=1.05)
+  config.samplers.dilated = dict(base=2.0, block=8)
   config.samplers.halton = dict(steps=46)
   config.samplers.threshold = dict(tau=0.2)
   config.samplers.factor = dict(f=3.3)

@@ -2,6 +2,13 @@
 
   python -m experiments.frontier --config=configs/frontier_chain.py \\
     --workdir=runs/frontier
+
+Hardware: one core of a Xeon with AVX-512. Time: 3.5 minutes. On the shuffled
+chain PUNT needs 28 forward passes for a gap of 0.04 +- 0.01 nats per canvas at
+epsilon 0.02, one by one 64 for 0; no other sampler gets below 0.3. PUNT bends
+the law a little: unigram TV 0.034 to 0.038 at epsilon <= 0.08, where exact
+samples show 0.030. MaskGIT bends it most: 0.087 to 0.126. On the chain itself
+the dilated comb is exact in 6 passes; shuffled, its gap is 13 nats.
 """
 
 import ml_collections
@@ -16,8 +23,9 @@ def get_config():
   config.vocab = 8
   config.beta = 1.2  # scale of the chain's potentials in nats
   config.rows = 1024  # samples per setting
-  # One value or several of each knob; every combination is run. All orders
-  # are by entropy, so that the samplers differ in how many they write.
+  # One value or several of each knob; every combination is run. Where an
+  # order can be chosen it is by entropy, so that samplers differ in how many
+  # positions they write and not in which.
   order = dict(score='entropy')
   config.samplers = ml_collections.ConfigDict()
   config.samplers.punt = dict(

@@ -1,7 +1,8 @@
 """The door: where names and numbers of a config become samplers.
 
 A sampler is looked up by name in punt_jax.samplers.__all__, its knobs by name
-in its signature. Behind this door nothing knows of configs.
+in its signature; one more, `block`, wraps any of them in samplers.blocks (0:
+the whole canvas at once). Behind this door nothing knows of configs.
 """
 
 import inspect
@@ -44,7 +45,7 @@ def signature(name):
   """
   make = getattr(samplers, known('sampler', name, samplers.__all__))
   parameters = inspect.signature(make).parameters
-  return {knob: p.default for knob, p in parameters.items()}
+  return {knob: p.default for knob, p in parameters.items()} | {'block': 0}
 
 
 def choose(name, settings) -> Choice:
@@ -67,7 +68,16 @@ def choose(name, settings) -> Choice:
       raise ValueError(f'{name} needs a value for its knob {knob}')
   words = {k: v for k, v in settings.items() if isinstance(v, str)}
   knobs = {k: v for k, v in settings.items() if k not in words}
-  make = lambda knobs: getattr(samplers, name)(**words, **knobs)
+  if knobs.get('block') == 0:
+    del knobs['block']
+
+  def make(knobs):
+    own = {k: v for k, v in knobs.items() if k != 'block'}
+    sampler = getattr(samplers, name)(**words, **own)
+    if 'block' in knobs:
+      sampler = samplers.blocks(sampler, knobs['block'])
+    return sampler
+
   make(knobs)  # names the knob that is out of range
   return Choice(name, words, knobs, make)
 

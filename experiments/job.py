@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 import punt_jax
-from experiments import door
+from experiments import door, show
 from punt_jax import models, samplers
 from punt_jax.select import in_range, known
 from punt_jax.text import BLANK
@@ -62,6 +62,7 @@ def prepare(config) -> Job:
 
 def choose(config):
   """The samplers of this run: config.sampler if it is named, else all."""
+  shared = {'block': config.block}
   chosen = config.sampler.to_dict()
   name = chosen.pop('name')
   if name is None:
@@ -75,10 +76,10 @@ def choose(config):
     if not config.samplers:
       raise ValueError('config.samplers is empty: name at least one sampler')
     listed = sorted(config.samplers, key=lambda name: order.get(name, -1))
-    return [door.choose(n, config.samplers[n].to_dict()) for n in listed]
-  defaults = config.samplers.get(name, {})
+    return [door.choose(n, {**shared, **config.samplers[n]}) for n in listed]
+  listed = config.samplers.get(name, {})
   set_now = {k: v for k, v in chosen.items() if v is not None}
-  return [door.choose(name, {**defaults, **set_now})]
+  return [door.choose(name, {**shared, **listed, **set_now})]
 
 
 def cast(config, choices):
@@ -120,8 +121,7 @@ def builder(job, choice, wrap=lambda sampler: sampler):
   """(build, knobs) for punt_jax.compile; all numbers are traced."""
   config = job.config
   knobs = dict(
-    sampler=choice.knobs, temperature=config.temperature, top_p=config.top_p,
-    block=config.block,
+    sampler=choice.knobs, temperature=config.temperature, top_p=config.top_p
   )
 
   def build(params, knobs):
@@ -130,10 +130,7 @@ def builder(job, choice, wrap=lambda sampler: sampler):
       model = punt_jax.temper(model, knobs['temperature'])
     if config.top_p != 1:
       model = punt_jax.top_p(model, knobs['top_p'])
-    sampler = choice.make(knobs['sampler'])
-    if config.block != 0:
-      sampler = samplers.blocks(sampler, knobs['block'])
-    return model, wrap(sampler)
+    return model, wrap(choice.make(knobs['sampler']))
 
   return build, knobs
 
@@ -142,13 +139,11 @@ def describe(job):
   """The model and what it is asked, in a line."""
   config = job.config
   name = pathlib.Path(config.model).name.removesuffix('.safetensors')
-  rows = f'{config.rows} row' + 's' * (config.rows > 1)
   said = (
-    f'{name}, {rows} x {config.length} characters, '
+    f'{name}, {show.counted(config.rows, "row")} x {config.length} characters, '
     f'temperature {config.temperature:g}'
   )
   said += f', top-p {config.top_p:g}' if config.top_p != 1 else ''
-  said += f', blocks of {config.block}' if config.block else ''
   if job.devices:
     said += f', on {len(job.devices)} devices'
   return said

@@ -52,7 +52,8 @@ def scorer(loaded, draws, seed):
 
 
 def distinct(tokens, n=4):
-  """Distinct n-grams as a share of all n-grams of tokens (B, L)."""
+  """Distinct n-grams as a share of all n-grams of tokens (B, L), n <= L."""
+  n = min(n, tokens.shape[1])
   grams = np.lib.stride_tricks.sliding_window_view(tokens, n, axis=1)
   grams = grams.reshape(-1, n)
-  return len(np.unique(grams, axis=0)) / max(len(grams), 1)
+  return len(np.unique(grams, axis=0)) / len(grams)

@@ -102,7 +102,7 @@ def result(job, outcome, score):
   bits, error = score(tokens)
   nfe = float(decoded.meter.nfe.mean())
   written = float((decoded.when >= 0).sum(1).mean())
-  keys = ('model', 'rows', 'length', 'temperature', 'top_p', 'block')
+  keys = ('model', 'rows', 'length', 'temperature', 'top_p')
   return {
     'sampler': outcome.choice.name,
     'label': str(outcome.choice),
@@ -138,11 +138,9 @@ def report(job, outcomes, rows, color):
   for page in job.pages:
     mine = [o for o in outcomes if o.page is page]
     first = mine[0]
-    passes = first.decoded.meter.nfe[0]
-    print(
-      f'\n{first.choice.name} ({first.choice}) on the {page.name}, '
-      f'{passes} forward passes:\n'
-    )
+    passes = show.counted(first.decoded.meter.nfe[0], 'forward pass', 'es')
+    knobs = f' ({first.choice})' if str(first.choice) else ''
+    print(f'\n{first.choice.name}{knobs} on the {page.name}, {passes}:\n')
     print(show.verse(*first.row(0), color))
     if len(mine) > 1:
       print(f'\nEvery sampler on the {page.name}:\n')
@@ -150,7 +148,7 @@ def report(job, outcomes, rows, color):
   print('\n' + show.table([r for r in rows if r['page'] == job.pages[0].name]))
   heldout = job.loaded.card.get('heldout_bits')
   devices = len(job.devices or [0])
-  print('\n' + show.notes(job.config.rows, devices, heldout) + '\n')
+  print('\n' + show.notes(rows, devices, heldout) + '\n')
 
 
 def save(workdir, job, outcomes, rows, scenes):
@@ -165,8 +163,7 @@ def save(workdir, job, outcomes, rows, scenes):
   records.replace_text(workdir / 'samples.txt', ''.join(texts))
   title = f'{job_lib.describe(job)}, {job.pages[0].name}'
   shown = [o for o in outcomes if o.page is job.pages[0]]
-  heldout = job.loaded.card.get('heldout_bits')
-  picture.write(workdir / 'order.png', title, shown, rows, heldout)
+  picture.write(workdir / 'order.png', title, shown, rows)
   title = f'{job_lib.describe(job)}: the first row'
   film.write(workdir / 'film.html', title, scenes)
 

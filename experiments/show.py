@@ -12,12 +12,17 @@ HEAD = (
   'seconds', 'characters\nper pass', 'bits per\ncharacter', 'distinct\n4-grams',
 )
 NOTES = """
-passes: forward passes charged to a row, mean of {rows} rows; fewer is cheaper.
+passes: forward passes charged to a row, mean over {rows}; fewer is cheaper.
 depth: of those, how many one after another. device passes: run for the whole
 batch until its slowest row was done{busiest}. seconds: for all rows, {seconds}.
 bits per character: the model's own bound (NELBO) on the texts, +- its standard
-error over rows; lower is likelier to the model{real}, but text that
-repeats itself is likely too, so see distinct 4-grams: higher is more varied.
+error over rows; lower is likelier to the model{real}. {reference}
+Text that repeats itself is likely too, so see distinct 4-grams: higher is more
+varied.
+"""
+REFERENCE = """
+one_by_one takes no shortcut: what is above its score is the price of writing
+in parallel.
 """
 
 
@@ -78,10 +83,15 @@ def strips(outcomes, row, color):
   for outcome in outcomes:
     letters, when, steps = outcome.row(row)
     body = strip(letters, when, steps, color)
-    passes = f'{int(outcome.decoded.meter.nfe[row])} passes'
+    passes = counted(outcome.decoded.meter.nfe[row], 'pass', 'es')
     labels = [outcome.choice.name, passes] + [''] * len(body)
     lines += [f'  {a:>14}  {b}' for a, b in zip(labels, body, strict=False)]
   return '\n'.join(lines)
+
+
+def counted(number, thing, many='s'):
+  """'1 row', '2 rows'."""
+  return f'{number} {thing}' + (many if number != 1 else '')
 
 
 def table(rows):
@@ -102,13 +112,27 @@ def table(rows):
 
 
 def notes(rows, devices, heldout):
-  """How to read the table."""
-  real = '' if heldout is None else f' (unseen real text: {heldout:.2f})'
-  seconds, busiest = 'without compilation', ''
-  if devices > 1:
-    seconds += f', spread over {devices} devices'
-    busiest = ', on the busiest device'
-  said = NOTES.format(rows=rows, seconds=seconds, real=real, busiest=busiest)
+  """How to read the table, in words for what is in it.
+
+  Args:
+    rows: of results.jsonl.
+    devices: how many.
+    heldout: bits per character of real text, or None.
+  """
+  real = ''
+  if heldout is not None:
+    cold = ', low temperatures go below' * (rows[0]['temperature'] < 1)
+    real = f' (unseen real text: {heldout:.2f}{cold})'
+  several = {r['sampler'] for r in rows} > {'one_by_one'}
+  said = NOTES.format(
+    rows=counted(rows[0]['rows'], 'row'),
+    real=real,
+    seconds='without compilation' + (
+      f', spread over {devices} devices' if devices > 1 else ''
+    ),
+    busiest=', on the busiest device' if devices > 1 else '',
+    reference=REFERENCE if several else '',
+  )
   return textwrap.fill(' '.join(said.split()), 80)
 
 

@@ -40,10 +40,7 @@ def from_features(features_fn, head_fn, vocab) -> Denoiser:
     return Memo(Meter(zero, zero, zero, jnp.zeros((1,), jnp.int32)), valid)
 
   def ask(memo, tokens, rows):
-    valid = memo.cache
-    probes = tokens.shape[1:-1]
-    spread = valid.reshape(valid.shape[:1] + (1,) * len(probes) + (-1,))
-    spread = jnp.broadcast_to(spread, tokens.shape)
+    spread = _over_probes(memo.valid, tokens)
     flat = lambda x: x.reshape(-1, x.shape[-1])
     features = features_fn(flat(tokens), flat(spread))
     answer = Answer(features.reshape(tokens.shape + features.shape[-1:]))
@@ -111,15 +108,27 @@ def judge_drafts(model) -> Denoiser:
 
 
 def shift_right(model) -> Denoiser:
-  """For models whose output i - 1 predicts token i (Dream)."""
+  """For models whose output i - 1 predicts token i (Dream).
+
+  The first position that is not padding keeps its own output.
+  """
 
   def ask(memo, tokens, rows):
     memo, answer = model.ask(memo, tokens, rows)
     f = answer.features
     moved = jnp.concatenate([f[..., :1, :], f[..., :-1, :]], -2)
+    first = _over_probes(memo.valid.cumsum(-1) == 1, tokens)
+    moved = jnp.where(first[..., None], f, moved)
     return memo, answer._replace(features=moved)
 
   return model._replace(ask=ask)
+
+
+def _over_probes(flags, tokens):
+  """flags (B, L) repeated over the probe axes of tokens (B, ..., L)."""
+  probes = (1,) * (tokens.ndim - 2)
+  flags = flags.reshape(flags.shape[:1] + probes + flags.shape[1:])
+  return jnp.broadcast_to(flags, tokens.shape)
 
 
 def _law(model, **changes) -> Denoiser:

@@ -38,6 +38,7 @@ class Memo(NamedTuple):
   """What a model remembers between questions."""
 
   meter: Meter
+  valid: Array  # (B, L) bool: not padding
   cache: Any = ()
 
 

@@ -223,6 +223,17 @@ def test_padding_on_either_side_changes_nothing(case):
   assert len({tuple(row) for row in outs[0].tokens[:, :4]}) > 1  # rows differ
 
 
+def test_a_shorter_canvas_draws_the_same():
+  """Draws belong to a position, not to the width of the canvas."""
+  case = case_of('uniform')  # draws both tokens and positions
+  tokens = np.where(np.arange(LENGTH) < 4, M, 0) + 0 * TOKENS
+  valid = np.arange(LENGTH) < 4 + 0 * TOKENS
+  wide, _ = case.run(tokens=tokens, valid=valid)
+  narrow, _ = case.run(tokens=tokens[:, :4], valid=valid[:, :4])
+  np.testing.assert_array_equal(narrow.tokens, wide.tokens[:, :4])
+  np.testing.assert_array_equal(narrow.when, wide.when[:, :4])
+
+
 def test_the_device_counts_every_forward_pass(case):
   out, calls = case.run()
   assert out.meter.forwards.tolist() == [calls]

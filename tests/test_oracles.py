@@ -176,6 +176,25 @@ def test_a_long_chain_stays_exact():
     np.testing.assert_allclose(np.exp(logits[t]), law, atol=2e-5)
 
 
+def test_steps_that_are_next_to_impossible():
+  """Log-probabilities far below what float32 probabilities can hold."""
+  stay = np.where(np.eye(VOCAB) > 0, 0.0, [[-100.0], [-60.0], [-40.0]])
+  transition = np.stack([stay] * (LENGTH - 1)).astype(np.float32)
+  joint_nats = np.array([
+    sum(stay[x[t], x[t + 1]] for t in range(LENGTH - 1)) for x in COMPLETE
+  ])
+  log_p = joint_nats - np.logaddexp.reduce(joint_nats)
+  log_prob, logits = conditionals_of_chain(
+    np.zeros(VOCAB, np.float32), transition, CANVASES
+  )
+  assert np.isfinite(log_prob).all() and not np.isnan(logits).any()
+  for tokens, found in zip(CANVASES, np.asarray(log_prob), strict=True):
+    agrees = ((COMPLETE == tokens) | (tokens == M)).all(1)
+    truth = np.logaddexp.reduce(log_p[agrees])
+    assert abs(found - truth) < (LENGTH - 1) * np.log(VOCAB)
+    assert abs(found - truth) < 1e-4 or truth < -60
+
+
 def test_one_matrix_for_all_positions():
   initial, transition = potentials(6)
   same = oracles.chain(initial, transition[0], length=LENGTH)

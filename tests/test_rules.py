@@ -204,19 +204,28 @@ def test_dilated(base, expected):
   assert when('dilated', LADDER, base=base) == expected
 
 
+def alone_when(sampler, length, steps):
+  """The steps of one row of `length` even bits."""
+
+  def build(law, knobs):
+    return as_denoiser(product(jnp.log(law))), sampler
+
+  decode = punt_jax.compile(build, max_steps=steps)
+  law, tokens = np.full((length, 2), 0.5), np.full((1, length), 2)
+  return decode(law, None, jax.random.key(0), tokens).when[0].tolist()
+
+
 def test_dilated_strides_are_whole_numbers():
   """On 81 positions, base 3: strides 27, 9, 3, 1, whatever pow rounds to."""
   index = np.arange(81)
   expected = np.select([index % s == 0 for s in (27, 9, 3)], [0, 1, 2], 3)
-  rule = samplers.dilated(3)
+  assert alone_when(samplers.dilated(3), 81, 4) == expected.tolist()
 
-  def build(law, knobs):
-    return as_denoiser(product(jnp.log(law))), rule
 
-  decode = punt_jax.compile(build, max_steps=8)
-  law, tokens = np.full((81, 2), 0.5), np.full((1, 81), 2)
-  out = decode(law, None, jax.random.key(0), tokens)
-  assert out.when[0].tolist() == expected.tolist()
+def test_dilated_starts_again_in_every_block():
+  # Two blocks of four, strides 2 and 1: {1 3} {2 4} {5 7} {6 8}.
+  sampler = samplers.blocks(samplers.dilated(2), 4)
+  assert alone_when(sampler, 8, 8) == [0, 1, 0, 1, 2, 3, 2, 3]
 
 
 def test_dilated_counts_from_the_first_valid_position():
@@ -245,6 +254,10 @@ def test_halton_visits_cells_when_the_length_is_no_power_of_two():
   valid = np.arange(LENGTH) < 6
   got = when('halton', LADDER, steps=6, valid=valid)
   assert got == [0, 2, 4, 1, 3, 5, -1, -1]
+  # Of 16 points, 0 8 4 12 2 10 6 14 1 9 5 ..., the cell floor(11 p / 16):
+  # 0 5 2 8 1 6 4 9 (0 6) 3 (8 4 0 ...) 7 10.
+  got = alone_when(samplers.halton(11), 11, 11)
+  assert got == [0, 4, 2, 8, 6, 1, 5, 9, 3, 7, 10]
 
 
 @pytest.mark.parametrize(
@@ -268,14 +281,14 @@ def test_maskgit(given, expected):
 
 def test_maskgit_noise_is_gumbel_times_what_is_left_of_the_steps():
   # The first of 4 steps writes one position and scales the noise by
-  # noise (1 - 1/4) = 1, so each is first in proportion to its draft's
-  # probability: .8 .95 .4 .9 .6 .5 .45 .99.
+  # (1 - 1/4) / 3 = 1/4, so each is first in proportion to the 4th power of its
+  # draft's probability: .8 .95 .4 .9 .6 .5 .45 .99.
   _, steps = many(
-    'maskgit', LADDER, runs=16, greedy=True, steps=4, noise=4 / 3
+    'maskgit', LADDER, runs=16, greedy=True, steps=4, noise=1 / 3
   )
   first = (steps == 0).sum(0)
   assert first.sum() == len(steps)
-  assert reference.fits(first, LADDER.max(1))
+  assert reference.fits(first, LADDER.max(1) ** 4)
 
 
 def test_uniform_writes_k_random_positions():

@@ -106,6 +106,22 @@ def test_shift_right_moves_predictions():
   assert out.tokens[0].tolist() == [0, 0, 1, 2, 3, 0, 1, 2]
 
 
+def test_shift_right_under_left_padding():
+  # Predictions follow what stands at the position itself, MASK included.
+  table = 3 * jax.random.normal(jax.random.key(0), (V + 1, V))
+  logits = lambda tokens, valid: table[tokens]
+  model = punt_jax.shift_right(punt_jax.from_logits(logits, V))
+  run = punt_jax.compile(lambda params, knobs: (model, samplers.top_k(1)))
+  row = [MASK, 2, MASK, MASK, 1, MASK]
+  outs = []
+  for left in range(3):
+    tokens = np.pad([row], ((0, 0), (left, 2 - left)))
+    valid = np.pad(np.ones((1, 6), bool), ((0, 0), (left, 2 - left)))
+    out = run((), (), jax.random.key(1), tokens, valid=valid)
+    outs.append((out.tokens[0, left : left + 6].tolist(), out.log_q.tolist()))
+  assert outs[0] == outs[1] == outs[2]
+
+
 def test_probe_axes_are_charged_one_by_one():
   model = sure([0] * L)
   memo = model.init(jnp.zeros((2, L), int), jnp.ones((2, L), bool))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from punt_jax.oracles.sums import fold, log_sum_exp, normalize
+from punt_jax.oracles.sums import fold, normalize
 from punt_jax.oracles.world import World, lift
 from punt_jax.types import Array
 
@@ -107,8 +107,7 @@ def _forward(initial, transition, allowed):
 
   def step(before, x):
     log_p, seen = x
-    after = log_sum_exp(before[:, None] + log_p, axis=0)
-    after, total = normalize(after + seen)
+    after, total = normalize(_pass_on(before, log_p) + seen)
     return after, (after, total)
 
   first, total = normalize(initial + seen[0])
@@ -125,10 +124,27 @@ def _backward(transition, allowed):
 
   def step(after, x):
     log_p, seen = x
-    before = log_sum_exp(log_p + seen + after, axis=-1)
-    before, _ = normalize(before)
+    before, _ = normalize(_pass_on(seen + after, log_p.T))
     return before, before
 
   last = jnp.zeros_like(seen[-1])
   _, rest = jax.lax.scan(step, last, (transition, seen[1:]), reverse=True)
   return jnp.concatenate([rest, last[None]])
+
+
+def _pass_on(message, log_p):
+  """log(sum_u exp(message[u] + log_p[u, v])), (V,), at V exponentials.
+
+  Message and columns of log_p are shifted to a maximum of 0 and multiplied as
+  probabilities. Where all products are below 1e-30, next to underflow, the
+  largest term stands for the sum: at most log(V) too low, and -inf only if
+  every term is.
+  """
+  best, top = _finite(log_p.max(0)), _finite(message.max())
+  mass = fold(jnp.exp(message - top)[:, None] * jnp.exp(log_p - best), 0)
+  largest = (message[:, None] + log_p).max(0)
+  return jnp.where(mass > 1e-30, jnp.log(mass) + best + top, largest)
+
+
+def _finite(x):
+  return jnp.where(jnp.isneginf(x), 0.0, x)

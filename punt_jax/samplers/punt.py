@@ -2,8 +2,8 @@
 
 Azangulov, Pandeva, Prasad, Zazo, Karmalkar, "Parallel Sampling from Masked
 Diffusion Models via Conditional Independence Testing" (2510.21961), Alg. 1.
-1 + ceil(log2 m) forward passes per step with m masked positions, fewer when a
-round has nothing to test.
+1 + ceil(log2 m) forward passes per step with m masked positions; one if
+epsilon is inf.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Rounds(NamedTuple):
 
   asked: Array  # (B, R) bool: the row had a test in this round
   divergence: Array  # (B, R, L) float32, NaN where not tested
-  kept: Array  # (B, R, L) bool: survivors after the round
+  kept: Array  # (B, R, L) bool: survivors after the round, if it ran
 
 
 def punt(
