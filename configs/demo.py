@@ -2,9 +2,18 @@
 
   python -m experiments.sample --config=configs/demo.py --workdir=runs/demo
 
+Two CPU cores: 50 to 60 s, half of it compilation. PUNT fills a canvas with 45
+forward passes, where one by one takes 128, and scores 1.93 +- 0.05 bits per
+character by the model itself; one by one 1.77, uniform 2.07, halton 1.97, top_k
+2.75, entropy_bound 3.54, threshold 3.35, at about PUNT's cost (jax 0.10.2).
+
 One sampler, with any of its knobs (unset ones are taken from config.samplers):
 
   ... --config.sampler.name=punt --config.sampler.epsilon=0.05
+
+--config.samplers.top_k.k=2 changes a value of the list below, --config.block=32
+makes all of it write in blocks, --config.prompt='To __ or not' is filled
+instead.
 """
 
 import ml_collections

@@ -66,6 +66,7 @@ def choose(name, settings) -> Choice:
   for knob, default in defaults.items():
     if default is inspect.Parameter.empty and knob not in settings:
       raise ValueError(f'{name} needs a value for its knob {knob}')
+  settings = {k: settings[k] for k in defaults if k in settings}
   words = {k: v for k, v in settings.items() if isinstance(v, str)}
   knobs = {k: v for k, v in settings.items() if k not in words}
   if knobs.get('block') == 0:

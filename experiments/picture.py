@@ -76,12 +76,14 @@ def scores(axis, rows):
   axis.errorbar(
     bits, range(len(rows)), xerr=error, fmt='o', color=BAR, capsize=3
   )
+  said = 'bits per character, +- standard error'
   for row in rows:
     if row['sampler'] == 'one_by_one':  # takes no shortcut
       bits = row['bits_per_character']
       axis.axvline(bits, color='#b0503c', linestyle='--', linewidth=1)
+      said += '\n(dashed: one_by_one)'
   axis.set_title("the model's own score", fontsize=11)
-  axis.set_xlabel('bits per character, +- standard error')
+  axis.set_xlabel(said)
   frame(axis, len(rows))
 
 

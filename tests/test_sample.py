@@ -219,6 +219,7 @@ def test_the_command_with_one_sampler(model, tmp_path):
   'flag, said',
   [
     ('--config.sampler.name=pnut', "sample: unknown sampler 'pnut': use"),
+    ('--config=configs/nope.py', 'sample: there is no config file configs/n'),
     ('--config.sampler.epsilom=1', 'unknown config value config.sampler.ep'),
   ],
 )

@@ -1,5 +1,6 @@
 """Commands: bad input ends them with one sentence instead of a traceback."""
 
+import pathlib
 import sys
 
 import ml_collections
@@ -33,7 +34,14 @@ def run_config(job):
   config = config_flags.DEFINE_config_file('config', None, 'File of configs/.')
   workdir = flags.DEFINE_string('workdir', None, 'Folder of this run.')
   flags.mark_flags_as_required(['config', 'workdir'])
-  run(lambda _: job(config.value, workdir.value))
+
+  def main(_):
+    file = config_flags.get_config_filename(flags.FLAGS['config'])
+    if not pathlib.Path(file).is_file():
+      raise ValueError(f'there is no config file {file}')
+    return job(config.value, workdir.value)
+
+  run(main)
 
 
 def _program(argv):
