@@ -7,10 +7,10 @@ evidence lower bound in continuous time is
 
   NELBO(x) = E_{t ~ U(0, 1)} [ 1/t  sum_{i masked at t} -log p(x_i | z_t) ],
 
-because -alpha'_t / (1 - alpha_t) = 1 / t. It is Eq. 10 of Sahoo et al.,
+because -alpha'_t / (1 - alpha_t) = 1 / t. It is the objective of Sahoo et al.,
 Simple and Effective Masked Diffusion Language Models (MDLM, 2024, arXiv
-2406.07524, section 3.4), and Eq. 4 of Shi et al., Simplified and Generalized
-Masked Diffusion for Discrete Data (MD4, 2024, arXiv 2406.04329).
+2406.07524), and of Shi et al., Simplified and Generalized Masked Diffusion for
+Discrete Data (MD4, 2024, arXiv 2406.04329), at the linear schedule.
 
 Training draws t (stratified over the batch, not below T_MIN: the variance of
 1/t is infinite at 0). Evaluation integrates t out: with n tokens of which k
@@ -19,8 +19,8 @@ size k the weight 1 / (k C(n, k)), so
 
   NELBO(x) = n E_{k ~ U{1..n}} E_{|M| = k} [ 1/k  sum_{i in M} -log p ],
 
-the same number with no cut at T_MIN and a smaller variance (Ou et al., 2024,
-arXiv 2406.03736, Appendix C; LLaDA evaluates with it too).
+the same number with no cut at T_MIN and a smaller variance (the any-order form
+of Ou et al., 2024, arXiv 2406.03736).
 
 Each row has its own key, so that no result depends on how rows are split
 over devices. Everything here is pure; nats throughout.

@@ -17,8 +17,8 @@ def decode_on_devices(per_device, devices=None, through='pmap'):
   """Spreads a decode over devices.
 
   Args:
-    per_device: (params, knobs, key, *batch) -> Decoded, where each array of
-      `batch` has rows first and the last one is `valid` (B, L).
+    per_device: (params, knobs, key, rows (B,), tokens, given, valid) ->
+      Decoded, the last three (B, L).
     devices: devices of this process; all of them by default.
     through: 'pmap' or 'shard_map'.
 
@@ -47,12 +47,8 @@ def decode_on_devices(per_device, devices=None, through='pmap'):
 
 def _pmap(per_device, devices):
   """Rows reshaped to (devices, share) and back, on the host."""
-  batch_args = 4
-  mapped = jax.pmap(
-    per_device,
-    in_axes=(None, None, None) + (0,) * batch_args,
-    devices=devices,
-  )
+  in_axes = (None, None, None, 0, 0, 0, 0)
+  mapped = jax.pmap(per_device, in_axes=in_axes, devices=devices)
   split = lambda x: x.reshape((len(devices), -1) + x.shape[1:])
   join = lambda x: np.asarray(x).reshape((-1,) + x.shape[2:])
 
@@ -69,7 +65,7 @@ def _pmap(per_device, devices):
 def _shard_map(per_device, devices):
   # Auto axes: the default of make_mesh has changed between jax versions.
   mesh = jax.make_mesh(
-    (len(devices),), ('rows',), (AxisType.Auto,), devices=devices
+    (len(devices),), ('rows',), axis_types=(AxisType.Auto,), devices=devices
   )
   whole, split = PartitionSpec(), PartitionSpec('rows')
   return jax.jit(

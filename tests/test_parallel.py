@@ -55,8 +55,10 @@ def check(name, knobs, problem, through, count):
   one = punt_jax.compile(build_for(name))(*args)
   run = punt_jax.compile(build_for(name), devices=devices, through=through)
   many = run(*args)
-  for field in ('tokens', 'when', 'steps', 'done', 'log_q'):
+  for field in ('tokens', 'when', 'steps', 'done'):
     np.testing.assert_array_equal(getattr(one, field), getattr(many, field))
+  # Sums over the vocabulary may differ in the last bit between batch sizes.
+  np.testing.assert_allclose(one.log_q, many.log_q, rtol=1e-6)
   for field in ('nfe', 'depth', 'positions'):
     np.testing.assert_array_equal(
       getattr(one.meter, field), getattr(many.meter, field)

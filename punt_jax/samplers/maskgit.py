@@ -19,8 +19,8 @@ def maskgit(steps, noise=4.5) -> Sampler:
 
   Args:
     steps: T >= 1 forward passes (fewer if the canvas has fewer positions).
-    noise: >= 0, scale of the Gumbel noise at the start, times 1 - t/T. 4.5 is
-      the value we remember from the authors' image code.
+    noise: >= 0, scale of the Gumbel noise at the start, times 1 - t/T. What
+      the paper used is not certain to us; 4.5 is a common choice for images.
 
   Raises:
     ValueError: steps or noise out of range.
