@@ -16,18 +16,18 @@ def get_config():
   config.repeats = 3
   config.length = 160
   config.given = 32  # positions of each row
-  config.steps = 4  # runs are cut here, while the canvas is full
-  # Each needs all its steps; PUNT accepts all, so every probe tests half of
-  # what is masked: the most that its probes can read.
+  config.steps = 6  # one_by_one and threshold are cut here, still near full
+  # The others finish. PUNT accepts all, so every probe tests half of what is
+  # masked: the most that its probes can read.
   config.samplers = ml_collections.ConfigDict()
   config.samplers.punt = dict(epsilon=1e9)
   config.samplers.one_by_one = dict()
   config.samplers.top_k = dict(k=32)
   config.samplers.uniform = dict(k=32)
   config.samplers.maskgit = dict(steps=4)
-  config.samplers.entropy_bound = dict(gamma=0.0)
+  config.samplers.entropy_bound = dict(gamma=270.0)
   config.samplers.dilated = dict(base=2.0)
   config.samplers.halton = dict(steps=4)
   config.samplers.threshold = dict(tau=2.0)
-  config.samplers.factor = dict(f=0.0)
+  config.samplers.factor = dict(f=33.0)
   return config

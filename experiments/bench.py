@@ -83,13 +83,13 @@ def measure(config, choice, model, batch, temperature):
   )
   forward, forward_lowered = forward_of(module, params, tokens)
   forwards = int(decode().meter.forwards[0])
-  forward()
 
-  ratios, alone = [], []
-  for _ in range(config.repeats):
+  alone, ratios = [], []
+  for _ in range(config.repeats + 1):
     before, wall, after = map(seconds, (forward, decode, forward))
     alone.append((before + after) / 2)
     ratios.append(wall / (forwards * alone[-1]))
+  alone, ratios = alone[1:], ratios[1:]  # the first round is the warm-up
   scratch = lambda x: x.compile().memory_analysis().temp_size_in_bytes / 2**20
   return dict(
     forwards=forwards,
@@ -106,7 +106,7 @@ def measure(config, choice, model, batch, temperature):
 
 def line(*cells):
   """A line of the table."""
-  form = '{:14}{:>8}{:>3}{:>4}{:>10}{:>14}{:>9}{:>9}'
+  form = '{:14}{:>8}{:>3}{:>4}{:>10}{:>14}{:>9}{:>11}'
   return form.format(*cells)
 
 

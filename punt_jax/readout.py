@@ -117,14 +117,22 @@ def _draft_law(law: DraftLaw, logp):
     logp = logp + law.bias
   if law.temperature is not None:
     heat = jnp.asarray(law.temperature, jnp.float32)
-    best = logp.argmax(-1, keepdims=True)
-    greedy = jnp.where(jnp.arange(logp.shape[-1]) == best, 0.0, -jnp.inf)
+    greedy = jnp.where(_is_argmax(logp), 0.0, -jnp.inf)
     logp = jnp.where(heat > 0, logp / jnp.where(heat > 0, heat, 1), greedy)
   if law.bias is not None or law.temperature is not None:
     logp = jax.nn.log_softmax(logp)
   if law.top_p is not None:
     logp = jax.nn.log_softmax(_nucleus(logp, law.top_p))
   return logp
+
+
+def _is_argmax(x):
+  """One-hot argmax over V; two plain reductions, which CPUs vectorize."""
+  vocab = x.shape[-1]
+  place = jnp.arange(vocab)
+  best = x.max(-1, keepdims=True)
+  first = jnp.where(x == best, place, vocab).min(-1, keepdims=True)
+  return place == first
 
 
 def _nucleus(logp, top_p):
