@@ -79,7 +79,7 @@ def _in_chunks(reduce, asked, vocab, *inputs):
   """reduce((N, ...), ...) -> tree of (N,), over the asked (B, L) positions."""
   shape, total = asked.shape, asked.size
   flat = [x.reshape((total,) + x.shape[2:]) for x in inputs]
-  chunk = min(total, _chunk(vocab))
+  chunk = min(total, _chunk(vocab, total))
   if chunk == total:
     read = reduce(*flat)
     return jax.tree.map(lambda x: jnp.where(asked, x.reshape(shape), 0), read)
@@ -104,10 +104,14 @@ def _in_chunks(reduce, asked, vocab, *inputs):
   )
 
 
-def _chunk(vocab):
-  """Positions read at a time: some MB on a CPU, some 100 MB elsewhere."""
+def _chunk(vocab, total):
+  """Positions read at a time, of `total` in the batch.
+
+  Small chunks waste little when few positions are asked about; large ones
+  read the head's weights less often. So a share of the batch, within bounds.
+  """
   if jax.default_backend() == 'cpu':
-    return max(32, 2**19 // vocab)
+    return max(min(max(32, total // 8), 64), 2**19 // vocab)
   return max(256, 2**25 // vocab)
 
 
