@@ -7,6 +7,8 @@ now. An epsilon schedule is a function of the masked fraction left / total.
 
 import jax.numpy as jnp
 
+SLACK = 1e-4  # so that a whole number rounded down in float32 stays whole
+
 
 def even(steps):
   """total // steps each, one more in the first total % steps (LLaDA)."""
@@ -20,7 +22,12 @@ def even(steps):
 
 def cosine(steps):
   """MaskGIT (2202.04200): floor(total cos(pi/2 t/steps)) stay masked."""
-  return _remaining(lambda t: jnp.cos(jnp.pi / 2 * t), steps)
+
+  def count(step, total, left):
+    t = jnp.minimum((step + 1) / steps, 1.0)
+    return left - jnp.floor(total * jnp.cos(jnp.pi / 2 * t) + SLACK)
+
+  return count
 
 
 def arccos(steps):
@@ -28,7 +35,7 @@ def arccos(steps):
 
   def count(step, total, left):
     t = jnp.minimum((step + 1) / steps, 1.0)
-    done = jnp.floor(total * (1 - 2 / jnp.pi * jnp.arccos(t)) + 1e-4)
+    done = jnp.floor(total * (1 - 2 / jnp.pi * jnp.arccos(t)) + SLACK)
     return jnp.maximum(done, step + 1) - (total - left)
 
   return count
@@ -37,11 +44,3 @@ def arccos(steps):
 def linear_epsilon(start, end):
   """epsilon goes from start (all masked) to end (none masked) linearly."""
   return lambda fraction: end + (start - end) * fraction
-
-
-def _remaining(kept, steps):
-  def count(step, total, left):
-    t = jnp.minimum((step + 1) / steps, 1.0)
-    return left - jnp.floor(total * kept(t) + 1e-4)
-
-  return count
