@@ -40,12 +40,16 @@ class Choice(NamedTuple):
 def signature(name):
   """{knob: its default, or inspect.Parameter.empty} of a sampler.
 
+  Those whose default is None take functions or arrays and are left out.
+
   Raises:
     ValueError: an unknown sampler; the sentence lists the known ones.
   """
   make = getattr(samplers, known('sampler', name, samplers.__all__))
   parameters = inspect.signature(make).parameters
-  return {knob: p.default for knob, p in parameters.items()} | {'block': 0}
+  return {
+    knob: p.default for knob, p in parameters.items() if p.default is not None
+  } | {'block': 0}
 
 
 def choose(name, settings) -> Choice:

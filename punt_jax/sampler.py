@@ -46,6 +46,33 @@ def look(keys, t, canvas, total, memo, model):
   return memo, answer, view
 
 
+def probe(canvas, view, base, shown, tests, memo, model, divergence='kl'):
+  """Shows drafts and asks again -> (memo, how far each test moved (B, L)).
+
+  A row without tests is not charged; if no row has any, nothing is asked.
+
+  Args:
+    canvas: Canvas.
+    view: View of B rows, from `look`.
+    base: the Answer that `look` gave.
+    shown: (B, L) bool: where drafts are written for this question.
+    tests: (B, L) bool: whose predictions are compared with `base`.
+    memo: Memo.
+    model: Denoiser.
+    divergence: see readout.divergence; 0 where not tested.
+  """
+
+  def ask(memo):
+    tokens = jnp.where(shown, view.drafts, canvas.tokens)
+    memo, after = model.ask(memo, tokens, tests.any(-1))
+    return memo, readout.divergence(
+      model, base.features, after.features, tests, divergence
+    )
+
+  nothing = lambda memo: (memo, jnp.zeros(tests.shape, jnp.float32))
+  return jax.lax.cond(tests.any(), ask, nothing, memo)
+
+
 def reveal(canvas, view, kept, info=()) -> Move:
   """The move that writes the drafts at kept (B, L)."""
   return Move(

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import bits, readout, select
-from punt_jax.sampler import look, reveal
+from punt_jax import bits, readout, rows, select
+from punt_jax.sampler import look, probe, reveal
 from punt_jax.types import Array, Sampler
 
 
@@ -25,7 +25,8 @@ class Rounds(NamedTuple):
 
 
 def punt(
-  epsilon, score='entropy', divergence='kl', first='msb', codes='plain'
+  epsilon, score='entropy', divergence='kl', first='msb', codes='plain',
+  admit=None, rounds=32,
 ) -> Sampler:
   """Writes the drafts of positions that no surer draft moved.
 
@@ -44,6 +45,10 @@ def punt(
     divergence: 'kl' (before || after, the paper's), 'jsd' or 'tv'.
     first: 'msb' (the paper's recursion) or 'lsb', the bit tested first.
     codes: 'plain' or 'balanced' splits, see bits.code.
+    admit: rule (key, View) -> (L,) bool, as in from_rule: which masked
+      positions are candidates of this step, at least one; None for all.
+    rounds: most tests per step, each of one bit; with fewer than ceil(log2 m)
+      some pairs are written untested.
 
   Raises:
     ValueError: unknown names, or epsilon is NaN.
@@ -60,52 +65,44 @@ def punt(
 
   def step(keys, t, canvas, total, memo, model):
     memo, base, view = look(keys, t, canvas, total, memo, model)
-    rank = jax.vmap(select.rank)(jax.vmap(order)(view), canvas.masked)
-    count = canvas.masked.sum(-1, dtype=jnp.int32)
+    candidates = canvas.masked
+    if admit is not None:
+      candidates &= jax.vmap(admit)(rows.named(keys, 'admit'), view)
+    rank = jax.vmap(select.rank)(jax.vmap(order)(view), candidates)
+    count = candidates.sum(-1, dtype=jnp.int32)
     code = bits.code(rank, count, codes)
+    most_rounds = jnp.minimum(bits.bit_count(count), rounds)
     limit = epsilon
     if callable(epsilon):
-      limit = epsilon(count / jnp.maximum(total, 1))
+      limit = epsilon(canvas.masked.sum(-1) / jnp.maximum(total, 1))
     limit = jnp.broadcast_to(jnp.asarray(limit, jnp.float32), count.shape)
-
-    def probe(memo, kept, tests, asking):
-      shown = jnp.where(kept & ~tests, view.drafts, canvas.tokens)
-      memo, after = model.ask(memo, shown, asking)
-      moved = readout.divergence(
-        model, base.features, after.features, tests, divergence
-      )
-      return memo, moved
 
     def round_(r, state):
       memo, kept, info = state
       side = bits.tested(code, count, r, first)
-      asking = (kept & side).any(-1) & (kept & ~side).any(-1)
-      asking &= (r < bits.bit_count(count)) & (limit < jnp.inf)
-      tests = kept & side & asking[:, None]
-      memo, moved = jax.lax.cond(
-        asking.any(),
-        lambda memo: probe(memo, kept, tests, asking),
-        lambda memo: (memo, jnp.zeros(kept.shape, jnp.float32)),
-        memo,
+      shown, tests = kept & ~side, kept & side
+      asking = shown.any(-1) & (r < most_rounds) & (limit < jnp.inf)
+      tests &= asking[:, None]
+      memo, moved = probe(
+        canvas, view, base, shown, tests, memo, model, divergence
       )
       kept = kept & ~(tests & ~(moved <= limit[:, None]))
       info = Rounds(
-        info.asked.at[:, r].set(asking),
+        info.asked.at[:, r].set(tests.any(-1)),
         info.divergence.at[:, r].set(jnp.where(tests, moved, jnp.nan)),
         info.kept.at[:, r].set(kept),
       )
       return memo, kept, info
 
     batch, length = canvas.masked.shape
-    most = int(length - 1).bit_length()
+    size = int(length - 1).bit_length()
     info = Rounds(
-      jnp.zeros((batch, most), bool),
-      jnp.full((batch, most, length), jnp.nan),
-      jnp.zeros((batch, most, length), bool),
+      jnp.zeros((batch, size), bool),
+      jnp.full((batch, size, length), jnp.nan),
+      jnp.zeros((batch, size, length), bool),
     )
-    rounds = bits.bit_count(count.max())
     memo, kept, info = jax.lax.fori_loop(
-      0, rounds, round_, (memo, canvas.masked, info)
+      0, most_rounds.max(), round_, (memo, candidates, info)
     )
     return reveal(canvas, view, kept, info), total, memo
 
