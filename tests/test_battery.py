@@ -17,6 +17,7 @@ from punt_jax.oracles import as_denoiser, table
 from tests import reference
 
 WRAPPERS = ['blocks', 'stop']  # around punt, whose epsilon stands with theirs
+UNNAMED = ['influence', 'explore']  # public, but not to be had by name
 
 # Reasonable arguments of every sampler; numbers are traced knobs.
 EXAMPLES = {
@@ -32,8 +33,12 @@ EXAMPLES = {
   'factor': dict(f=0.9),
   'blocks': dict(epsilon=0.2, length=2),
   'stop': dict(epsilon=0.2, eos=1),
+  'influence': dict(
+    table=np.random.default_rng(0).random((6, 6), np.float32), kappa=0.8
+  ),
+  'explore': dict(),
 }
-NAMES = samplers.__all__ + WRAPPERS
+NAMES = samplers.__all__ + WRAPPERS + UNNAMED
 EXACT = [n for n in NAMES if n not in ('maskgit', 'dilated', 'stop')]
 FILMED = ('punt', 'threshold', 'blocks')
 

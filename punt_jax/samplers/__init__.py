@@ -5,6 +5,11 @@ from punt_jax.samplers.dilated import dilated
 from punt_jax.samplers.entropy_bound import entropy_bound
 from punt_jax.samplers.factor import factor
 from punt_jax.samplers.halton import halton
+from punt_jax.samplers.influence import Probes as Probes
+from punt_jax.samplers.influence import explore as explore
+from punt_jax.samplers.influence import fit_influence as fit_influence
+from punt_jax.samplers.influence import influence as influence
+from punt_jax.samplers.influence import thin as thin
 from punt_jax.samplers.maskgit import maskgit
 from punt_jax.samplers.one_by_one import one_by_one
 from punt_jax.samplers.punt import punt
@@ -13,7 +18,8 @@ from punt_jax.samplers.threshold import threshold
 from punt_jax.samplers.top_k import top_k
 from punt_jax.samplers.uniform import uniform
 
-# By name; the wrappers `blocks` and `stop` take one of these.
+# By name; the wrappers `blocks` and `stop` take one of these, `influence` a
+# table besides its numbers.
 __all__ = [
   'punt',
   'one_by_one',

@@ -20,6 +20,7 @@ class Rounds(NamedTuple):
   """What the tests of one step said; R = ceil(log2 L) rounds."""
 
   asked: Array  # (B, R) bool: the row had a test in this round
+  shown: Array  # (B, R, L) bool: anchors, where drafts were shown
   divergence: Array  # (B, R, L) float32, NaN where not tested
   kept: Array  # (B, R, L) bool: survivors after the round, if it ran
 
@@ -83,12 +84,14 @@ def punt(
       shown, tests = kept & ~side, kept & side
       asking = shown.any(-1) & (r < most_rounds) & (limit < jnp.inf)
       tests &= asking[:, None]
+      shown &= tests.any(-1, keepdims=True)
       memo, moved = probe(
         canvas, view, base, shown, tests, memo, model, divergence
       )
       kept = kept & ~(tests & ~(moved <= limit[:, None]))
       info = Rounds(
         info.asked.at[:, r].set(tests.any(-1)),
+        info.shown.at[:, r].set(shown),
         info.divergence.at[:, r].set(jnp.where(tests, moved, jnp.nan)),
         info.kept.at[:, r].set(kept),
       )
@@ -98,6 +101,7 @@ def punt(
     size = int(length - 1).bit_length()
     info = Rounds(
       jnp.zeros((batch, size), bool),
+      jnp.zeros((batch, size, length), bool),
       jnp.full((batch, size, length), jnp.nan),
       jnp.zeros((batch, size, length), bool),
     )

@@ -1,0 +1,175 @@
+"""Influence: PUNT's question, answered beforehand by a table.
+
+PUNT (Azangulov et al. 2510.21961) asks in every step whether the drafts of some
+positions move the prediction at others. Here the answers are learned once: a
+table says how far, on average, revealing position i moves position j. A step
+then needs no test, only the table. One pass per step, and a warm-up:
+
+  1. `explore` decodes some rows one by one in random order. Each of its forward
+     passes shows one position more than the last, so it probes one position
+     while it writes an exact sample.
+  2. `fit_influence` turns what it (or PUNT) recorded into a table.
+  3. `influence` writes as many positions as do not move each other.
+
+DEMASK (Ringel et al. 2604.02560) predicts the same influence with a trained
+head on hidden states; a table needs no training, but its positions, or their
+distances, must mean the same in every row.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from punt_jax import readout, rows, select
+from punt_jax.sampler import from_rule, look, reveal
+from punt_jax.types import Array, Sampler
+
+
+class Probes(NamedTuple):
+  """What happened when drafts were revealed; leading axes as they come."""
+
+  shown: Array  # (..., L) bool: revealed together
+  moved: Array  # (..., L) nats: KL(before || after); NaN where not compared
+
+
+def influence(table, kappa, score='entropy') -> Sampler:
+  """Writes the positions that `thin` admits.
+
+  Args:
+    table: see `thin`.
+    kappa: see `thin`; with kappa < 0 one position a step.
+    score: order of the positions, see select.score_fn.
+
+  Raises:
+    ValueError: an unknown score, or kappa is NaN.
+  """
+  return from_rule(thin(table, kappa, score), exact=dict(kappa=-1.0))
+
+
+def thin(table, kappa, score='entropy'):
+  """A rule (for from_rule, or PUNT's `admit`): what moves little.
+
+  In order of score, a masked position is admitted while the influence on it of
+  those admitted before sums to at most kappa. The influence of i on j is the
+  table's, but no more than the entropy of either: a mutual information never
+  is, so sure positions neither disturb nor are disturbed.
+
+  Args:
+    table: (L, L) nats, or larger; table[i, j]: how far revealing position i
+      moves position j, both counted among the valid positions.
+    kappa: nats per position and step.
+    score: order of the positions, see select.score_fn.
+
+  Raises:
+    ValueError: an unknown score, or kappa is NaN.
+  """
+  select.in_range('kappa', kappa)
+  order = select.score_fn(score)
+
+  def rule(key, view):
+    del key
+    first_to_last = jnp.argsort(select.rank(order(view), view.masked))
+    here = view.position
+    weight = jnp.asarray(table, jnp.float32)[here[:, None], here]
+    sure = jnp.minimum(view.entropy[:, None], view.entropy)
+    weight = jnp.minimum(weight, sure)
+
+    def admit(n, state):
+      admitted, load = state
+      i = first_to_last[n]
+      fits = (load[i] <= kappa) | (n == 0)
+      return admitted.at[i].set(fits), load + jnp.where(fits, weight[i], 0.0)
+
+    nothing = jnp.zeros_like(view.masked), jnp.zeros_like(view.entropy)
+    return jax.lax.fori_loop(0, view.masked.sum(), admit, nothing)[0]
+
+  return rule
+
+
+def explore() -> Sampler:
+  """One by one in uniformly random order, recording: Move.info is Probes.
+
+  Step t compares with step t - 1, so a film of it has L - 1 probes per row
+  and no pass more than the sampling itself. The carry holds features (B, L, D).
+  """
+
+  def init(keys, canvas, model):
+    del keys
+    asking = canvas.masked.any(-1)
+    memo = model.init(canvas.tokens, canvas.valid)
+    features = jax.eval_shape(
+      lambda: model.ask(memo, canvas.tokens, asking)[1].features
+    )
+    return (
+      canvas.masked.sum(-1, dtype=jnp.int32),
+      jnp.zeros(features.shape, features.dtype),
+      jnp.zeros_like(canvas.masked),
+    )
+
+  def step(keys, t, canvas, carry, memo, model):
+    total, before, shown = carry
+    memo, answer, view = look(keys, t, canvas, total, memo, model)
+    tests = canvas.masked & shown.any(-1, keepdims=True)
+    moved = readout.divergence(model, before, answer.features, tests)
+    info = Probes(shown, jnp.where(tests, moved, jnp.nan))
+    chance = jax.vmap(rows.uniform_at)(rows.named(keys, 'rule'), view.position)
+    kept = jax.vmap(select.rank)(chance, canvas.masked) == 0
+    kept &= canvas.masked
+    move = reveal(canvas, view, kept, info)
+    return move, (total, answer.features, kept), memo
+
+  return Sampler(init, step, exact={})
+
+
+def fit_influence(probes: Probes, alike=None, iterations=300) -> np.ndarray:
+  """The table (L, L) float32 that explains recorded probes best.
+
+  Non-negative least squares of moved[j] ~ sum over shown i of table[i, j], by
+  multiplicative updates (Lee and Seung, NIPS 2000); with one position shown
+  at a time, the mean. On the host, in float64.
+
+  Args:
+    probes: of `explore`, or of PUNT: Probes(info.shown, info.divergence); of
+      canvases without padding on the left.
+    alike: (L, L) integers >= 0; pairs with the same number share a weight, such
+      as abs(i - j) where rows differ but distances mean the same. None: every
+      pair has its own.
+    iterations: of the fit, at most.
+
+  Returns:
+    table[i, j] in nats; pairs that were never probed get the mean of those
+    that were, and the diagonal 0.
+
+  Raises:
+    ValueError: nothing was recorded.
+  """
+  length = probes.shown.shape[-1]
+  shown = np.asarray(probes.shown, np.float64).reshape(-1, length)
+  moved = np.asarray(probes.moved, np.float64).reshape(-1, length)
+  tested = ~np.isnan(moved) & shown.any(-1, keepdims=True)
+  asked = tested.any(-1)
+  shown, moved, tested = shown[asked], moved[asked], tested[asked]
+  if not asked.any():
+    raise ValueError(
+      'no probe was recorded: film `explore` or `punt` for several steps and'
+      ' pass all of Move.info'
+    )
+  if alike is None:
+    alike = np.arange(length**2).reshape(length, length)
+  shared = lambda x: np.bincount(alike.ravel(), x.ravel())
+  found = shared(shown.T @ np.where(tested, moved, 0.0))
+  probed = shared(shown.T @ tested.astype(np.float64)) > 0
+  weight = probed.astype(np.float64)
+  for _ in range(iterations):
+    explained = shared(shown.T @ np.where(tested, shown @ weight[alike], 0.0))
+    better = weight * found / np.where(explained > 0, explained, 1.0)
+    done = np.abs(better - weight).max() < 1e-6
+    weight = better
+    if done:
+      break
+  weight = np.where(probed, weight, weight[probed].mean())
+  table = weight[alike].astype(np.float32)
+  np.fill_diagonal(table, 0.0)
+  return table
