@@ -43,10 +43,12 @@ def get_config():
   config.block = 0  # positions per block, of samplers that do not say; 0: all
   config.seed = 0
   config.draws = 8  # masks per row for the score
+  config.warm_up = 4  # canvases from which `influence` learns its table
   config.film = FILM
   # Forward passes per row near PUNT's, but for one_by_one, the reference.
   config.samplers = ml_collections.ConfigDict()
   config.samplers.punt = dict(epsilon=0.2)
+  config.samplers.influence = dict(kappa=0.03)  # 3 times fewer, and better
   config.samplers.one_by_one = dict()
   config.samplers.top_k = dict(k=3)
   config.samplers.uniform = dict(k=3)

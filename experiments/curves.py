@@ -1,4 +1,4 @@
-"""The picture of a frontier: both kinds of error against forward passes."""
+"""The picture of a frontier: error, or fit, against forward passes."""
 
 import matplotlib
 
@@ -11,96 +11,187 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 from punt_jax import samplers
 
 TITLES = {
-  'chain': 'Markov chain',
-  'permuted': 'the same chain, positions shuffled',
+  'chain': 'a Markov chain',
+  'permuted': 'a Markov chain with its positions shuffled',
+  'tree': 'a random tree',
+  'permuted_tree': 'a random tree with its positions shuffled',
+  'hmm': 'a hidden Markov model',
+  'strip': 'a strip of a two-dimensional grid',
+  'code': 'random parity checks of bits',
+  'documents': 'documents: sections, paragraphs, details',
 }
-# Row of the figure -> (key in results.jsonl, label of the axis).
-ERRORS = (
-  ('gap', 'factorization gap\n(nats per canvas)'),
-  ('unigram_tv', 'law error: unigram TV\n(probability)'),
-)
+# Row of the figure -> label of the axis: where canvases were impossible, at
+# temperature 1, and at others.
+IMPOSSIBLE = {'impossible': 'impossible canvases (share)\nlower is better'}
+ERRORS = {
+  'gap': 'factorization gap (nats per canvas)\nlower is better',
+  'excess_nll': 'law error: excess NLL (nats per token)\ncloser to 0 is better',
+  'unigram_tv': 'law error: unigram TV (probability)\nlower is better',
+}
+FIT = {
+  'agreement': 'tokens that are the likeliest (share)\nhigher is better',
+  'log_p': 'mean log-probability (nats per token)\nhigher is better',
+}
 STRONG = ('#c1121f', '#f4845f')  # PUNT, whatever else is there
+MUTED = (
+  '#222222', '#1f77b4', '#2ca02c', '#9467bd', '#8c564b', '#e377c2', '#7f7f7f',
+  '#bcbd22', '#17becf', '#1b4f3a', '#b5793b',
+)
 MARKERS = 'svD^v<>PXdph8*'
 
 
-def write(path, rows, title):
+def write(path, rows):
   """Writes the PNG. Bars are one standard error.
 
   Args:
     path: of the file.
-    rows: of results.jsonl of the frontier.
-    title: one line.
+    rows: of results.jsonl of the frontier, about one world.
   """
-  names = [name for name in TITLES if any(r['world'] == name for r in rows)]
-  lines = split(rows)
+  lengths = list(dict.fromkeys(row['length'] for row in rows))
+  heats = sorted({row['temperature'] for row in rows}, reverse=True)
+  bands = [
+    (heat, key, label) for heat in heats
+    for key, label in keys(rows, heat).items()
+  ]
   figure, axes = plt.subplots(
-    2, len(names), figsize=(2.6 + 4.8 * len(names), 8), squeeze=False,
-    sharex=True, sharey='row', layout='constrained',
+    len(bands), len(lengths), squeeze=False, sharex='col', sharey='row',
+    figsize=(3 + 4.4 * len(lengths), 1.2 + 3.1 * len(bands)),
+    layout='constrained',
   )
-  figure.suptitle(title, fontsize=12)
-  for (error, label), line_of_axes in zip(ERRORS, axes, strict=True):
-    line_of_axes[0].set_ylabel(label, fontsize=11)
-    for name, axis in zip(names, line_of_axes, strict=True):
-      panel(axis, error, {
-        key: [r for r in line if r['world'] == name]
-        for key, line in lines.items()
+  figure.suptitle(title(rows), fontsize=12)
+  lines = split(rows)
+  for (heat, key, label), line_of_axes in zip(bands, axes, strict=True):
+    if len(heats) > 1:
+      label = f'at temperature {heat:g}:\n{label}'
+    line_of_axes[0].set_ylabel(label, fontsize=9)
+    for length, axis in zip(lengths, line_of_axes, strict=True):
+      panel(axis, key, {
+        name: [
+          row for row in line if row['length'] == length
+          and row['temperature'] == heat and drawn(row, key)
+        ]
+        for name, line in lines.items()
       })
-  for name, top, bottom in zip(names, *axes, strict=True):
-    top.set_title(TITLES[name], fontsize=11)
-    bottom.set_xlabel('forward passes per canvas (NFE)', fontsize=11)
-  handles, labels = axes[1, 0].get_legend_handles_labels()
-  figure.legend(
+  for length, top, bottom in zip(lengths, axes[0], axes[-1], strict=True):
+    top.set_title(f'{length} tokens', fontsize=11)
+    bottom.set_xlabel('forward passes per canvas (NFE)', fontsize=10)
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  legend = figure.legend(
     handles, labels, loc='outside right center', frameon=False,
-    title='bars: one standard error', alignment='left',
+    title='sampler, a point per setting\n(bars: one standard error)',
+    alignment='left',
   )
-  figure.savefig(path, dpi=130)
+  for text in legend.get_texts():
+    if text.get_text().startswith('punt'):
+      text.set(color=STRONG[0], weight='bold')
+  figure.savefig(path, dpi=110)
   plt.close(figure)
 
 
+def keys(rows, heat):
+  """{key of a row: label} of what is drawn at a temperature."""
+  some = any(row['impossible'] for row in rows if row['temperature'] == heat)
+  return (IMPOSSIBLE if some else {}) | (ERRORS if heat == 1 else FIT)
+
+
+def drawn(row, key):
+  """Whether a number is there, and no impossible canvas makes it infinite."""
+  always = key in ('impossible', 'unigram_tv')
+  return row[key] is not None and (always or not row['impossible'])
+
+
+def title(rows):
+  """What is shown, in two or three lines."""
+  world = TITLES.get(rows[0]['world'], rows[0]['world'])
+  text = (
+    f'What each forward pass buys, on {world}\n'
+    f'{rows[0]["rows"]} canvases per point, exact model: what is wrong is the'
+    " sampler's"
+  )
+  shown = max(row['shown'] for row in rows)
+  if shown:
+    text += f'\nempty at first; {shown:.0%} given at other temperatures than 1'
+  if any(row['impossible'] for row in rows):
+    text += (
+      '\nWhere some canvases are impossible, gap and NLL are infinite:'
+      ' no point is drawn'
+    )
+  return text
+
+
 def split(rows):
-  """{name of a curve: its rows by NFE}; the name is a sampler and its words."""
+  """{name of a curve: its rows by NFE}.
+
+  The name is the sampler with those of its words that vary.
+  """
+  names = {row['sampler']: {} for row in rows}
+  for row in rows:
+    for knob, value in row['settings'].items():
+      if isinstance(value, str):
+        names[row['sampler']].setdefault(knob, set()).add(value)
   lines = {}
   for row in sorted(rows, key=lambda row: row['nfe']):
-    words = [v for v in row['settings'].values() if isinstance(v, str)]
+    vary = names[row['sampler']]
+    words = [v for k, v in row['settings'].items() if len(vary.get(k, ())) > 1]
     lines.setdefault(' '.join([row['sampler'], *words]), []).append(row)
   listed = samplers.__all__.index
   return dict(sorted(lines.items(), key=lambda x: listed(x[1][0]['sampler'])))
 
 
-def panel(axis, error, lines):
-  """One error of one world against NFE."""
-  muted = plt.get_cmap('tab10')
+def panel(axis, key, lines):
+  """One number of one world and length against NFE."""
   strong = iter(STRONG)
-  for i, (name, line) in enumerate(lines.items()):
-    punt = name.startswith('punt')
+  for name, line in lines.items():
+    # A sampler looks the same in every picture.
+    i = samplers.__all__.index(name.split()[0])
+    punt = i == 0
     axis.errorbar(
       [row['nfe'] for row in line],
-      [row[error] for row in line],
+      [row[key] for row in line],
       xerr=[row['nfe_error'] for row in line],
-      yerr=[row[f'{error}_error'] for row in line],
+      yerr=[row[f'{key}_error'] for row in line],
       label=name, marker='o' if punt else MARKERS[i % len(MARKERS)],
-      color=next(strong, STRONG[0]) if punt else muted(i % 10),
-      markersize=6, linewidth=2.2 if punt else 1.1, capsize=2,
+      color=next(strong, STRONG[0]) if punt else MUTED[(i - 1) % len(MUTED)],
+      markersize=5, linewidth=2.2 if punt else 1.1, capsize=2,
       zorder=3 if punt else 2, alpha=1.0 if punt else 0.8,
     )
   everything = [row for line in lines.values() for row in line]
   axis.grid(color='0.93', zorder=0)
-  if error == 'gap':
-    axis.set_yscale('symlog', linthresh=0.01, linscale=0.5)
-    axis.yaxis.set_major_formatter('{x:g}')
-    axis.axhline(0, color='0.6', linewidth=0.8, zorder=1)
-  else:
-    floor = np.mean([row['unigram_tv_floor'] for row in everything])
-    axis.axhspan(0, floor, color='0.93', zorder=0)
-    axis.text(
-      0.98, floor / 2, 'as much as exact samples show', ha='right',
-      va='center', color='0.4', transform=axis.get_yaxis_transform(),
-    )
-    axis.set_ylim(bottom=0)
+  axis.spines[['top', 'right']].set_visible(False)
+  if not everything:
+    return
+  reference(axis, key, everything)
   axis.set_xscale('log')
   most = max(row['nfe'] for row in everything)
-  ticks = [2**n for n in range(1, 12) if 2**n <= 2 * most]
+  ticks = [2**n for n in range(12) if 2**n <= 2 * most]
   axis.xaxis.set_major_locator(FixedLocator(ticks))
   axis.xaxis.set_minor_locator(NullLocator())
   axis.xaxis.set_major_formatter(ScalarFormatter())
-  axis.spines[['top', 'right']].set_visible(False)
+
+
+def reference(axis, key, rows):
+  """What exact samples show in a panel, or at other temperatures one by one."""
+  low = high = 0
+  said = 'exact samples'
+  if key == 'gap':
+    axis.set_yscale('symlog', linthresh=0.01, linscale=0.5)
+    axis.yaxis.set_major_formatter('{x:g}')
+  elif key in ERRORS:
+    high = np.mean([row[f'{key}_floor'] for row in rows])
+    low = 0 if key == 'unigram_tv' else -high
+    said = 'gray: as much as exact samples show'
+  elif key in FIT:
+    found = [row for row in rows if row['sampler'] == 'one_by_one']
+    if not found:
+      return
+    error = found[0][f'{key}_error']
+    low, high = found[0][key] - error, found[0][key] + error
+    said = 'gray: one by one, +- one standard error'
+  axis.axhspan(low, high, color='0.86', linewidth=1, zorder=0)
+  for edge in (low - 0.02, high + 0.02):  # leave some room around it
+    axis.axhline(edge, alpha=0)
+  axis.annotate(
+    said, (0.01, low), xycoords=axis.get_yaxis_transform(),
+    xytext=(0, -3), textcoords='offset points', va='top', color='0.35',
+    fontsize=8, zorder=1,
+  )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import ml_collections
+import numpy as np
 from ml_collections import config_dict
 
 from punt_jax import samplers
@@ -25,6 +26,7 @@ class Choice(NamedTuple):
   words: dict  # strings (score, ...): fixed when it is compiled
   knobs: dict  # numbers (epsilon, ...): may be traced
   make: Callable  # knobs -> Sampler; called inside `build`
+  learns: bool = False  # needs one knob more, `table` (experiments/learn.py)
 
   def settings(self):
     """All of it as JSON values, which know no infinity."""
@@ -40,15 +42,16 @@ class Choice(NamedTuple):
 def signature(name):
   """{knob: its default, or inspect.Parameter.empty} of a sampler.
 
-  Those whose default is None take functions or arrays and are left out.
+  Those that take functions or arrays are left out: None, and `table`.
 
   Raises:
     ValueError: an unknown sampler; the sentence lists the known ones.
   """
   make = getattr(samplers, known('sampler', name, samplers.__all__))
-  parameters = inspect.signature(make).parameters
+  parameters = inspect.signature(make).parameters.items()
   return {
-    knob: p.default for knob, p in parameters.items() if p.default is not None
+    knob: p.default for knob, p in parameters
+    if p.default is not None and knob != 'table'
   } | {'block': 0}
 
 
@@ -83,8 +86,10 @@ def choose(name, settings) -> Choice:
       sampler = samplers.blocks(sampler, knobs['block'])
     return sampler
 
-  make(knobs)  # names the knob that is out of range
-  return Choice(name, words, knobs, make)
+  learns = 'table' in inspect.signature(getattr(samplers, name)).parameters
+  table = {'table': np.zeros((1, 1), np.float32)} if learns else {}
+  make({**knobs, **table})  # names the knob that is out of range
+  return Choice(name, words, knobs, make, learns)
 
 
 def placeholders():

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 import punt_jax
-from experiments import door, show
+from experiments import door, learn, show
 from punt_jax import models, samplers
 from punt_jax.select import in_range, known
 from punt_jax.text import BLANK
@@ -36,6 +36,7 @@ class Job(NamedTuple):
   film: list  # door.Choice, those that are filmed
   pages: list  # Page
   devices: Any  # list of devices, or None for one
+  table: Any  # influence by distance (L, L), if a sampler needs it
 
 
 def prepare(config) -> Job:
@@ -44,7 +45,7 @@ def prepare(config) -> Job:
   Raises:
     ValueError: one sentence about what the user gave.
   """
-  for name in ('rows', 'length', 'draws'):
+  for name in ('rows', 'length', 'draws', 'warm_up'):
     in_range(name, config[name], 1)
   choices = choose(config)
   path = config.model.endswith('.safetensors')
@@ -53,11 +54,28 @@ def prepare(config) -> Job:
   job = Job(
     config, loaded, choices, cast(config, choices),
     pages(config, loaded.text), devices if len(devices) > 1 else None,
+    np.zeros((config.length, config.length), np.float32),
   )
   for choice in choices:
     build, knobs = builder(job, choice)
     build(loaded.params, knobs)  # names a value that is out of range
   return job
+
+
+def learn_table(job) -> Job:
+  """The job with the influence table learned, if one of its samplers learns.
+
+  From one-by-one sampling of config.warm_up canvases at temperature 1.
+  """
+  config, loaded = job.config, job.loaded
+  if not any(choice.learns for choice in job.choices):
+    return job
+  learned = learn.learn(
+    loaded.denoiser, loaded.params, loaded.text.vocab, config.length,
+    config.warm_up, config.seed + 1, learn.distances(config.length),
+  )
+  print(f'influence: learned its table from {learned.passes} passes')
+  return job._replace(table=learned.table)
 
 
 def choose(config):
@@ -123,6 +141,8 @@ def builder(job, choice, wrap=lambda sampler: sampler):
   knobs = dict(
     sampler=choice.knobs, temperature=config.temperature, top_p=config.top_p
   )
+  if choice.learns:
+    knobs['sampler'] = {**choice.knobs, 'table': job.table}
 
   def build(params, knobs):
     model = job.loaded.denoiser(params)

@@ -174,6 +174,7 @@ def run(config, workdir):
   workdir = pathlib.Path(workdir)
   records.claim(workdir, config)
   print(f'{job_lib.describe(job)}; compiling ...', flush=True)
+  job = job_lib.learn_table(job)
   marks = [time.perf_counter()]
   made = compile_all(job)
   marks.append(time.perf_counter())

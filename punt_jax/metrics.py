@@ -14,6 +14,10 @@ Two kinds of error, because neither implies the other:
   cannot: a rule that prefers probable drafts bends the law while every single
   draft comes from an exact conditional.
 
+Neither is meant for temperatures other than 1, where the drafts do not come
+from p. What is asked there is whether the tokens fit: agreement with the most
+likely token, and log p.
+
 Everything runs on the host in float64. A histogram of n samples differs from
 its law even if the samples are exact, so each total variation comes with its
 noise floor, the mean that n exact independent samples would show.
@@ -29,6 +33,7 @@ from punt_jax.oracles import World
 from punt_jax.types import Array
 
 _GROUPS = 10  # of the jackknife
+_TIE = 1e-4  # nats: log-probabilities this close are rounded, not different
 _MOST_CANVASES = 2**20
 
 
@@ -97,6 +102,33 @@ def excess_nll(world: World, tokens: Array) -> np.ndarray:
   _check_complete(world, tokens)
   entropy = float(world.entropy())
   return (-_log_prob(world, tokens) - entropy) / world.length
+
+
+def log_p_per_token(world: World, tokens: Array, given: Array) -> np.ndarray:
+  """log p(tokens | given) per position not given, (B,) nats per token.
+
+  NaN for a row in which all is given, -inf for an impossible one.
+  """
+  gap = factorization_gap(world, np.zeros(len(tokens)), tokens, given)
+  return -gap / _open_count(world, given)
+
+
+def agreement(world: World, tokens: Array, given: Array) -> np.ndarray:
+  """Share (B,) of a row's own tokens that are the likeliest at their place.
+
+  That is: no other token is more probable there, all other positions known;
+  ties agree. What is given does not count; NaN if that is all. Means nothing
+  for an impossible row. Asks the world about L canvases per row.
+  """
+  _check_complete(world, tokens)
+  place = np.arange(world.length)
+  hidden = np.eye(world.length, dtype=bool)
+  agrees = np.asarray(given) == world.vocab
+  for i, row in enumerate(np.asarray(tokens)):
+    law = np.asarray(world.logits(np.where(hidden, world.vocab, row)))
+    law = law[place, place]  # (L, V)
+    agrees[i] &= law[place, row] >= law.max(-1) - _TIE
+  return agrees.sum(-1) / _open_count(world, given)
 
 
 def impossible_share(world: World, tokens: Array) -> Estimate:
@@ -196,6 +228,12 @@ def _unigrams(world):
 
 def _log_prob(world, tokens):
   return np.asarray(world.log_prob(np.asarray(tokens)), np.float64)
+
+
+def _open_count(world, given):
+  """(B,) positions that are not given; NaN instead of 0."""
+  count = (np.asarray(given) == world.vocab).sum(-1).astype(np.float64)
+  return np.where(count > 0, count, np.nan)
 
 
 def _check_complete(world, tokens):

@@ -17,7 +17,6 @@ from punt_jax.oracles import as_denoiser, table
 from tests import reference
 
 WRAPPERS = ['blocks', 'stop']  # around punt, whose epsilon stands with theirs
-UNNAMED = ['influence', 'explore']  # public, but not to be had by name
 
 # Reasonable arguments of every sampler; numbers are traced knobs.
 EXAMPLES = {
@@ -38,7 +37,7 @@ EXAMPLES = {
   ),
   'explore': dict(),
 }
-NAMES = samplers.__all__ + WRAPPERS + UNNAMED
+NAMES = samplers.__all__ + WRAPPERS + ['explore']
 EXACT = [n for n in NAMES if n not in ('maskgit', 'dilated', 'stop')]
 FILMED = ('punt', 'threshold', 'blocks')
 

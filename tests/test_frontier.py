@@ -1,30 +1,38 @@
-"""The frontier end to end on a tiny world, and its work folder."""
+"""The frontier end to end on tiny worlds, and its work folder."""
 
 import json
 import os
 import pathlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 from matplotlib import image
 
-from configs import frontier_chain
-from experiments import curves, door, frontier, results
+from configs import frontier as configs
+from experiments import curves, door, frontier, measure, results
+from punt_jax import metrics, oracles
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+PASSES = {'k 1': 8, 'k 4': 2, 'k 8': 1, 'score entropy': 8}
 
 
 def tiny(**changes):
   """A config of two settings that are exact and two that are not."""
-  config = frontier_chain.get_config()
-  config.update(rows=16, length=8, vocab=3)
+  config = configs.get_config()
+  config.update(
+    rows=16, scored=4, shown=0.3, lengths=(4, 8), worlds=('chain', 'permuted')
+  )
+  config.settings.vocab = 3
+  config.temperatures = {'permuted': (1.0, 0.0)}
   config.samplers = {
     'uniform': {'k': (8, 1, 4)}, 'one_by_one': {'score': 'entropy'}
   }
-  config.update(changes)
+  for name, value in changes.items():
+    config[name] = value
   return config
 
 
@@ -33,7 +41,7 @@ def lines(workdir):
 
 
 def without_time(row):
-  return {k: v for k, v in row.items() if k != 'seconds'}
+  return {k: v for k, v in row.items() if k not in ('seconds', 'compiled')}
 
 
 @pytest.fixture(scope='module')
@@ -43,56 +51,129 @@ def finished(tmp_path_factory):
   return workdir, frontier.run(tiny(), workdir)
 
 
-def test_a_row_for_each_sampler_setting_and_world(finished):
+def test_a_row_for_each_world_length_temperature_and_setting(finished):
   workdir, rows = finished
   assert [json.loads(line) for line in lines(workdir)] == rows
-  assert {(r['world'], r['label']) for r in rows} == {
-    (world, label)
-    for world in ('chain', 'permuted')
-    for label in ('k 1', 'k 4', 'k 8', 'score entropy')
+  found = [
+    (r['world'], r['length'], r['temperature'], r['label']) for r in rows
+  ]
+  assert len(set(found)) == len(found) and set(found) == {
+    (world, length, heat, label)
+    for world, heat in (('chain', 1), ('permuted', 1), ('permuted', 0))
+    for length in (4, 8)
+    for label in PASSES
   }
+  assert sum(row['compiled'] for row in rows) == 2 * 2 * 2
   for row in rows:
-    passes = {'k 1': 8, 'k 4': 2, 'k 8': 1, 'score entropy': 8}[row['label']]
-    assert row['nfe'] == row['nfe_median'] == row['depth'] == passes
-    assert row['forwards'] == [passes]
-    assert row['steps'] == passes and row['impossible'] == 0
+    assert row['impossible'] == row['impossible_error'] == 0
     assert row['seed'] == 0 and len(row['revision'] or 40 * ' ') == 40
+    assert row['law']['vocab'] == 3 and row['seconds'] > 0
+  for world in ('chain', 'permuted'):
+    picture = image.imread(workdir / f'frontier_{world}.png')
+    assert picture.shape[0] > 500 and picture.std() > 0.05
+
+
+def test_errors_and_cost_at_temperature_1(finished):
+  rows = [r for r in finished[1] if r['temperature'] == 1 and r['length'] == 8]
+  for row in rows:
+    passes = PASSES[row['label']]
+    assert row['nfe'] == row['nfe_median'] == row['depth'] == passes
+    assert row['nfe_low'] == row['nfe_high'] == row['steps'] == passes
+    assert row['forwards'] == [passes] and row['nfe_error'] == 0
     assert 0 < row['unigram_tv_floor'] < 1 and row['unigram_tv_error'] > 0
+    # About the same noise as in exact samples.
+    ratio = row['excess_nll_floor'] / row['excess_nll_error']
+    assert 0.4 < ratio < 2.5
     if passes == 8:  # one by one is exact
       assert row['gap'] == pytest.approx(0, abs=1e-5)
       assert row['gap_error'] < 1e-5
       assert abs(row['excess_nll']) < 4 * row['excess_nll_error']
     else:
       assert row['gap_error'] > 1e-3
+    assert 'agreement' not in row
   alone = [r for r in rows if r['label'] == 'k 8']
   assert all(row['gap'] > 2 * row['gap_error'] for row in alone)
-  picture = image.imread(workdir / 'frontier.png')
-  assert picture.shape[0] > 500 and picture.std() > 0.05
+
+
+def test_fit_at_temperature_0(finished):
+  rows = {
+    row['label']: row for row in finished[1]
+    if row['temperature'] == 0 and row['length'] == 8
+  }
+  shown = frontier.prepare(tiny(), 'permuted', 8).shown
+  left = (shown == 3).sum(1).mean()
+  assert 4 < left < 8  # the canvases show a part of the tokens
+  for label, row in rows.items():
+    assert 'gap' not in row and 'unigram_tv' not in row
+    assert 0 <= row['agreement'] <= 1 and row['log_p'] < 0
+    assert row['agreement_error'] >= 0 and row['log_p_error'] > 0
+    assert row['nfe'] == pytest.approx(left) or PASSES[label] < 8
+  # Likelier tokens than in exact samples, and more so one by one.
+  world = frontier.prepare(tiny(), 'permuted', 8).world
+  assert rows['k 8']['log_p'] > -float(world.entropy()) / 8
+  assert rows['score entropy']['log_p'] > rows['k 8']['log_p']
+  assert rows['score entropy']['agreement'] > rows['k 8']['agreement']
+
+
+def test_the_same_seed_gives_the_same_laws_at_one_length():
+  config = tiny()
+  chain, shuffled = (
+    frontier.prepare(config, name, 8) for name in config.worlds
+  )
+  order = np.asarray(shuffled.params[1])
+  assert sorted(order) == list(range(8)) and (order != range(8)).any()
+  tokens = np.asarray(chain.world.sample(jax.random.key(0), 4))
+  np.testing.assert_allclose(
+    shuffled.world.log_prob(tokens[:, order]), chain.world.log_prob(tokens),
+    rtol=1e-6,
+  )
+
+
+def test_impossible_rows_are_left_out_and_counted():
+  tokens = np.array([[0, 0, 0], [0, 1, 1], [1, 1, 1], [1, 0, 1]])
+  given = np.full((4, 3), 2)
+  log_q = -np.log(2) * np.array([2, 3, 3, 4])
+  run = SimpleNamespace(tokens=tokens, log_q=log_q)
+  row = measure.errors(oracles.xor(), run, given)
+  assert (row['impossible'], row['impossible_error']) == (0.25, 0.25)
+  assert row['gap'] == pytest.approx(-np.log(2))
+  assert row['gap_error'] == pytest.approx(np.log(2) / 3**0.5)
+  assert row['excess_nll'] == pytest.approx(0, abs=1e-6)
+  row = measure.fit(oracles.xor(), run, given, 3)
+  assert row['log_p'] == pytest.approx(-2 * np.log(2) / 3)
+  assert row['agreement'] == 1 and row['impossible'] == 0.25
+  alone = SimpleNamespace(tokens=tokens[2:], log_q=log_q[2:])
+  row = measure.errors(oracles.xor(), alone, given[2:])
+  assert row['gap'] is None and row['excess_nll_error'] is None
+  alone = SimpleNamespace(tokens=tokens[2:3], log_q=log_q[2:3])
+  row = measure.fit(oracles.xor(), alone, given[:1], 3)
+  assert row['agreement'] is None and row['impossible'] == 1
 
 
 def test_a_stopped_run_goes_on(finished, tmp_path, monkeypatch):
-  """Five rows were finished and a sixth was being written."""
+  """17 rows were finished and the next one was being written."""
   workdir, rows = finished
   (tmp_path / 'config.json').write_text(
     (workdir / 'config.json').read_text()
   )
-  kept = '\n'.join(lines(workdir)[:5]) + '\n'
-  (tmp_path / 'results.jsonl').write_text(kept + lines(workdir)[5][:50])
+  kept = '\n'.join(lines(workdir)[:17]) + '\n'
+  (tmp_path / 'results.jsonl').write_text(kept + lines(workdir)[17][:50])
   compiled = []
   compile_one = frontier.compile_one
   monkeypatch.setattr(
     frontier, 'compile_one',
-    lambda *args: compiled.append(args[1].name) or compile_one(*args),
+    lambda config, point: compiled.append(point[:2])
+    or compile_one(config, point),
   )
   again = frontier.run(tiny(), tmp_path)
-  assert lines(tmp_path)[:5] == lines(workdir)[:5]
+  assert lines(tmp_path)[:17] == lines(workdir)[:17]
   assert [*map(without_time, again)] == [*map(without_time, rows)]
   frontier.run(tiny(), tmp_path)
   # What was finished was not even compiled.
-  assert compiled == ['uniform']
+  assert compiled == 2 * [('permuted', 8)]
 
 
-def test_one_compilation_serves_all_knobs_and_worlds():
+def test_one_compilation_serves_all_knobs_temperatures_and_laws():
   config = tiny()
   traced = []
   choice = door.choose('top_k', {'k': 1})
@@ -101,28 +182,39 @@ def test_one_compilation_serves_all_knobs_and_worlds():
     traced.append(isinstance(knobs['k'], jax.core.Tracer))
     return choice.make(knobs)
 
-  run = frontier.compile_one(config, choice._replace(make=make))
-  tokens = np.full((2, config.length), config.vocab)
-  worlds = frontier.worlds(config)
-  nfe = [
-    run(params, {'k': k}, jax.random.key(0), tokens).meter.nfe.tolist()
-    for params in worlds.values()
-    for k in (1.0, 4.0)
+  point = frontier.Point('chain', 4, 1.0, choice._replace(make=make))
+  run = frontier.compile_one(config, point)
+  places = [
+    frontier.prepare(tiny(seed=seed), 'chain', 4) for seed in range(2)
   ]
-  assert nfe == [[8, 8], [2, 2]] * 2
+  decoded = [
+    run(
+      place.params, {'sampler': {'k': k}, 'temperature': heat}, place.key,
+      place.empty,
+    )
+    for place in places for k in (1.0, 2.0) for heat in (1.0, 0.0)
+  ]
+  assert [d.meter.nfe[0] for d in decoded] == [4, 4, 2, 2] * 2
   assert sum(traced) == 1
+  # Each law was the one asked for, and temperature 0 wrote one canvas.
+  for place, (exact, greedy, *_) in zip(
+    places, (decoded[:4], decoded[4:]), strict=True
+  ):
+    gap = metrics.factorization_gap(
+      place.world, exact.log_q, exact.tokens, place.empty
+    )
+    np.testing.assert_allclose(gap, 0, atol=1e-5)
+    assert (greedy.tokens == greedy.tokens[0]).all()
 
 
-def test_the_permuted_chain_is_the_chain_with_positions_shuffled():
-  config = tiny()
-  worlds = frontier.worlds(config)
-  order = np.asarray(worlds['permuted'][1])
-  assert sorted(order) == list(range(8)) and (order != range(8)).any()
-  chain, shuffled = (frontier.world_of(config, p) for p in worlds.values())
-  tokens = np.asarray(chain.sample(jax.random.key(0), 4))
-  np.testing.assert_allclose(
-    shuffled.log_prob(tokens[:, order]), chain.log_prob(tokens), rtol=1e-6
+def test_shares_follow_the_length():
+  choices = frontier.sweep(
+    {'halton': {'steps': (0.5, 0.25, 0.01, 0.02)}, 'uniform': {'k': 0.5 + 1}},
+    16, ('steps',),
   )
+  assert [str(c) for c in choices] == [
+    'k 1.5', 'steps 8', 'steps 4', 'steps 1'
+  ]
 
 
 @pytest.mark.parametrize(
@@ -134,32 +226,43 @@ def test_the_permuted_chain_is_the_chain_with_positions_shuffled():
     ({'samplers': {'punt': {}}}, 'needs a value for its knob epsilon'),
     ({'worlds': ('ring',)}, "'ring': use one of chain, permuted"),
     ({'rows': 1}, 'rows = 1 is out of range'),
+    ({'scored': 1}, 'scored = 1 is out of range'),
+    ({'shown': 1.5}, 'shown = 1.5 is out of range'),
+    ({'lengths': (8, 1)}, 'length = 1 is out of range'),
+    ({'temperatures': {'chain': (-1.0,)}}, 'temperature = -1.0 is out of'),
   ],
 )
 def test_bad_input_is_one_sentence_and_nothing_is_written(
   changes, said, tmp_path
 ):
-  config = tiny()
-  for name, value in changes.items():
-    config[name] = value
   with pytest.raises(ValueError, match=said) as caught:
-    frontier.run(config, tmp_path / 'new')
+    frontier.run(tiny(**changes), tmp_path / 'new')
   assert '\n' not in str(caught.value)
   assert not (tmp_path / 'new').exists()
 
 
-def test_the_command_ends_with_one_sentence(tmp_path):
+def test_two_sizes_of_the_config():
+  small, full = configs.get_config(), configs.get_config('full')
+  assert set(small.lengths) < set(full.lengths)
+  small.worlds = full.worlds = ('chain',)
+  assert len(frontier.points(small)) * 4 < len(frontier.points(full))
+  with pytest.raises(ValueError, match='use one of small, full'):
+    configs.get_config('huge')
+
+
+@pytest.mark.parametrize('size', ('', ':full'))
+def test_the_command_ends_with_one_sentence(size, tmp_path):
   done = subprocess.run(
     [
       sys.executable, '-m', 'experiments.frontier',
-      '--config=configs/frontier_chain.py', "--config.worlds=('ring',)",
+      f'--config=configs/frontier.py{size}', "--config.worlds=('ring',)",
       f'--workdir={tmp_path / "new"}',
     ],
     cwd=ROOT, capture_output=True, text=True, env=dict(os.environ),
   )
   assert done.returncode != 0
-  assert done.stderr.strip().endswith('use one of chain, permuted')
-  assert 'Traceback' not in done.stderr
+  assert "unknown world 'ring': use one of chain, permuted" in done.stderr
+  assert done.stderr.strip().count('\n') == 0
   assert not (tmp_path / 'new').exists()
 
 
@@ -178,15 +281,37 @@ def test_a_folder_that_holds_no_run_is_left_alone(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['thesis.txt']
 
 
-def test_curves_are_samplers_with_their_words():
+def test_curves_are_samplers_with_the_words_that_vary():
   row = lambda sampler, nfe, **settings: dict(
     sampler=sampler, nfe=nfe, settings=settings
   )
   rows = [
-    row('uniform', 2, k=4), row('punt', 9, epsilon=0.1, first='msb'),
-    row('punt', 5, epsilon=0.2, first='msb'),
-    row('punt', 7, epsilon=0.1, first='lsb'),
+    row('uniform', 2, k=4), row('top_k', 2, k=4, score='entropy'),
+    row('punt', 9, epsilon=0.1, first='msb', score='entropy'),
+    row('punt', 5, epsilon=0.2, first='msb', score='entropy'),
+    row('punt', 7, epsilon=0.1, first='lsb', score='entropy'),
   ]
   found = curves.split(rows)
-  assert list(found) == ['punt msb', 'punt lsb', 'uniform']
+  assert list(found) == ['punt msb', 'punt lsb', 'top_k', 'uniform']
   assert [r['nfe'] for r in found['punt msb']] == [5, 9]
+
+
+def test_what_is_infinite_or_missing_is_not_drawn(tmp_path):
+  numbers = {
+    f'{key}{end}': 0.1 for end in ('', '_error', '_floor')
+    for key in ('nfe', 'impossible', *curves.ERRORS)
+  }
+  row = dict(
+    numbers, world='code', length=8, temperature=1.0, sampler='uniform',
+    settings={'k': 1}, rows=4, shown=0.0,
+  )
+  possible = dict(row, impossible=0.0)
+  nothing = dict(possible, gap=None, gap_error=None)
+  drawn = [[curves.drawn(r, 'gap') for r in (row, possible, nothing)]]
+  drawn += [[curves.drawn(r, 'unigram_tv') for r in (row, possible, nothing)]]
+  assert drawn == [[False, True, False], [True, True, True]]
+  assert list(curves.keys([row], 1)) == ['impossible', *curves.ERRORS]
+  assert list(curves.keys([possible], 1)) == list(curves.ERRORS)
+  curves.write(tmp_path / 'all.png', [row, possible, nothing])
+  curves.write(tmp_path / 'none.png', [row])  # panels without any point
+  assert image.imread(tmp_path / 'none.png').std() > 0.05

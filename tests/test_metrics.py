@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from punt_jax import metrics, oracles
+import punt_jax
+from punt_jax import metrics, oracles, samplers
 from tests import reference
 
 LENGTH, VOCAB = 3, 3
@@ -84,6 +85,101 @@ def test_mean_gap_over_orders_bounds_the_kl_of_the_mixture():
     means.append((q.ravel() * gap).sum())
   np.testing.assert_allclose(means, [kl(q, p) for q in laws], atol=1e-6)
   assert 0 < kl(np.mean(laws, 0), p) < np.mean(means)
+
+
+@functools.cache
+def run_of(name, **settings):
+  """(world, its joint, 20,000 rows) of a sampler on four coupled bits."""
+  joint = normalized(reference.random_joint(3, 4, 2))
+  build = lambda joint, _: (
+    oracles.as_denoiser(oracles.table(joint)),
+    getattr(samplers, name)(**settings),
+  )
+  run = punt_jax.compile(build)
+  decoded = run(joint, (), jax.random.key(0), np.full((20_000, 4), 2))
+  return oracles.table(joint), joint, decoded
+
+
+def gap_of(world, decoded):
+  gap = metrics.factorization_gap(
+    world, decoded.log_q, decoded.tokens, np.full(decoded.tokens.shape, 2)
+  )
+  return metrics.estimate(gap)
+
+
+def law_in_blocks(joint, blocks):
+  """The joint law of positions that are drawn block by block."""
+  law = np.ones(joint.shape)
+  for canvas in np.ndindex(joint.shape):
+    shown = np.full(joint.ndim, joint.shape[0])
+    for block in blocks:
+      p = reference.conditionals(joint, shown)
+      shown[block] = np.array(canvas)[block]
+      law[canvas] *= p[block, shown[block]].prod()
+  return law
+
+
+def test_mean_gap_of_random_pairs_is_the_mean_kl_over_orders():
+  world, joint, decoded = run_of('uniform', k=2)
+  first = [list(pair) for pair in itertools.combinations(range(4), 2)]
+  rest = [[i for i in range(4) if i not in pair] for pair in first]
+  kls = [
+    kl(law_in_blocks(joint, blocks), joint)
+    for blocks in zip(first, rest, strict=True)
+  ]
+  found = gap_of(world, decoded)
+  assert abs(found.mean - np.mean(kls)) < 3 * found.stderr
+  # Small enough to tell it from one order's KL.
+  assert np.mean(kls) > 20 * found.stderr and np.ptp(kls) > 20 * found.stderr
+
+
+def test_only_the_law_error_sees_an_order_by_draft():
+  for score, bent in (('draft', True), ('entropy', False)):
+    world, _, decoded = run_of('top_k', k=1, score=score)
+    assert abs(gap_of(world, decoded).mean) < 1e-6
+    found = metrics.joint_tv(world, decoded.tokens)
+    assert (found.mean > 3 * found.floor) == bent
+    assert (found.mean > found.floor + 4 * found.stderr) == bent
+
+
+HIDDEN = np.random.default_rng(4).random(CANVASES.shape) < 0.6
+HIDDEN[:2] = [[False], [True]]  # all of the first row is given
+GIVEN = np.where(HIDDEN, VOCAB, CANVASES)
+
+
+def test_log_p_per_token_against_enumeration():
+  found = metrics.log_p_per_token(world(), CANVASES, GIVEN)
+  p = normalized(JOINT)
+  for row, given, value in zip(CANVASES, GIVEN, found, strict=True):
+    shown = tuple(slice(None) if t == VOCAB else t for t in given)
+    with np.errstate(invalid='ignore'):
+      truth = np.log(p[tuple(row)] / p[shown].sum()) / (given == VOCAB).sum()
+    assert value == pytest.approx(truth, rel=1e-4, nan_ok=True)
+  assert np.isnan(found[0]) and np.isfinite(found[1])
+  ones, empty = np.ones((1, 3), int), np.full((1, 3), 2)
+  assert metrics.log_p_per_token(oracles.xor(), ones, empty) == -np.inf
+
+
+def test_agreement_against_enumeration():
+  found = metrics.agreement(world(), CANVASES, GIVEN)
+  for row, given, value in zip(CANVASES, GIVEN, found, strict=True):
+    agrees = []
+    for i in np.flatnonzero(given == VOCAB):
+      others = np.where(np.arange(LENGTH) == i, VOCAB, row)
+      law = reference.conditionals(JOINT, others)[i]
+      agrees.append(law.argmax() == row[i])
+    truth = np.mean(agrees) if agrees else np.nan
+    assert value == pytest.approx(truth, nan_ok=True)
+  assert np.isnan(found[0]) and len(np.unique(found[1:])) == 3
+
+
+def test_ties_agree():
+  bits = np.array([[0, 1], [1, 1]])
+  empty = np.full((2, 2), 2)
+  skewed = oracles.product(np.log([[0.5, 0.5], [0.4, 0.6]]))
+  assert metrics.agreement(skewed, bits, empty).tolist() == [1, 1]
+  skewed = oracles.product(np.log([[0.4, 0.6], [0.6, 0.4]]))
+  assert metrics.agreement(skewed, bits, empty).tolist() == [0, 0.5]
 
 
 def test_impossible_rows_are_infinite_and_counted():
@@ -171,7 +267,17 @@ def test_spread_of_a_cost():
   assert math.isnan(metrics.spread([3]).stderr)
 
 
-@pytest.mark.parametrize('measure', (metrics.excess_nll, *MEASURES))
+def scored(measure):
+  return lambda world, tokens: measure(world, tokens, tokens)
+
+
+@pytest.mark.parametrize(
+  'measure',
+  (
+    metrics.excess_nll, *MEASURES, scored(metrics.agreement),
+    scored(metrics.log_p_per_token),
+  ),
+)
 def test_a_row_that_is_not_finished_is_named(measure):
   with pytest.raises(ValueError, match='row 1 is not complete'):
     measure(world(), np.array([[0, 1, 2], [0, VOCAB, 2]]))

@@ -17,6 +17,7 @@ NAMES = {
   'entropy_bound': dict(gamma=0.5),
 }
 REST = {
+  'influence': dict(table=np.full((L, L), 0.1, np.float32), kappa=0.25),
   'one_by_one': {},
   'top_k': dict(k=2),
   'maskgit': dict(steps=3),

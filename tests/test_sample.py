@@ -157,7 +157,7 @@ def one(name, **knobs):
 @pytest.mark.parametrize(
   'values, said',
   [
-    (one('pnut'), "unknown sampler 'pnut': use one of punt, one_by_one"),
+    (one('pnut'), "unknown sampler 'pnut': use one of punt, influence"),
     (one('top_k', epsilon=1.0), "of top_k: 'epsilon': use one of k, score"),
     (one('punt', epsilon=np.nan), 'epsilon = nan is out of range'),
     (one('top_k', k=0.0), 'k = 0.0 is out of range: it must be at least 1'),
@@ -277,6 +277,22 @@ def test_the_demo_fits_the_model_that_ships():
   ready = job.prepare(demo.get_config())
   assert [page.name for page in ready.pages] == ['empty canvas', 'prompt']
   assert [choice.name for choice in ready.film] == list(demo.FILM)
+
+
+def test_influence_learns_its_table_first(model, capsys):
+  config = tiny(model, warm_up=2)
+  config.sampler.name = 'influence'
+  config.sampler.kappa = -1.0
+  ready = job.prepare(config)
+  assert not ready.table.any() and ready.choices[0].learns
+  ready = job.learn_table(ready)
+  assert 'from 32 passes' in capsys.readouterr().out  # 2 rows of 16, one by one
+  table = ready.table
+  assert table[0, 3] == table[3, 0] == table[9, 12] > 0  # by distance
+  fill = sample.compile_one(ready, ready.choices[0], False)
+  assert fill(ready.pages[0]).meter.nfe.tolist() == [16, 16]
+  none = job.prepare(tiny(model))
+  assert job.learn_table(none) is none
 
 
 def test_the_pages(model):

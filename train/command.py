@@ -37,6 +37,7 @@ def run_config(job):
 
   def main(_):
     file = config_flags.get_config_filename(flags.FLAGS['config'])
+    file = file.split(':')[0]  # what follows is the argument of get_config
     if not pathlib.Path(file).is_file():
       raise ValueError(f'there is no config file {file}')
     return job(config.value, workdir.value)

@@ -6,6 +6,7 @@ elementwise additions, which are the same for every batch: a row's conditionals
 are equal to the bit whatever rows stand beside it.
 """
 
+import jax
 import jax.numpy as jnp
 
 
@@ -21,8 +22,7 @@ def fold(x, axis=-1):
 
 def log_sum_exp(x, axis=-1):
   """log(sum(exp(x))) over one axis; -inf where all are -inf."""
-  top = x.max(axis, keepdims=True)
-  top = jnp.where(jnp.isneginf(top), 0.0, top)
+  top = offset(x.max(axis, keepdims=True))
   return jnp.squeeze(top, axis) + jnp.log(fold(jnp.exp(x - top), axis))
 
 
@@ -34,3 +34,12 @@ def normalize(x):
   total = log_sum_exp(x)
   shift = jnp.where(jnp.isneginf(total), 0.0, total)
   return x - shift[..., None], total
+
+
+def offset(top):
+  """Maxima to subtract before exp: 0 where they are -inf.
+
+  They cancel, so they are constants to a derivative. That of a maximum is 0 / 0
+  where the compiler computes it twice and rounds differently.
+  """
+  return jax.lax.stop_gradient(jnp.where(jnp.isneginf(top), 0.0, top))

@@ -18,10 +18,10 @@ from punt_jax.samplers.threshold import threshold
 from punt_jax.samplers.top_k import top_k
 from punt_jax.samplers.uniform import uniform
 
-# By name; the wrappers `blocks` and `stop` take one of these, `influence` a
-# table besides its numbers.
+# By name; the wrappers `blocks` and `stop` take one of these.
 __all__ = [
   'punt',
+  'influence',
   'one_by_one',
   'top_k',
   'uniform',

@@ -72,7 +72,7 @@ def punt(
     rank = jax.vmap(select.rank)(jax.vmap(order)(view), candidates)
     count = candidates.sum(-1, dtype=jnp.int32)
     code = bits.code(rank, count, codes)
-    most_rounds = jnp.minimum(bits.bit_count(count), rounds)
+    most_rounds = jnp.minimum(bits.bit_count(count), jnp.int32(rounds))
     limit = epsilon
     if callable(epsilon):
       limit = epsilon(canvas.masked.sum(-1) / jnp.maximum(total, 1))

@@ -1,0 +1,67 @@
+"""Error against forward passes of every sampler, on exact worlds.
+
+  python -m experiments.frontier --config=configs/frontier.py \\
+    --workdir=runs/frontier
+  python -m experiments.frontier --config=configs/frontier.py:full \\
+    --workdir=runs/frontier_full
+
+One world of them: --config.worlds="('permuted',)".
+
+Hardware: one core of a Xeon with AVX-512, shared with other work. Time of the
+shuffled chain alone: 2.9 minutes of CPU time, four fifths of it compilation.
+"""
+
+import ml_collections
+
+from experiments import worlds
+from punt_jax.select import known
+
+
+def get_config(size='small'):
+  """Plain values; experiments/frontier.py reads every one of them.
+
+  Args:
+    size: 'small', or 'full' for more lengths and knobs.
+  """
+  full = known('size', size, ('small', 'full')) == 'full'
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  config.worlds = worlds.NAMES
+  config.lengths = (32, 64, 128, 256) if full else (32, 128)
+  # Of the worlds, see experiments/worlds.py; beta and up in nats.
+  config.settings = dict(
+    vocab=8, beta=1.2, states=8, checks=0.25, weight=3, paragraphs=3,
+    details=4, down=1.0, up=2.0,
+  )
+  config.temperatures = {'documents': (1.0, 0.0)}  # other worlds: 1
+  config.rows = 512 if full else 256  # samples per point
+  config.warm_up = 16  # samples from which `influence` learns its table
+  config.shown = 0.1  # share of a canvas given at temperatures other than 1
+  config.scored = 32  # rows whose `agreement` is computed
+  # One value or several of each knob; every combination is run. Where an
+  # order can be chosen it is by entropy, so that samplers differ in how many
+  # positions they write and not in which.
+  order = dict(score='entropy')
+  pick = lambda small, more: tuple(sorted(small + more)) if full else small
+  count = pick((4, 16), (2, 8))
+  steps = pick((1 / 4, 1 / 16), (1 / 2, 1 / 8))
+  config.shares = ('steps',)  # knobs given as shares of the length
+  config.samplers = dict(
+    punt=dict(
+      epsilon=pick((0.005, 0.05, 0.5), (0.001, 0.02, 0.2)),
+      first=('msb', 'lsb') if full else 'lsb', **order,
+    ),
+    influence=dict(
+      kappa=pick((0.003, 0.03, 0.3), (0.001, 0.01, 0.1)), **order
+    ),
+    one_by_one=order,
+    top_k=dict(k=count, **order),
+    uniform=dict(k=count),
+    maskgit=dict(steps=steps),
+    entropy_bound=dict(gamma=pick((3.0, 16.0), (1.0, 8.0)), **order),
+    dilated=dict(base=pick((1.5, 4.0), (1.3, 2.0))),
+    halton=dict(steps=steps),
+    threshold=dict(tau=pick((0.35, 0.6), (0.45, 0.9))),
+    factor=dict(f=pick((2.0, 6.0), (1.5, 3.0))),
+  )
+  return config

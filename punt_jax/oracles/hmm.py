@@ -1,0 +1,104 @@
+"""A hidden Markov model: dependence of any range (O(L S (S + V)) per canvas).
+
+Rabiner, A tutorial on hidden Markov models, Proc. IEEE 77 (1989), section III.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax.oracles import messages
+from punt_jax.oracles.sums import fold, normalize
+from punt_jax.oracles.world import World, lift
+from punt_jax.types import Array
+
+_SAMPLES = 2048
+
+
+def hmm(
+  log_initial: Array,
+  log_transition: Array,
+  log_emission: Array,
+  length: int,
+) -> World:
+  """Tokens x_t drawn from emission[t, s_t], states s_t from a Markov chain.
+
+  The entropy is an estimate, the only number here that is not exact: the mean
+  over 2048 of the world's own samples of sum_t H(x_t | x_0 .. x_t-1). The
+  conditional entropies are exact, so its standard error is that of their
+  fluctuations, about 0.003 sqrt(L) nats in random_hmm.
+
+  Args:
+    log_initial: (S,) nats.
+    log_transition: (L - 1, S, S) nats from row to column, or (S, S) for the
+      same one everywhere.
+    log_emission: (L, S, V) nats, or (S, V) for the same one everywhere. The
+      last axis of all three is normalized; -inf is allowed.
+    length: L.
+
+  Raises:
+    ValueError: the shapes do not agree.
+  """
+  states, vocab = log_emission.shape[-2:]
+  shapes = (states,), (length - 1, states, states), (length, states, vocab)
+  given = log_initial, log_transition, log_emission
+  try:
+    initial, transition, emission = (
+      normalize(jnp.broadcast_to(jnp.asarray(x, jnp.float32), shape))[0]
+      for x, shape in zip(given, shapes, strict=True)
+    )
+  except ValueError:
+    raise ValueError(
+      f'{length} positions, {states} states and {vocab} tokens take arrays of '
+      f'shapes {shapes}, the last two also without their first axis; got '
+      f'{[jnp.shape(x) for x in given]}.'
+    ) from None
+
+  def forward(allowed):
+    return messages.forward(initial, transition, _seen(emission, allowed))
+
+  def log_prob(allowed):
+    return fold(forward(allowed)[2])
+
+  def log_joint(allowed):
+    after = messages.backward(transition, _seen(emission, allowed))
+    elsewhere = forward(allowed)[0] + after
+    return messages.known(allowed) + _pass_on_each(elsewhere, emission)
+
+  def sample(key, n):
+    key, token_key = jax.random.split(key)
+    state = messages.sample(key, n, initial, transition)
+    log_p = emission[jnp.arange(length), state]
+    return jax.random.categorical(token_key, log_p).astype(jnp.int32)
+
+  def entropy():
+    def one(tokens):
+      predicted, _, _ = forward(tokens[:, None] == jnp.arange(vocab))
+      law = _pass_on_each(predicted, emission)
+      return jax.scipy.special.entr(jnp.exp(law)).sum()
+
+    tokens = sample(jax.random.key(0), _SAMPLES)
+    return jax.lax.map(one, tokens, batch_size=128).mean()
+
+  return lift(vocab, length, sample, log_prob, log_joint, entropy)
+
+
+def random_hmm(
+  key: Array, length: int, vocab: int, states: int, beta: float = 1.2
+) -> World:
+  """One transition and one emission matrix, Gaussian of scale `beta` (nats)."""
+  first, second = jax.random.split(key)
+  transition = beta * jax.random.normal(first, (states, states))
+  emission = beta * jax.random.normal(second, (states, vocab))
+  return hmm(jnp.zeros(states), transition, emission, length)
+
+
+def _seen(emission, allowed):
+  """log p(an allowed token | state), (L, S)."""
+  return _pass_on_each(messages.known(allowed), emission.swapaxes(1, 2))
+
+
+def _pass_on_each(message, log_p):
+  """pass_on at every position; one at a time, to hold less."""
+  return jax.lax.map(lambda x: messages.pass_on(*x), (message, log_p))

@@ -1,0 +1,91 @@
+"""A grid of 2 rows (treewidth 2): a chain of columns with V ** 2 states each.
+
+The columns are passed along like the tokens of a chain, O(L V ** 4) per canvas:
+meant for V <= 8. Each token has up to three neighbors, so the grid has cycles.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax.oracles import messages
+from punt_jax.oracles.sums import fold, log_sum_exp
+from punt_jax.oracles.world import World, lift
+from punt_jax.types import Array
+
+
+def strip(log_down: Array, log_right: Array) -> World:
+  """The law p(x) ~ exp(sum of pair potentials) on a 2 x C grid, L = 2 C.
+
+  Column c holds the positions 2 c (above) and 2 c + 1 (below).
+
+  Args:
+    log_down: (C, V, V) nats, rows for the token above, columns for the one
+      below.
+    log_right: (C - 1, 2, V, V) nats of each row's token and the next one on
+      its right. Any potentials, -inf included, as in `chain`.
+
+  Raises:
+    ValueError: the shapes do not agree.
+  """
+  columns, vocab = log_down.shape[:2]
+  right_shape = (columns - 1, 2, vocab, vocab)
+  if log_down.shape[2] != vocab or log_right.shape != right_shape:
+    raise ValueError(
+      f'{columns} columns of {vocab} tokens take ({columns}, {vocab}, {vocab}) '
+      f'potentials down and {right_shape} to the right; got {log_down.shape} '
+      f'and {log_right.shape}.'
+    )
+  down = jnp.asarray(log_down, jnp.float32).reshape(columns, vocab**2)
+  right = jnp.asarray(log_right, jnp.float32)
+  # State a * V + b: token a above, b below.
+  step = right[:, 0, :, None, :, None] + right[:, 1, None, :, None, :]
+  step = step.reshape(columns - 1, vocab**2, vocab**2) + down[1:, None, :]
+  initial, transition = messages.normalize_chain(down[0], step)
+
+  def seen(allowed):
+    known = messages.known(allowed).reshape(columns, 2, vocab)
+    both = known[:, 0, :, None] + known[:, 1, None, :]
+    return both.reshape(columns, vocab**2)
+
+  def log_prob(allowed):
+    *_, totals = messages.forward(initial, transition, seen(allowed))
+    return fold(totals)
+
+  def log_joint(allowed):
+    _, filtered, _ = messages.forward(initial, transition, seen(allowed))
+    joint = filtered + messages.backward(transition, seen(allowed))
+    joint = joint.reshape(columns, vocab, vocab)
+    each = log_sum_exp(joint, 2), log_sum_exp(joint, 1)
+    return jnp.stack(each, axis=1).reshape(2 * columns, vocab)
+
+  def sample(key, n):
+    state = messages.sample(key, n, initial, transition)
+    tokens = jnp.stack([state // vocab, state % vocab], axis=-1)
+    return tokens.reshape(n, 2 * columns)
+
+  return lift(
+    vocab,
+    2 * columns,
+    sample,
+    log_prob,
+    log_joint,
+    entropy=lambda: messages.entropy(initial, transition),
+  )
+
+
+def random_strip(
+  key: Array, length: int, vocab: int, beta: float = 1.2
+) -> World:
+  """A strip with Gaussian potentials of scale `beta` (nats).
+
+  Raises:
+    ValueError: `length` is odd.
+  """
+  if length % 2:
+    raise ValueError(f'a strip has 2 rows: length {length} must be even.')
+  first, second = jax.random.split(key)
+  down = jax.random.normal(first, (length // 2, vocab, vocab))
+  right = jax.random.normal(second, (length // 2 - 1, 2, vocab, vocab))
+  return strip(beta * down, beta * right)
