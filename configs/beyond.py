@@ -3,22 +3,28 @@
   python -m experiments.beyond --config=configs/beyond.py \\
     --workdir=runs/beyond
 
-`--config=configs/beyond.py:full` adds lengths, subjects and rows.
+The default has 128 tokens for the long run and 32 for the short one.
+`--config=configs/beyond.py:long` has 256 tokens, `:full` all subjects, lengths
+and contenders with more rows (hours).
 """
 
 import ml_collections
+
+from punt_jax.select import known
 
 BAR = ('punt', 'punt msb')
 SHORT = (
   'punt', 'influence', 'one by one', 'entropy bound', 'threshold',
 )
+NAMES = (
+  'permuted', 'permuted_tree', 'documents', 'shakespeare', 'hmm', 'strip',
+  'code',
+)
 
 
 def get_config(size='small'):
   """Plain values; experiments/beyond.py reads every one of them."""
-  if size not in ('small', 'full'):
-    raise ValueError(f'unknown size {size!r}: use small or full')
-  full = size == 'full'
+  full = known('size', size, ('small', 'long', 'full')) == 'full'
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.settings = dict(
@@ -53,37 +59,32 @@ def get_config(size='small'):
   grids['budget per step'] = dict(kappa=(0.02, 0.2), epsilon=0.3)
   grids['one by one'] = {}
   grids['one by one, random order'] = {}
-  grids['entropy bound'] = dict(gamma=(0.3, 1.0, 3.0, 8.0))
-  grids['threshold'] = dict(tau=(0.5, 0.7, 0.9))
+  grids['entropy bound'] = dict(gamma=(1.0, 3.0, 8.0))
+  grids['threshold'] = dict(tau=(0.5, 0.7))
   grids['dilated'] = dict(base=(1.5, 2.0))
   grids['halton'] = dict(steps=(8, 16))
   everything = tuple(grids)
   main = (*BAR, 'influence', "influence of PUNT's probes", 'one by one')
+  probing = (
+    'influence, then probes', 'sure untested', 'break-even', 'spaced', 'memory',
+  )
+  text = ('one by one, random order', 'punt', 'influence', 'halton')
   # (world or pretrained model, length, contenders)
   config.subjects = (
     ('permuted', 128, everything),
     ('permuted_tree', 128, main),
-    ('documents', 128, everything),
-    ('shakespeare', 128, (
-      'one by one, random order', 'punt', 'influence', 'halton',
-    )),
-    *((name, 256, ('punt', 'influence')) for name in (
-      'permuted', 'permuted_tree', 'documents',
-    )),
-    *((name, 32, SHORT) for name in (
-      'permuted', 'permuted_tree', 'hmm', 'strip', 'code', 'documents',
-      'shakespeare',
-    )),
+    ('documents', 128, (*main, *probing)),
+    ('shakespeare', 128, text),
+    *((name, 32, SHORT) for name in NAMES),
   )
+  if size == 'long':
+    config.subjects = (
+      *((name, 256, BAR + ('influence',)) for name in NAMES[:3]),
+      ('shakespeare', 256, text),
+    )
   if full:
     config.subjects = (
-      *((name, length, everything) for length in (128, 256) for name in (
-        'permuted', 'permuted_tree', 'hmm', 'strip', 'code', 'documents',
-        'shakespeare',
-      )),
-      *((name, length, SHORT) for length in (16, 32) for name in (
-        'permuted', 'permuted_tree', 'hmm', 'strip', 'code', 'documents',
-        'shakespeare',
-      )),
+      *((name, n, everything) for n in (128, 256) for name in NAMES),
+      *((name, n, SHORT) for n in (16, 32) for name in NAMES),
     )
   return config

@@ -53,23 +53,24 @@ def placed(vocab, length, model):
   )
 
 
-def learn(config, name, params, settings, file):
+def learn(config, name, length, params, settings, file):
   """A trained model -> (Placed, its parameters, facts).
 
   Trains on fresh samples of the world, with the loss and the update of the
   trainer, unless `file` is there already.
 
   Args:
-    config: what train/step.py reads, and length, model, heldout.
+    config: what train/step.py reads, and model, heldout.
     name: of the world.
+    length: L.
     params: of worlds.draw.
     settings: of the world.
     file: safetensors of the parameters (their moving average) and the facts:
       `nelbo` of exact samples, nats per token, with the error of its masks;
       `entropy` of the world per token, and what these samples have.
   """
-  world = worlds.make(name, params, config.length, settings)
-  module = placed(world.vocab, config.length, config.model)
+  world = worlds.make(name, params, length, settings)
+  module = placed(world.vocab, length, config.model)
   file = pathlib.Path(file)
   if file.exists():
     return module, *checkpoint.import_params(file)
@@ -79,7 +80,7 @@ def learn(config, name, params, settings, file):
   batch = jax.jit(
     lambda n: world.sample(jax.random.fold_in(key, n), config.batch)
   )
-  state = step_lib.init_state(config, module, config.length)
+  state = step_lib.init_state(config, module, length)
   update = step_lib.make_update(config, module, jax.local_devices()[:1])
   for n in range(config.steps):
     state, metrics = update(state, batch(n))
@@ -94,8 +95,8 @@ def learn(config, name, params, settings, file):
   facts = {
     'nelbo': nelbo,
     'nelbo_error': error,
-    'entropy': float(world.entropy()) / config.length,
-    'exact_nll': -float(np.mean(world.log_prob(tokens))) / config.length,
+    'entropy': float(world.entropy()) / length,
+    'exact_nll': -float(np.mean(world.log_prob(tokens))) / length,
     'parameters': sum(x.size for x in jax.tree.leaves(state.ema)),
     'seconds': time.monotonic() - start,
   }

@@ -127,7 +127,7 @@ def marginals(law, known):
   shares, totals = _shares(law, known)
   none = jnp.broadcast_to(jnp.eye(len(initial))[0], shares.shape[1:])
   _, p = jax.lax.scan(agree, none, (shares, _gaps(shares)[1:]))
-  rest = above + known.structure + fold(totals, 0) - totals
+  rest = above + known.structure + fold(totals, 0)
   detail = rest[..., None] + _weights(law, known) + _agree(law, p)
   return Parts(heading, above + structure, log_sum_exp(detail, -2))
 

@@ -41,7 +41,7 @@ def tree(log_root: Array, log_edge: Array, parent: Array) -> World:
   edge = jnp.asarray(log_edge, jnp.float32)
   parent = jnp.asarray(parent, jnp.int32)
   everything = jnp.zeros((length, vocab))
-  below, *_ = _upward(edge, parent, everything)
+  below, _, _ = _upward(edge, parent, everything)
   root, _ = normalize(root + below[0])
   edge, _ = normalize(edge + below[1:, None, :])
 
@@ -61,14 +61,16 @@ def tree(log_root: Array, log_edge: Array, parent: Array) -> World:
 
   def log_prob(allowed):
     seen = messages.known(allowed)
-    below, _, _, totals = _upward(edge, parent, seen)
+    below, _, totals = _upward(edge, parent, seen)
     return fold(totals) + log_sum_exp(root + seen[0] + below[0])
 
   def log_joint(allowed):
     seen = messages.known(allowed)
-    below, sent, later, _ = _upward(edge, parent, seen)
-    above = _downward(root, edge, parent, seen, sent, later)
-    return above + seen + below
+    below, sent, _ = _upward(edge, parent, seen)
+    # Sums from both sides: a message of -inf cannot be subtracted again.
+    siblings = _before(parent, sent)
+    siblings += _before(parent[::-1], sent[::-1])[::-1]
+    return _downward(root, edge, parent, seen, siblings) + seen + below
 
   def entropy():
     law = jnp.exp(normalize(log_joint(jnp.ones((length, vocab), bool)))[0])
@@ -99,7 +101,6 @@ def _upward(edge, parent, seen):
   Returns:
     below: (L, V) log p(evidence under node i | its token).
     sent: (L - 1, V) the message of node i to its parent; its maximum is 0.
-    later: (L - 1, V) sum of the messages of its siblings after it.
     totals: (L - 1,) what the messages were divided by.
   """
 
@@ -108,34 +109,47 @@ def _upward(edge, parent, seen):
     message = messages.pass_on(_get(below, i) + seen, log_p.T)
     total = message.max()
     message -= offset(total)
-    later = _get(below, above)
-    return _put(below, later + message, above), (message, later, total)
+    return _put(below, _get(below, above) + message, above), (message, total)
 
   nodes = jnp.arange(1, len(edge) + 1)
-  below, sent = jax.lax.scan(
+  below, (sent, totals) = jax.lax.scan(
     step, jnp.zeros_like(seen), (nodes, parent, edge, seen[1:]), reverse=True
   )
-  return below, *sent
+  return below, sent, totals
 
 
-def _downward(root, edge, parent, seen, sent, later):
+def _before(parent, sent):
+  """Sum of the messages of each node's siblings before it, (L - 1, V)."""
+  order = jnp.argsort(parent, stable=True)
+
+  def step(total, x):
+    first, message = x
+    before = jnp.where(first, 0.0, total)
+    return before + message, before
+
+  first = jnp.diff(parent[order], prepend=-1) != 0
+  start = jnp.zeros(sent.shape[1])
+  _, before = jax.lax.scan(step, start, (first, sent[order]))
+  return before[jnp.argsort(order)]
+
+
+def _downward(root, edge, parent, seen, siblings):
   """log p(token of node i, evidence not under it), (L, V), to a constant each.
 
-  `known` collects what a node's parent, its own evidence and its children
-  before the current one say, so that no message is ever divided out again.
+  Args:
+    siblings: (L - 1, V) sum of the messages of each node's siblings.
   """
 
   def step(known, x):
-    i, above, log_p, seen, sent, later = x
-    rest = _get(known, above)
-    message, _ = normalize(messages.pass_on(rest + later, log_p))
-    known = _put(known, rest + sent, above)
+    i, above, log_p, seen, siblings = x
+    rest = _get(known, above) + siblings
+    message, _ = normalize(messages.pass_on(rest, log_p))
     return _put(known, message + seen, i), message
 
   nodes = jnp.arange(1, len(edge) + 1)
   start = jnp.zeros_like(seen).at[0].set(root + seen[0])
   _, rest = jax.lax.scan(
-    step, start, (nodes, parent, edge, seen[1:], sent, later)
+    step, start, (nodes, parent, edge, seen[1:], siblings)
   )
   return jnp.concatenate([root[None], rest])
 

@@ -26,7 +26,7 @@ class Rounds(NamedTuple):
 
 
 def punt(
-  epsilon, score='entropy', divergence='kl', first='msb', codes='plain',
+  epsilon, score='entropy', divergence='kl', first='lsb', codes='plain',
   admit=None, rounds=32,
 ) -> Sampler:
   """Writes the drafts of positions that no surer draft moved.
@@ -44,7 +44,8 @@ def punt(
     score: order of the positions, see select.score_fn. The paper's is not
       known to us.
     divergence: 'kl' (before || after, the paper's), 'jsd' or 'tv'.
-    first: 'msb' (the paper's recursion) or 'lsb', the bit tested first.
+    first: the bit tested first: 'msb', as in the paper's recursion, or 'lsb',
+      our default: it needs fewer passes for the same error (docs/claims.md).
     codes: 'plain' or 'balanced' splits, see bits.code.
     admit: rule (key, View) -> (L,) bool, as in from_rule: which masked
       positions are candidates of this step, at least one; None for all.
