@@ -153,4 +153,5 @@ def progress(row, done, total):
 
 
 if __name__ == '__main__':
+  command.compile_quickly()
   command.run_config(run)

@@ -174,4 +174,5 @@ def progress(row):
 
 
 if __name__ == '__main__':
+  command.compile_quickly()
   command.run_config(run)

@@ -1,5 +1,6 @@
 """Commands: bad input ends them with one sentence instead of a traceback."""
 
+import os
 import pathlib
 import sys
 
@@ -27,6 +28,15 @@ def run(main):
       sys.exit(f'{_program(argv)}: {error}')
 
   app.run(guarded, flags_parser=parse)
+
+
+def compile_quickly():
+  """For experiments with many small programs; call it before jax does anything.
+
+  On a CPU, half the compilation time and the same speed (frontier, measured).
+  """
+  mine = '--xla_backend_optimization_level=1'
+  os.environ['XLA_FLAGS'] = f'{mine} {os.environ.get("XLA_FLAGS", "")}'
 
 
 def run_config(job):

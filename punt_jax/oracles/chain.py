@@ -44,12 +44,12 @@ def chain(
   )
 
   def log_prob(allowed):
-    *_, totals = messages.forward(initial, transition, messages.known(allowed))
+    _, totals = messages.forward(initial, transition, messages.known(allowed))
     return fold(totals)
 
   def log_joint(allowed):
     seen = messages.known(allowed)
-    _, filtered, _ = messages.forward(initial, transition, seen)
+    filtered, _ = messages.forward(initial, transition, seen)
     return filtered + messages.backward(transition, seen)
 
   return lift(

@@ -58,13 +58,13 @@ def hmm(
 
   def log_prob(allowed):
     seen = _seen(emission, allowed)
-    return fold(messages.forward(initial, transition, seen)[2])
+    return fold(messages.forward(initial, transition, seen)[1])
 
   def log_joint(allowed):
     seen = _seen(emission, allowed)
-    predicted, _, _ = messages.forward(initial, transition, seen)
-    elsewhere = predicted + messages.backward(transition, seen)
-    return messages.known(allowed) + _pass_on_each(elsewhere, emission)
+    state, _ = messages.forward(initial, transition, seen)
+    state += messages.backward(transition, seen)
+    return messages.known(allowed) + _pass_on_each(state, emission)
 
   def sample(key, n):
     key, token_key = jax.random.split(key)
@@ -76,8 +76,12 @@ def hmm(
     def one(key):
       tokens = sample(key, 1)[0]
       seen = emission[jnp.arange(length), :, tokens]
-      predicted, _, _ = messages.forward(initial, transition, seen)
-      law = jnp.einsum('ls,lsv->lv', jnp.exp(predicted), jnp.exp(emission))
+      state, _ = messages.forward(initial, transition, seen)
+      ahead = jnp.einsum(
+        'ls,lsu->lu', jnp.exp(state[:-1]), jnp.exp(transition)
+      )
+      ahead = jnp.concatenate([jnp.exp(initial)[None], ahead])
+      law = jnp.einsum('ls,lsv->lv', ahead, jnp.exp(emission))
       return jax.scipy.special.entr(law).sum()
 
     keys = jax.random.split(jax.random.key(0), _SAMPLES)

@@ -24,8 +24,6 @@ def forward(initial, transition, seen):
     seen: (L, S).
 
   Returns:
-    predicted: (L, S) log p(state t | evidence before t), up to one constant
-      per position unless the chain is normalized.
     filtered: (L, S) log p(state t | evidence up to t), normalized.
     totals: (L,) their normalizers, which sum to the log-probability of all
       evidence; fold them.
@@ -33,15 +31,14 @@ def forward(initial, transition, seen):
 
   def step(before, x):
     log_p, seen = x
-    predicted = pass_on(before, log_p)
-    after, total = normalize(predicted + seen)
-    return after, (predicted, after, total)
+    after, total = normalize(pass_on(before, log_p) + seen)
+    return after, (after, total)
 
   first, total = normalize(initial + seen[0])
-  _, rest = jax.lax.scan(step, first, (transition, seen[1:]))
-  return tuple(
-    jnp.concatenate([head[None], tail])
-    for head, tail in zip((initial, first, total), rest, strict=True)
+  _, (rest, totals) = jax.lax.scan(step, first, (transition, seen[1:]))
+  return (
+    jnp.concatenate([first[None], rest]),
+    jnp.concatenate([total[None], totals]),
   )
 
 
@@ -84,7 +81,7 @@ def sample(key, n, initial, transition):
 def entropy(initial, transition):
   """Entropy of a normalized chain, () nats."""
   nothing = jnp.zeros((transition.shape[0] + 1, initial.shape[0]))
-  _, law, _ = forward(initial, transition, nothing)
+  law, _ = forward(initial, transition, nothing)
   law = jnp.exp(law)
   rows = jax.scipy.special.entr(jnp.exp(transition)).sum(-1)
   return jax.scipy.special.entr(law[0]).sum() + (law[:-1] * rows).sum()

@@ -106,14 +106,14 @@ def _headings(law, seen):
 def totals(law, known):
   """(S,) terms of the log of the weight of all that is known."""
   seen = _upward(law, known)[2]
-  return messages.forward(*_headings(law, seen), seen)[2]
+  return messages.forward(*_headings(law, seen), seen)[1]
 
 
 def marginals(law, known):
   """log-weight of what is known with each token, Parts of (..., V)."""
   structure, sent, seen = _upward(law, known)
   initial, step = _headings(law, seen)
-  heading = messages.forward(initial, step, seen)[1]
+  heading = messages.forward(initial, step, seen)[0]
   heading += messages.backward(step, seen)
   others = heading[:, None] - sent
   above = log_sum_exp(others[..., None] + law.structure, -2)  # (S, P, V)
@@ -127,7 +127,7 @@ def marginals(law, known):
   shares, totals = _shares(law, known)
   none = jnp.broadcast_to(jnp.eye(len(initial))[0], shares.shape[1:])
   _, p = jax.lax.scan(agree, none, (shares, _gaps(shares)[1:]))
-  rest = above + known.structure + fold(totals, 0)
+  rest = above + known.structure + fold(totals, 0) - totals
   detail = rest[..., None] + _weights(law, known) + _agree(law, p)
   return Parts(heading, above + structure, log_sum_exp(detail, -2))
 

@@ -50,11 +50,11 @@ def strip(log_down: Array, log_right: Array) -> World:
     return both.reshape(columns, vocab**2)
 
   def log_prob(allowed):
-    *_, totals = messages.forward(initial, transition, seen(allowed))
+    _, totals = messages.forward(initial, transition, seen(allowed))
     return fold(totals)
 
   def log_joint(allowed):
-    _, filtered, _ = messages.forward(initial, transition, seen(allowed))
+    filtered, _ = messages.forward(initial, transition, seen(allowed))
     joint = filtered + messages.backward(transition, seen(allowed))
     joint = joint.reshape(columns, vocab, vocab)
     each = log_sum_exp(joint, 2), log_sum_exp(joint, 1)
