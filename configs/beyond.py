@@ -3,9 +3,9 @@
   python -m experiments.beyond --config=configs/beyond.py \\
     --workdir=runs/beyond
 
-The default has 128 tokens for the long run and 32 for the short one.
-`--config=configs/beyond.py:long` has 256 tokens, `:full` all subjects, lengths
-and contenders with more rows (hours).
+The default has 128 tokens, `--config=configs/beyond.py:short` 32 with a longer
+warm-up, `:long` 256, `:full` all subjects, lengths and contenders with more
+rows (hours).
 """
 
 import ml_collections
@@ -24,7 +24,8 @@ NAMES = (
 
 def get_config(size='small'):
   """Plain values; experiments/beyond.py reads every one of them."""
-  full = known('size', size, ('small', 'long', 'full')) == 'full'
+  sizes = 'small', 'short', 'long', 'full'
+  full = known('size', size, sizes) == 'full'
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.settings = dict(
@@ -34,13 +35,16 @@ def get_config(size='small'):
   config.rows = 2048 if full else 512  # canvases per setting
   config.text_rows = 128 if full else 32
   config.draws = 24  # masks per text when it is scored
-  config.warm_up = dict(explore=16, punt=32)  # canvases
+  # Canvases. With 16, each pair of positions was probed some 8 times.
+  config.warm_up = dict(explore=64 if size == 'short' else 16, punt=32)
   config.amortize = 1000  # canvases that share a warm-up
   grids = config.grids = ml_collections.ConfigDict()
   epsilon = (0.005, 0.02, 0.08, 0.3)
   grids['punt'] = dict(epsilon=epsilon)
   grids['punt msb'] = dict(epsilon=epsilon)
   grids['influence'] = dict(kappa=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3))
+  if size == 'short':
+    grids['influence'] = dict(kappa=(0.003, 0.01, 0.015, 0.02, 0.03, 0.06))
   grids["influence of PUNT's probes"] = dict(kappa=(0.001, 0.003, 0.01, 0.03))
   grids['influence, then probes'] = dict(
     kappa=(0.01, 0.03, 0.1), epsilon=0.02, rounds=(1, 2)
@@ -75,8 +79,9 @@ def get_config(size='small'):
     ('permuted_tree', 128, main),
     ('documents', 128, (*main, *probing)),
     ('shakespeare', 128, text),
-    *((name, 32, SHORT) for name in NAMES),
   )
+  if size == 'short':
+    config.subjects = tuple((name, 32, SHORT) for name in NAMES)
   if size == 'long':
     config.subjects = (
       *((name, 256, BAR + ('influence',)) for name in NAMES[:3]),

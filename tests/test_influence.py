@@ -55,6 +55,14 @@ def test_the_fit_takes_groups_apart():
   np.testing.assert_allclose(found, truth, atol=0.02)
 
 
+def test_a_support_that_shrank_is_much_and_not_nan():
+  shown = np.eye(3, dtype=bool)[[0, 0, 1]]
+  moved = np.array([[np.nan, np.inf, 0], [np.nan, 0, 0], [0, np.nan, 0]])
+  table = fit_influence(Probes(shown, moved))
+  assert table[0, 1] == 50 and table[0, 2] == table[1, 0] == 0
+  assert np.isfinite(table).all()
+
+
 def test_nothing_recorded_is_a_sentence():
   with pytest.raises(ValueError, match='no probe was recorded'):
     fit_influence(Probes(np.zeros((4, 3), bool), np.full((4, 3), np.nan)))

@@ -26,6 +26,8 @@ from punt_jax import readout, rows, select
 from punt_jax.sampler import from_rule, look, reveal
 from punt_jax.types import Array, Sampler
 
+_MOST = 100.0  # nats; stands for infinity, where a support shrank
+
 
 class Probes(NamedTuple):
   """What happened when drafts were revealed; leading axes as they come."""
@@ -128,7 +130,7 @@ def fit_influence(probes: Probes, alike=None, iterations=300) -> np.ndarray:
 
   Non-negative least squares of moved[j] ~ sum over shown i of table[i, j], by
   multiplicative updates (Lee and Seung, NIPS 2000); with one position shown
-  at a time, the mean. On the host, in float64.
+  at a time, the mean. More than 100 nats count as 100. On the host, in float64.
 
   Args:
     probes: of `explore`, or of PUNT: Probes(info.shown, info.divergence); of
@@ -148,6 +150,7 @@ def fit_influence(probes: Probes, alike=None, iterations=300) -> np.ndarray:
   length = probes.shown.shape[-1]
   shown = np.asarray(probes.shown, np.float64).reshape(-1, length)
   moved = np.asarray(probes.moved, np.float64).reshape(-1, length)
+  moved = np.minimum(moved, _MOST)  # NaN stays
   tested = ~np.isnan(moved) & shown.any(-1, keepdims=True)
   asked = tested.any(-1)
   shown, moved, tested = shown[asked], moved[asked], tested[asked]
