@@ -1,6 +1,9 @@
 """The comparison with PUNT end to end on tiny subjects, and its verdict."""
 
 import json
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ from matplotlib import image
 
 from configs import beyond as config_file
 from experiments import beyond, contenders, subjects, verdict
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def tiny(**changes):
@@ -103,6 +108,19 @@ def test_who_is_no_worse():
   assert verdict.cheapest([cheap, fair, dear, bent]) == 4
   impossible = row(3, 0.0, 0.03) | dict(impossible=0.5)
   assert verdict.ratio([impossible], bar) is None
+
+
+def test_an_unknown_size_is_one_sentence(tmp_path):
+  done = subprocess.run(
+    [
+      sys.executable, '-m', 'experiments.beyond',
+      '--config=configs/beyond.py:huge', f'--workdir={tmp_path / "a"}',
+    ],
+    cwd=ROOT, capture_output=True, text=True,
+  )
+  assert done.returncode == 1 and 'Traceback' not in done.stderr
+  said = "ValueError: unknown size 'huge': use one of small, short, long, full"
+  assert done.stderr.strip() == f'beyond: {said}'
 
 
 def test_bad_input_is_one_sentence(tmp_path):

@@ -14,7 +14,9 @@ def run(main):
 
   def parse(argv):
     try:
-      return app.parse_flags_with_usage(argv)
+      return flags.FLAGS(argv)
+    except flags.Error as error:  # its last line says what is wrong
+      sys.exit(f'{_program(argv)}: {str(error).strip().splitlines()[-1]}')
     except AttributeError:  # from --config.NAME with an unknown NAME
       sys.exit(f'{_program(argv)}: {_unknown_value(argv)}')
     except OSError as error:  # no such config file
