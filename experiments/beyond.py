@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 import punt_jax
-from experiments import results, subjects, verdict
-from experiments.contenders import CONTENDERS, FIXED
-from experiments.learn import WARM_UPS, learn
+from experiments import measure, results, subjects, verdict
+from experiments.contenders import CONTENDERS, FIXED, TABLES
+from experiments.learn import learn
 from punt_jax.select import in_range, known
 from train import command
 
@@ -45,10 +45,10 @@ def identity(name, length, contender, knobs):
   return name, length, contender, tuple(sorted(knobs.items()))
 
 
-def tables_of(config, subject, name, length, workdir):
+def tables_of(config, subject, name, length, kinds, workdir):
   """{kind: table} and {kind: passes}; kept in workdir, so made only once."""
   tables, passes = {}, {}
-  for kind in WARM_UPS:
+  for kind in kinds:
     file = workdir / 'tables' / f'{name}_{length}_{kind}.npz'
     if not file.exists():
       file.parent.mkdir(exist_ok=True)
@@ -91,8 +91,10 @@ def run(config, workdir):
   total = len(todo)
   todo = [setting for setting in todo if identity(*setting) not in done]
   for (name, length), group in itertools.groupby(todo, lambda s: s[:2]):
+    group = list(group)
     subject = subjects.judged(config, name, length)
-    tables, passes = tables_of(config, subject, name, length, workdir)
+    kinds = dict.fromkeys(TABLES[s[2]] for s in group if s[2] in TABLES)
+    tables, passes = tables_of(config, subject, name, length, kinds, workdir)
     params = {'subject': subject.params, 'tables': tables}
     programs = {}
     for _, _, contender, knobs in group:
@@ -120,20 +122,16 @@ def fill(config, setting, subject, params, decode, passes):
   decoded = decode(params, traced, jax.random.key(config.seed + 2), empty)
   decoded = jax.tree.map(np.asarray, decoded)
   seconds = time.perf_counter() - start
-  nfe = decoded.meter.nfe
-  kind = 'punt' if 'PUNT' in contender else 'explore'
-  extra = passes[kind] if contender.startswith('influence') else 0
+  cost = measure.cost(decoded)
+  extra = passes[TABLES[contender]] if contender in TABLES else 0
   return {
     'subject': name,
     'length': length,
     'contender': contender,
     'knobs': knobs,
-    'nfe': float(nfe.mean()),
-    'nfe_error': float(nfe.std() / np.sqrt(count)),
-    'depth': float(decoded.meter.depth.mean()),
-    'steps': float(decoded.steps.mean()),
+    **cost,
     'warm_up': extra,
-    'nfe_amortized': float(nfe.mean()) + extra / config.amortize,
+    'nfe_amortized': cost['nfe'] + extra / config.amortize,
     **subject.errors(decoded),
     'rows': count,
     'seconds': seconds,

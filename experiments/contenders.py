@@ -2,13 +2,20 @@
 
 Each is (knobs, tables) -> Sampler. Knobs are numbers and may be traced, except
 those in FIXED. tables['explore'] and tables['punt'] are influence tables
-learned from one-by-one sampling and from PUNT's own probes.
+learned from one-by-one sampling and from PUNT's own probes; TABLES says who
+reads which.
 """
 
 from experiments import rivals, variants
 from punt_jax import samplers
 
 FIXED = ('width', 'gap', 'groups')  # whole numbers that shape the program
+
+TABLES = {
+  'influence': 'explore',
+  "influence of PUNT's probes": 'punt',
+  'influence, then probes': 'explore',
+}
 
 
 def probed(knobs, tables):

@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 
 import punt_jax
 from experiments import results
-from punt_jax import models, samplers
+from punt_jax import models, samplers, scores
 from punt_jax.decode import film
 from punt_jax.models import transformer
 from train import command, records
@@ -69,14 +69,14 @@ def looker(loaded):
           ), position,
         ) for name in ('query', 'key')
       )
-      scores = jnp.einsum('nihk,njhk->nhij', q, k) / q.shape[-1] ** 0.5
-      attention += jax.nn.softmax(scores).mean(1) / len(last)
+      match = jnp.einsum('nihk,njhk->nhij', q, k) / q.shape[-1] ** 0.5
+      attention += jax.nn.softmax(match).mean(1) / len(last)
     logp = jax.nn.log_softmax(
       module.apply({'params': params}, features, method='head')
     )
     unit = features / jnp.linalg.norm(features, axis=-1, keepdims=True)
     return (
-      -(jnp.exp(logp) * logp).sum(-1),
+      scores.entropy(logp),
       attention + attention.swapaxes(1, 2),
       jnp.einsum('nid,njd->nij', unit, unit),
     )

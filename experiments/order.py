@@ -18,7 +18,14 @@ import jax
 import numpy as np
 
 import punt_jax
-from experiments import door, order_picture, results, subjects, worlds
+from experiments import (
+  door,
+  measure,
+  order_picture,
+  results,
+  subjects,
+  worlds,
+)
 from punt_jax import metrics
 from punt_jax.select import in_range
 from train import command
@@ -76,7 +83,7 @@ def kinds_of(config, name, couplings, subject, tokens):
   return TEXT, np.array(table)[tokens]
 
 
-def measure(moment, kinds, names):
+def by_kind(moment, kinds, names):
   """{kind: (mean moment, standard error over rows, share of tokens)}.
 
   Without kinds that fewer than two rows have.
@@ -147,11 +154,10 @@ def fill(config, name, couplings, subject, choice):
     'couplings': couplings,
     'sampler': choice.name,
     'settings': choice.settings(),
-    'nfe': float(out.meter.nfe.mean()),
-    'steps': float(out.steps.mean()),
+    **measure.cost(out),
     'tau': correlation.mean,
     'tau_error': correlation.stderr,
-    'kinds': measure(moment, kinds, names),
+    'kinds': by_kind(moment, kinds, names),
     'heat': np.round(heat(moment), 4).tolist(),
     'layout': kinds[0].tolist() if name == 'documents' else None,
     'length': config.length,

@@ -12,29 +12,6 @@ from punt_jax import bits, rows, samplers, select
 from punt_jax.types import Sampler
 
 
-def thin(weight, limit, rank, candidates):
-  """Walks through the candidates, surest first, and takes those that fit.
-
-  Args:
-    weight: (L, L): [j, i] is what i costs j if i was taken before.
-    limit: j is taken if all that were taken before cost it at most this.
-    rank: (L,) int32, candidates first; the first one is always taken.
-    candidates: (L,) bool.
-
-  Returns:
-    (L,) bool.
-  """
-  order = jnp.argsort(rank)
-
-  def take(r, taken):
-    j = order[r]
-    fits = jnp.where(taken, weight[j], 0.0).sum() <= limit
-    return taken.at[j].set(candidates[j] & (fits | (r == 0)))
-
-  nobody = jnp.zeros(candidates.shape, bool)
-  return jax.lax.fori_loop(0, candidates.shape[0], take, nobody)
-
-
 def apart(gap):
   """The rule (key, View) -> (L,) bool that takes candidates surest first.
 
@@ -45,7 +22,7 @@ def apart(gap):
     del key
     rank = select.rank(-view.entropy, view.masked)
     distance = jnp.abs(view.position[:, None] - view.position)
-    return thin((distance < gap) * 1.0, 0.0, rank, view.masked)
+    return select.thin((distance < gap) * 1.0, 0.0, rank, view.masked)
 
   return admit
 
@@ -179,10 +156,11 @@ def votes(epsilon, groups, share, gap=1) -> Sampler:
     failed = tests & ~(moved <= epsilon)
     most = share * tests.sum(1)
     stays = (failed.sum(1) <= most) | (rank == 0)
-    both = lambda a, b: jnp.einsum('btj,bti->bji', a * 1.0, b * 1.0) > 0
-    suspect = ~both(tests & ~failed, shown) * 1.0  # [j, i]: i may move j
-    kept = jax.vmap(thin, (0, None, 0, 0))(
-      suspect, 0.0, rank, candidates & stays
+    both = lambda a, b: jnp.einsum('btj,bti->bij', a * 1.0, b * 1.0) > 0
+    suspect = ~both(tests & ~failed, shown) * 1.0  # [i, j]: i may move j
+    left = candidates & stays
+    kept = jax.vmap(select.thin, (0, None, 0, 0))(
+      suspect, 0.0, ranked(scene, left)[0], left
     )
     return kept, extra, memo
 
@@ -231,7 +209,9 @@ def memory(epsilon, decay, first='msb') -> Sampler:
   def choose(scene, effect, memo, model):
     masked = scene.canvas.masked
     rank, _ = ranked(scene, masked)
-    candidates = jax.vmap(thin, (0, None, 0, 0))(effect, epsilon, rank, masked)
+    candidates = jax.vmap(select.thin, (0, None, 0, 0))(
+      effect.swapaxes(1, 2), epsilon, rank, masked
+    )
     memo, kept, told = punted(scene, candidates, epsilon, first, memo, model)
     learn = lambda effect, told: jax.lax.scan(correct, effect, told)[0]
     return kept, decay * jax.vmap(learn)(effect, told), memo

@@ -39,7 +39,7 @@ class Subject(NamedTuple):
 def prepare(config, name, length, extra=()) -> Subject:
   """The subject called `name`, one of worlds.NAMES or a pretrained model.
 
-  It has no `errors` yet, see `judged`.
+  Text has no `errors` yet, see `judged`.
 
   Args:
     config: its seed, and its settings of worlds.

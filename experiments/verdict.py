@@ -78,10 +78,10 @@ def table(subject, length, rows):
   """What there is to say about one subject at one length."""
   names = list(dict.fromkeys(row['contender'] for row in rows))
   own = {n: [row for row in rows if row['contender'] == n] for n in names}
-  write = lambda x: f'{x:9.2f}' if x is not None else f'{"-":>9}'
+  number = lambda x: f'{x:9.2f}' if x is not None else f'{"-":>9}'
   if length <= SHORT:
     head = f'passes at an excess NLL of at most {ALLOWED} nats per token'
-    lines = [f'  {n:30}{write(cheapest(own[n]))}' for n in names]
+    lines = [f'  {n:30}{number(cheapest(own[n]))}' for n in names]
     return '\n'.join([f'{subject}, {length} tokens: {head}', *lines])
   # Of PUNT's two bit orders the cheaper one at each epsilon is the bar.
   bars = {}
@@ -99,11 +99,11 @@ def table(subject, length, rows):
     f'  {"":30}' + cells(
       lambda b: f'eps {b["knobs"]["epsilon"]:g}'.rjust(9)
     ),
-    f'  {"passes of PUNT":30}' + cells(lambda b: write(b['nfe'])),
+    f'  {"passes of PUNT":30}' + cells(lambda b: number(b['nfe'])),
     f'  {"excess NLL of PUNT":30}' + cells(lambda b: f'{b["excess_nll"]:9.4f}'),
   ]
   lines += [
-    f'  {n:30}' + cells(lambda b, n=n: write(ratio(own[n], b)))
+    f'  {n:30}' + cells(lambda b, n=n: number(ratio(own[n], b)))
     for n in names if n not in BAR
   ]
   return '\n'.join([head, *lines])

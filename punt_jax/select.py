@@ -93,6 +93,30 @@ def prefix(good, masked):
   return jnp.clip(length, 1, jnp.maximum(masked.sum(), 1))
 
 
+def thin(weight, limit, rank, candidates):
+  """Walks through the candidates, best rank first, and takes those that fit.
+
+  Args:
+    weight: (L, L): weight[i, j] is what i costs j if i was taken before.
+    limit: j is taken if all that were taken before cost it at most this.
+    rank: (L,) int32, candidates first; the first one is always taken.
+    candidates: (L,) bool.
+
+  Returns:
+    (L,) bool.
+  """
+  order = jnp.argsort(rank)
+
+  def take(r, state):
+    taken, cost = state
+    j = order[r]
+    fits = (cost[j] <= limit) | (r == 0)
+    return taken.at[j].set(fits), cost + jnp.where(fits, weight[j], 0.0)
+
+  start = jnp.zeros_like(candidates), jnp.zeros(candidates.shape)
+  return jax.lax.fori_loop(0, candidates.sum(), take, start)[0]
+
+
 def count_of(k, view: View):
   """How many positions a step writes: k or k(step, total, left), at least 1.
 

@@ -54,7 +54,7 @@ def test_kinds_of_characters():
 def test_means_by_kind_and_heat_by_hand():
   moment = np.array([[0.0, 0.5, 1.0], [0.5, 0.0, 1.0]])
   kinds = np.array([[0, 0, 1], [0, 1, 1]])
-  found = order.measure(moment, kinds, ('a', 'b', 'c'))
+  found = order.by_kind(moment, kinds, ('a', 'b', 'c'))
   assert found['a'][0] == pytest.approx((0.25 + 0.5) / 2)
   assert found['b'] == [pytest.approx(0.75), pytest.approx(0.25), 0.5]
   assert 'c' not in found

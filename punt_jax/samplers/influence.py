@@ -72,20 +72,12 @@ def thin(table, kappa, score='entropy'):
 
   def rule(key, view):
     del key
-    first_to_last = jnp.argsort(select.rank(order(view), view.masked))
     here = view.position
     weight = jnp.asarray(table, jnp.float32)[here[:, None], here]
     sure = jnp.minimum(view.entropy[:, None], view.entropy)
     weight = jnp.minimum(weight, sure)
-
-    def admit(n, state):
-      admitted, load = state
-      i = first_to_last[n]
-      fits = (load[i] <= kappa) | (n == 0)
-      return admitted.at[i].set(fits), load + jnp.where(fits, weight[i], 0.0)
-
-    nothing = jnp.zeros_like(view.masked), jnp.zeros_like(view.entropy)
-    return jax.lax.fori_loop(0, view.masked.sum(), admit, nothing)[0]
+    rank = select.rank(order(view), view.masked)
+    return select.thin(weight, kappa, rank, view.masked)
 
   return rule
 
