@@ -18,12 +18,16 @@ from ml_collections import config_dict
 from punt_jax import samplers
 from punt_jax.select import known
 
+FIXED = (str, int)
+KINDS = {str: 'a word', int: 'a whole number', numbers.Real: 'a number'}
+
 
 class Choice(NamedTuple):
   """A sampler with its settings, every knob of them known and in range."""
 
   name: str
-  words: dict  # strings (score, ...): fixed when it is compiled
+  words: dict  # fixed when it is compiled: strings (score, ...) and whole
+  # numbers that are shapes, known by a default that is an int
   knobs: dict  # numbers (epsilon, ...): may be traced
   make: Callable  # knobs -> Sampler; called inside `build`
   learns: bool = False  # needs one knob more, `table` (experiments/learn.py)
@@ -52,7 +56,12 @@ def signature(name):
   return {
     knob: p.default for knob, p in parameters
     if p.default is not None and knob != 'table'
-  } | {'block': 0}
+  } | {'block': 0.0}
+
+
+def kind(default):
+  """The type of the values of a knob with this default."""
+  return type(default) if type(default) in FIXED else numbers.Real
 
 
 def choose(name, settings) -> Choice:
@@ -66,15 +75,14 @@ def choose(name, settings) -> Choice:
   settings = {k: v for k, v in settings.items() if v is not None}
   for knob, value in settings.items():
     known(f'knob of {name}:', knob, defaults)
-    is_word = isinstance(defaults[knob], str)
-    if not isinstance(value, str if is_word else numbers.Real):
-      kind = 'a word' if is_word else 'a number'
-      raise ValueError(f'{knob} = {value!r} of {name} must be {kind}')
+    if not isinstance(value, kind(defaults[knob])):
+      said = KINDS[kind(defaults[knob])]
+      raise ValueError(f'{knob} = {value!r} of {name} must be {said}')
   for knob, default in defaults.items():
     if default is inspect.Parameter.empty and knob not in settings:
       raise ValueError(f'{name} needs a value for its knob {knob}')
   settings = {k: settings[k] for k in defaults if k in settings}
-  words = {k: v for k, v in settings.items() if isinstance(v, str)}
+  words = {k: v for k, v in settings.items() if kind(defaults[k]) in FIXED}
   knobs = {k: v for k, v in settings.items() if k not in words}
   if knobs.get('block') == 0:
     del knobs['block']
@@ -101,6 +109,8 @@ def placeholders():
   config = ml_collections.ConfigDict({'name': config_dict.placeholder(str)})
   for name in samplers.__all__:
     for knob, default in signature(name).items():
-      kind = str if isinstance(default, str) else float
-      config[knob] = config_dict.placeholder(kind)
+      is_fixed = kind(default) in FIXED
+      config[knob] = config_dict.placeholder(
+        type(default) if is_fixed else float
+      )
   return config

@@ -50,27 +50,13 @@ def probes_of(loaded, rows, length, seed):
 def looker(loaded):
   """look(canvases (N, L)) -> entropy (N, L), attention, cosine (N, L, L)."""
   module = loaded.module
-  last = range(module.layers - max(1, module.layers // 3), module.layers)
+  last = max(1, module.layers // 3)
 
   @jax.jit
   def look(params, tokens):
-    features, state = module.apply(
-      {'params': params}, tokens, method='features', mutable='intermediates',
-      capture_intermediates=lambda part, _: part.name in ('query', 'key'),
-    )
-    position = jnp.arange(tokens.shape[1])[None]
-    attention = 0.0
-    for layer in last:
-      seen = state['intermediates'][f'blocks_{layer}']
-      q, k = (
-        transformer.rotate(
-          seen[name]['__call__'][0].reshape(
-            *tokens.shape, module.heads, -1
-          ), position,
-        ) for name in ('query', 'key')
-      )
-      match = jnp.einsum('nihk,njhk->nhij', q, k) / q.shape[-1] ** 0.5
-      attention += jax.nn.softmax(match).mean(1) / len(last)
+    valid = jnp.ones(tokens.shape, bool)
+    features, attention = transformer.attend(module, params, tokens, valid)
+    attention = attention[:, -last:].mean(1)
     logp = jax.nn.log_softmax(
       module.apply({'params': params}, features, method='head')
     )

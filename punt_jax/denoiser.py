@@ -30,7 +30,8 @@ def from_features(features_fn, head_fn, vocab) -> Denoiser:
   """A denoiser whose readout is left to the library.
 
   Args:
-    features_fn: (tokens (N, L), valid (N, L)) -> (N, L, D).
+    features_fn: (tokens (N, L), valid (N, L)) -> (N, L, D), or a pair of
+      that and Answer.extra (N, K, L, L).
     head_fn: features (..., D) -> logits (..., vocab or more).
     vocab: V.
   """
@@ -42,8 +43,10 @@ def from_features(features_fn, head_fn, vocab) -> Denoiser:
   def ask(memo, tokens, rows):
     spread = _over_probes(memo.valid, tokens)
     flat = lambda x: x.reshape(-1, x.shape[-1])
-    features = features_fn(flat(tokens), flat(spread))
-    answer = Answer(features.reshape(tokens.shape + features.shape[-1:]))
+    found = features_fn(flat(tokens), flat(spread))
+    found = found if isinstance(found, tuple) else (found,)
+    probes = lambda x: x.reshape(tokens.shape[:-1] + x.shape[1:])
+    answer = Answer(*map(probes, found))
     return memo._replace(meter=charge(memo.meter, tokens.shape, rows)), answer
 
   def read(features):
@@ -122,6 +125,31 @@ def shift_right(model) -> Denoiser:
     return memo, answer._replace(features=moved)
 
   return model._replace(ask=ask)
+
+
+def left_to_right(model) -> Denoiser:
+  """A judge that predicts every token from those to its left, in one pass.
+
+  Raises:
+    ValueError: the model has no `in_order`.
+  """
+  in_order = ordered(model)
+
+  def ask(memo, tokens, rows):
+    rank = jnp.cumsum(memo.valid, -1, dtype=jnp.int32)
+    return in_order(memo, tokens, rank, rows)
+
+  return model._replace(ask=ask)
+
+
+def ordered(model):
+  """model.in_order, or a ValueError that says what is missing."""
+  if model.in_order is None:
+    raise ValueError(
+      'this model cannot score tokens in a given order in one pass: it has no'
+      ' Denoiser.in_order (exact worlds have one)'
+    )
+  return model.in_order
 
 
 def _over_probes(flags, tokens):

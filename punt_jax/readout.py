@@ -52,7 +52,7 @@ def summarize(model, features, asked, uniforms) -> Summary:
       scores.entropy(judged),
     )
 
-  return _in_chunks(reduce, asked, model.vocab, features, uniforms)
+  return in_chunks(reduce, asked, model.vocab, features, uniforms)
 
 
 def divergence(model, before, after, asked, kind='kl'):
@@ -72,13 +72,32 @@ def divergence(model, before, after, asked, kind='kl'):
       p, q = _draft_law(model.law, p), _draft_law(model.law, q)
     return DIVERGENCES[kind](p, q)
 
-  return _in_chunks(reduce, asked, model.vocab, before, after)
+  return in_chunks(reduce, asked, model.vocab, before, after)
 
 
-def _in_chunks(reduce, asked, vocab, *inputs):
-  """reduce((N, ...), ...) -> tree of (N,), over the asked (B, L) positions."""
+def log_prob(model, features, tokens, asked):
+  """Raw log-probability (B, L) of the tokens (B, L), 0 where not asked."""
+
+  def reduce(features, token):
+    return scores.log_prob(model.read(features), token)
+
+  return in_chunks(reduce, asked, model.vocab, features, tokens)
+
+
+def in_chunks(reduce, asked, vocab, *inputs):
+  """Reads the asked positions a chunk at a time.
+
+  Args:
+    reduce: trees of (N, ...) like the inputs -> tree of (N,).
+    asked: (B, L) bool.
+    vocab: V, which bounds how many positions are a chunk.
+    *inputs: trees of (B, L, ...).
+
+  Returns:
+    tree of (B, L), 0 where not asked.
+  """
   shape, total = asked.shape, asked.size
-  flat = [x.reshape((total,) + x.shape[2:]) for x in inputs]
+  flat = jax.tree.map(lambda x: x.reshape((total,) + x.shape[2:]), inputs)
   chunk = min(total, _chunk(vocab, total))
   if chunk == total:
     read = reduce(*flat)
@@ -90,11 +109,11 @@ def _in_chunks(reduce, asked, vocab, *inputs):
 
   def body(i, out):
     here = jax.lax.dynamic_slice(index, (i * chunk,), (chunk,))
-    part = reduce(*(x[here] for x in flat))
+    part = reduce(*jax.tree.map(lambda x: x[here], flat))
     put = lambda o, p: jax.lax.dynamic_update_slice(o, p, (i * chunk,))
     return jax.tree.map(put, out, part)
 
-  like = jax.eval_shape(reduce, *(x[:chunk] for x in flat))
+  like = jax.eval_shape(reduce, *jax.tree.map(lambda x: x[:chunk], flat))
   out = jax.tree.map(lambda x: jnp.zeros((padded,), x.dtype), like)
   trips = (asked.sum() + chunk - 1) // chunk
   out = jax.lax.fori_loop(0, trips, body, out)

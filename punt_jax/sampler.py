@@ -31,19 +31,24 @@ def from_rule(rule, exact=None) -> Sampler:
 def look(keys, t, canvas, total, memo, model):
   """Asks once and reads what is masked -> (memo, Answer, View of B rows)."""
   memo, answer = model.ask(memo, canvas.tokens, canvas.masked.any(-1))
+  return memo, answer, read(keys, t, canvas, total, answer, model)
+
+
+def read(keys, t, canvas, total, answer, model) -> View:
+  """What an Answer about the canvas says of its masked positions, B rows."""
   position = jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
   uniforms = jax.vmap(rows.uniform_at)(rows.named(keys, 'drafts'), position)
-  read = readout.summarize(model, answer.features, canvas.masked, uniforms)
-  view = View(
+  said = readout.summarize(model, answer.features, canvas.masked, uniforms)
+  return View(
     tokens=canvas.tokens,
     masked=canvas.masked,
     open=canvas.open,
     position=position,
     total=total,
     step=t,
-    **read._asdict(),
+    extra=answer.extra,
+    **said._asdict(),
   )
-  return memo, answer, view
 
 
 def probe(canvas, view, base, shown, tests, memo, model, divergence='kl'):

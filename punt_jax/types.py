@@ -46,6 +46,8 @@ class Answer(NamedTuple):
   """What a model says about a canvas, before the readout."""
 
   features: Array  # (B, ..., L, D); for an oracle its logits, D = V
+  extra: Any = ()  # (B, ..., K, L, L) attention of K layers, mean over heads,
+  # each row of it (.., i, :) sums to 1; () if the model does not offer it
 
 
 class DraftLaw(NamedTuple):
@@ -68,6 +70,9 @@ class Denoiser(NamedTuple):
   commit: Callable  # (memo, tokens (B, L), rows (B,) bool) -> memo: these
   # canvases are final (a KV cache would be written here)
   law: DraftLaw = DraftLaw()
+  in_order: Any = None  # (memo, tokens (B, L), rank (B, L) int32, rows (B,))
+  # -> (memo, Answer): position i predicted from the tokens of lower rank
+  # alone, all in one forward pass; None: the model cannot (most cannot)
 
 
 class View(NamedTuple):
@@ -85,6 +90,7 @@ class View(NamedTuple):
   entropy: Array  # (L,) nats
   total: Array  # (): masked positions at the start (of the block)
   step: Array  # (): steps since then
+  extra: Any = ()  # (K, L, L) attention, see Answer; or ()
 
 
 class Move(NamedTuple):

@@ -1,5 +1,6 @@
 """Models that ship with the package: safetensors files in punt_jax/assets."""
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +19,8 @@ class Pretrained(NamedTuple):
 
   module: transformer.Transformer
   params: Any
-  denoiser: Callable  # params -> Denoiser; call it inside `build`
+  denoiser: Callable  # (params, attention=False) -> Denoiser; call it inside
+  # `build`
   text: text_lib.Text  # its vocabulary
   length: int  # the canvas length it was trained on
   card: dict  # how it was trained and what it scores, from the file's header
@@ -55,5 +57,5 @@ def load(path):
   tokens = jax.ShapeDtypeStruct((1, card['length']), 'int32')
   like = jax.eval_shape(module.init, key, tokens)['params']
   checkpoint.check_shapes(params, like, path)
-  denoiser = lambda params: transformer.denoiser(module, params)
+  denoiser = functools.partial(transformer.denoiser, module)
   return Pretrained(module, params, denoiser, text, card['length'], card)

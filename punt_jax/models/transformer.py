@@ -134,14 +134,49 @@ class Transformer(nn.Module):
     return self.head(self.features(tokens, valid))
 
 
-def denoiser(module, params):
+def attend(module, params, tokens, valid):
+  """Features, and the attention of every layer, mean over heads.
+
+  The weights are computed beside the forward pass, which never forms them:
+  one (N, H, L, L) array at a time.
+
+  Returns:
+    features (N, L, D), attention (N, K, L, L); attention[n, k, i, j] is what
+    position i takes from j in layer k, 0 for padding j.
+  """
+  features, state = module.apply(
+    {'params': params}, tokens, valid, method='features',
+    mutable='intermediates',
+    capture_intermediates=lambda part, _: part.name in ('query', 'key'),
+  )
+  position = jnp.cumsum(valid, axis=1) - 1
+  layers = []
+  for k in range(module.layers):
+    seen = state['intermediates'][f'blocks_{k}']
+    query, key = (
+      rotate(
+        seen[name]['__call__'][0].reshape(*tokens.shape, module.heads, -1),
+        position,
+      ) for name in ('query', 'key')
+    )
+    match = jnp.einsum('nihc,njhc->nhij', query, key) / query.shape[-1] ** 0.5
+    match = jnp.where(valid[:, None, None], match, jnp.finfo(match.dtype).min)
+    layers.append(jax.nn.softmax(match).mean(1))
+  return features, jnp.stack(layers, 1)
+
+
+def denoiser(module, params, attention=False):
   """What a sampler sees of this model: a punt_jax Denoiser.
 
   Args:
     module: a Transformer.
     params: its parameters, traced or not.
+    attention: whether Answer.extra holds the attention (see `attend`).
   """
   method = lambda name: lambda *arrays: module.apply(
     {'params': params}, *arrays, method=name
   )
-  return from_features(method('features'), method('head'), module.vocab)
+  features = method('features')
+  if attention:
+    features = lambda tokens, valid: attend(module, params, tokens, valid)
+  return from_features(features, method('head'), module.vocab)

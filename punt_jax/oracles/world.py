@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from punt_jax import denoiser
 from punt_jax.oracles.sums import normalize
-from punt_jax.types import Array, Denoiser
+from punt_jax.types import Answer, Array, Denoiser
 
 
 class World(NamedTuple):
@@ -111,4 +111,19 @@ def as_denoiser(world: World) -> Denoiser:
       world.logits(shown), back[..., None], axis=-2
     )
 
-  return denoiser.from_logits(logits_fn, world.vocab)
+  def in_order(memo, tokens, rank, rows):
+    last = jnp.where(tokens == world.vocab, -1, rank).max() + 1
+    turn = jnp.clip(rank, 0, last)
+
+    def conditionals(r, features):
+      shown = jnp.where(rank < r, tokens, world.vocab)
+      logits = logits_fn(shown, memo.valid)
+      return jnp.where((turn == r)[..., None], logits, features)
+
+    features = jnp.zeros((*tokens.shape, world.vocab))
+    features = jax.lax.fori_loop(0, last + 1, conditionals, features)
+    meter = denoiser.charge(memo.meter, tokens.shape, rows)
+    return memo._replace(meter=meter), Answer(features)
+
+  model = denoiser.from_logits(logits_fn, world.vocab)
+  return model._replace(in_order=in_order)

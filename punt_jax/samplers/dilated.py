@@ -11,7 +11,7 @@ from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
 
-def dilated(base=2) -> Sampler:
+def dilated(base=2.0) -> Sampler:
   """Round t writes every floor(N / base^t)-th open position, then the rest.
 
   Never exact but on worlds where spacing is independence: positions are
