@@ -2,8 +2,13 @@
 
   python -m experiments.frontier --config=configs/frontier.py \\
     --workdir=runs/frontier
+  python -m experiments.frontier --config=configs/frontier.py:family \\
+    --workdir=runs/family
   python -m experiments.frontier --config=configs/frontier.py:full \\
     --workdir=runs/frontier_full
+
+The default compares PUNT with what its paper does; `:family` has every sampler
+there is, on two worlds and the text of the shipped model.
 
 One world of them: --config.worlds="('permuted',)".
 
@@ -21,20 +26,31 @@ def get_config(size='small'):
   """Plain values; experiments/frontier.py reads every one of them.
 
   Args:
-    size: 'small', or 'full' for more lengths and knobs.
+    size: 'small', 'family' for every sampler, or 'full' for every sampler,
+      world, more lengths and knobs.
   """
-  full = known('size', size, ('small', 'full')) == 'full'
+  full = known('size', size, ('small', 'family', 'full')) == 'full'
+  family = size == 'family'
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.worlds = worlds.NAMES
   config.lengths = (32, 64, 128, 256) if full else (32, 128)
+  if family:
+    config.worlds = ('permuted', 'documents', 'shakespeare')
+    config.lengths = (64,)
+  if full:
+    config.worlds += ('shakespeare',)
   # Of the worlds, see experiments/worlds.py; beta and up in nats.
   config.settings = dict(
     vocab=8, beta=1.2, states=8, checks=0.25, weight=3, paragraphs=3,
     details=4, down=1.0, up=2.0,
   )
-  config.temperatures = {'documents': (1.0, 0.0)}  # other worlds: 1
+  config.temperatures = {}  # 1 where none are named
+  if not family:
+    config.temperatures = {'documents': (1.0, 0.0)}
   config.rows = 512 if full else 256  # samples per point
+  config.text_rows = 128 if full else 32  # of a text model
+  config.draws = 24  # masks per text when it is scored
   config.warm_up = 16  # samples from which `influence` learns its table
   config.shown = 0.1  # share of a canvas given at temperatures other than 1
   config.scored = 32  # rows whose `agreement` is computed
@@ -64,4 +80,27 @@ def get_config(size='small'):
     threshold=dict(tau=pick((0.35, 0.6), (0.45, 0.9))),
     factor=dict(f=pick((2.0, 6.0), (1.5, 3.0))),
   )
+  if full or family:
+    sure = pick((0.35, 0.6), (0.45, 0.9))  # tau: exact worlds are unsure
+    config.samplers.uniform.particles = (1, 4)
+    config.samplers.update(
+      random_order=dict(steps=steps),
+      random_size=dict(steps=steps, scheme=('dtc', 'tc')),
+      ancestral=dict(steps=steps, path=('linear', 'cosine')),
+      euler=dict(steps=steps, path='cosine'),  # linear: ancestral
+      first_hitting={},
+      remdm=dict(steps=steps),
+      p2=dict(steps=steps),
+      frechet=dict(delta=pick((-0.65, -0.4), (-0.55, -0.1))),
+      hierarchical=dict(low=pick((0.0, 0.4), (0.2, 0.6))),
+      credit=dict(tau=sure),
+      klass=dict(tau=sure),
+      slowfast=dict(tau=sure),
+      lookahead=dict(k=count),
+      info_gain=dict(k=count),
+      adaptive_parallel=dict(mix=pick((0.5, 0.9), (0.1, 0.7))),
+      speculative=dict(k=count),
+      dapd=dict(tau=pick((0.01, 0.05), (0.02, 0.1)), sure=0.35),
+      adas=dict(k=count),
+    )
   return config

@@ -19,6 +19,7 @@ TITLES = {
   'strip': 'a strip of a two-dimensional grid',
   'code': 'random parity checks of bits',
   'documents': 'documents: sections, paragraphs, details',
+  'shakespeare': 'text of the shipped model',
 }
 # Row of the figure -> label of the axis: where canvases were impossible, at
 # temperature 1, and at others.
@@ -27,6 +28,7 @@ ERRORS = {
   'gap': 'factorization gap (nats per canvas)\nlower is better',
   'excess_nll': 'law error: excess NLL (nats per token)\ncloser to 0 is better',
   'unigram_tv': 'law error: unigram TV (probability)\nlower is better',
+  'pair_tv': 'law error: TV of adjacent pairs (probability)\nlower is better',
 }
 FIT = {
   'agreement': 'tokens that are the likeliest (share)\nhigher is better',
@@ -38,6 +40,7 @@ MUTED = (
   '#bcbd22', '#17becf', '#1b4f3a', '#b5793b',
 )
 MARKERS = 'svD^v<>PXdph8*'
+STYLES = ('-', '--', ':')
 
 
 def write(path, rows):
@@ -55,7 +58,7 @@ def write(path, rows):
   ]
   figure, axes = plt.subplots(
     len(bands), len(lengths), squeeze=False, sharex='col', sharey='row',
-    figsize=(3 + 4.4 * len(lengths), 1.2 + 3.1 * len(bands)),
+    figsize=(3 + max(7, 4.4 * len(lengths)), 1.2 + 3.1 * len(bands)),
     layout='constrained',
   )
   figure.suptitle(title(rows), fontsize=12)
@@ -91,13 +94,17 @@ def write(path, rows):
 def keys(rows, heat):
   """{key of a row: label} of what is drawn at a temperature."""
   some = any(row['impossible'] for row in rows if row['temperature'] == heat)
-  return (IMPOSSIBLE if some else {}) | (ERRORS if heat == 1 else FIT)
+  known = {
+    key: label for key, label in (ERRORS if heat == 1 else FIT).items()
+    if any(row.get(key) is not None for row in rows)
+  }
+  return (IMPOSSIBLE if some else {}) | known
 
 
 def drawn(row, key):
   """Whether a number is there, and no impossible canvas makes it infinite."""
-  always = key in ('impossible', 'unigram_tv')
-  return row[key] is not None and (always or not row['impossible'])
+  always = key in ('impossible', 'unigram_tv', 'pair_tv')
+  return row.get(key) is not None and (always or not row['impossible'])
 
 
 def title(rows):
@@ -105,8 +112,8 @@ def title(rows):
   world = TITLES.get(rows[0]['world'], rows[0]['world'])
   text = (
     f'What each forward pass buys, on {world}\n'
-    f'{rows[0]["rows"]} canvases per point, exact model: what is wrong is the'
-    " sampler's"
+    f'{rows[0]["rows"]} canvases per point; the model counts as exact: what is'
+    " wrong is the sampler's"
   )
   shown = max(row['shown'] for row in rows)
   if shown:
@@ -127,12 +134,16 @@ def split(rows):
   names = {row['sampler']: {} for row in rows}
   for row in rows:
     for knob, value in row['settings'].items():
-      if isinstance(value, str):
+      if isinstance(value, str) or knob == 'particles':
         names[row['sampler']].setdefault(knob, set()).add(value)
   lines = {}
   for row in sorted(rows, key=lambda row: row['nfe']):
     vary = names[row['sampler']]
-    words = [v for k, v in row['settings'].items() if len(vary.get(k, ())) > 1]
+    words = [
+      f'{v} particles' if k == 'particles' else v
+      for k, v in row['settings'].items()
+      if k == 'particles' or len(vary.get(k, ())) > 1
+    ]
     lines.setdefault(' '.join([row['sampler'], *words]), []).append(row)
   listed = samplers.__all__.index
   return dict(sorted(lines.items(), key=lambda x: listed(x[1][0]['sampler'])))
@@ -141,16 +152,19 @@ def split(rows):
 def panel(axis, key, lines):
   """One number of one world and length against NFE."""
   strong = iter(STRONG)
+  variants = {}
   for name, line in lines.items():
     # A sampler looks the same in every picture.
     i = samplers.__all__.index(name.split()[0])
     punt = i == 0
+    variants[i] = variants.get(i, -1) + 1
     axis.errorbar(
       [row['nfe'] for row in line],
       [row[key] for row in line],
       xerr=[row['nfe_error'] for row in line],
       yerr=[row[f'{key}_error'] for row in line],
       label=name, marker='o' if punt else MARKERS[i % len(MARKERS)],
+      linestyle=STYLES[variants[i] % len(STYLES)],
       color=next(strong, STRONG[0]) if punt else MUTED[(i - 1) % len(MUTED)],
       markersize=5, linewidth=2.2 if punt else 1.1, capsize=2,
       zorder=3 if punt else 2, alpha=1.0 if punt else 0.8,
@@ -161,12 +175,35 @@ def panel(axis, key, lines):
   if not everything:
     return
   reference(axis, key, everything)
+  name_the_best(axis, key, lines)
   axis.set_xscale('log')
   most = max(row['nfe'] for row in everything)
   ticks = [2**n for n in range(12) if 2**n <= 2 * most]
   axis.xaxis.set_major_locator(FixedLocator(ticks))
   axis.xaxis.set_minor_locator(NullLocator())
   axis.xaxis.set_major_formatter(ScalarFormatter())
+
+
+def name_the_best(axis, key, lines):
+  """Writes names at points that no other undercuts in both error and passes.
+
+  Not where many share the best value (unigram TV), or more is better.
+  """
+  if key not in ('gap', 'excess_nll'):
+    return
+  best, named = np.inf, set()
+  points = [
+    (row['nfe'], abs(row[key]), name, row[key])
+    for name, line in lines.items() for row in line
+  ]
+  for nfe, size, name, value in sorted(points):
+    if size < best and name not in named:
+      axis.annotate(
+        name, (nfe, value), xytext=(4, 5), textcoords='offset points',
+        fontsize=7, color='0.2', zorder=4,
+      )
+      named.add(name)
+    best = min(size, best)
 
 
 def reference(axis, key, rows):
@@ -178,7 +215,7 @@ def reference(axis, key, rows):
     axis.yaxis.set_major_formatter('{x:g}')
   elif key in ERRORS:
     high = np.mean([row[f'{key}_floor'] for row in rows])
-    low = 0 if key == 'unigram_tv' else -high
+    low = -high if key == 'excess_nll' else 0
     said = 'gray: as much as exact samples show'
   elif key in FIT:
     found = [row for row in rows if row['sampler'] == 'one_by_one']

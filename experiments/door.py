@@ -1,8 +1,9 @@
 """The door: where names and numbers of a config become samplers.
 
 A sampler is looked up by name in punt_jax.samplers.__all__, its knobs by name
-in its signature; one more, `block`, wraps any of them in samplers.blocks (0:
-the whole canvas at once). Behind this door nothing knows of configs.
+in its signature. Two more wrap any of them: `block` in samplers.blocks (0: the
+whole canvas at once), `particles` in samplers.smc (1: none). Behind this door
+nothing knows of configs.
 """
 
 import inspect
@@ -16,9 +17,19 @@ import numpy as np
 from ml_collections import config_dict
 
 from punt_jax import samplers
-from punt_jax.select import known
+from punt_jax.select import in_range, known
 
+# What a sampler asks of a model beyond log-probabilities.
+NEEDS = {
+  'adas': 'attention',
+  'dapd': 'attention',
+  'adaptive_parallel': 'in_order',
+  'speculative': 'in_order',
+}
+REMASK = ('remdm',)  # even on models that are sure of what they see
 FIXED = (str, int)
+LEARNED = ('table', 'sizes')
+WRAPPERS = ('block', 'particles')
 KINDS = {str: 'a word', int: 'a whole number', numbers.Real: 'a number'}
 
 
@@ -30,7 +41,9 @@ class Choice(NamedTuple):
   # numbers that are shapes, known by a default that is an int
   knobs: dict  # numbers (epsilon, ...): may be traced
   make: Callable  # knobs -> Sampler; called inside `build`
-  learns: bool = False  # needs one knob more, `table` (experiments/learn.py)
+  learns: str | None = None  # the knob that experiments/learn.py gives
+  needs: str | None = None  # one of the values of NEEDS
+  rewrites: bool = False  # log_q is not that of the finished tokens alone
 
   def settings(self):
     """All of it as JSON values, which know no infinity."""
@@ -46,17 +59,19 @@ class Choice(NamedTuple):
 def signature(name):
   """{knob: its default, or inspect.Parameter.empty} of a sampler.
 
-  Those that take functions or arrays are left out: None, and `table`.
+  Those that take functions or arrays are left out: None, and LEARNED, of which
+  `sizes` has `steps` in its place: how many sizes are asked for.
 
   Raises:
     ValueError: an unknown sampler; the sentence lists the known ones.
   """
   make = getattr(samplers, known('sampler', name, samplers.__all__))
-  parameters = inspect.signature(make).parameters.items()
-  return {
-    knob: p.default for knob, p in parameters
-    if p.default is not None and knob != 'table'
-  } | {'block': 0.0}
+  parameters = inspect.signature(make).parameters
+  steps = {'steps': inspect.Parameter.empty} if 'sizes' in parameters else {}
+  return steps | {
+    knob: p.default for knob, p in parameters.items()
+    if p.default is not None and knob not in LEARNED
+  } | {'block': 0.0, 'particles': 1}
 
 
 def kind(default):
@@ -86,18 +101,26 @@ def choose(name, settings) -> Choice:
   knobs = {k: v for k, v in settings.items() if k not in words}
   if knobs.get('block') == 0:
     del knobs['block']
+  if words.get('particles') == 1:
+    del words['particles']
 
   def make(knobs):
-    own = {k: v for k, v in knobs.items() if k != 'block'}
-    sampler = getattr(samplers, name)(**words, **own)
+    own = {k: v for k, v in {**words, **knobs}.items() if k not in WRAPPERS}
+    sampler = getattr(samplers, name)(**own)
     if 'block' in knobs:
       sampler = samplers.blocks(sampler, knobs['block'])
+    if 'particles' in words:
+      sampler = samplers.smc(sampler, words['particles'])
     return sampler
 
-  learns = 'table' in inspect.signature(getattr(samplers, name)).parameters
-  table = {'table': np.zeros((1, 1), np.float32)} if learns else {}
-  make({**knobs, **table})  # names the knob that is out of range
-  return Choice(name, words, knobs, make, learns)
+  own = inspect.signature(getattr(samplers, name)).parameters
+  learns = next((knob for knob in LEARNED if knob in own), None)
+  trial = {**knobs, learns: np.ones((1, 1))} if learns else dict(knobs)
+  if learns == 'sizes':
+    in_range('steps', trial.pop('steps'), 1)
+  make(trial)  # names the knob that is out of range
+  rewrites = name in REMASK or 'particles' in words
+  return Choice(name, words, knobs, make, learns, NEEDS.get(name), rewrites)
 
 
 def placeholders():

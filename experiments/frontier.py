@@ -4,7 +4,8 @@
     --workdir=runs/frontier
 
 Sweeps the knobs of each sampler over the worlds of experiments/worlds.py and
-over lengths. A world is an exact model, so all error is the sampler's. A
+over lengths. A world is an exact model, so all error is the sampler's. The
+name of a pretrained model stands for its text (experiments/subjects.py). A
 sampler is compiled once per world and length; knobs, temperatures and the
 world's parameters are traced. Writes results.jsonl (a row per point; a run
 that was stopped goes on) and frontier_<world>.png.
@@ -18,15 +19,16 @@ temperature 0 most samplers would write one and the same canvas every time.
 import itertools
 import pathlib
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 import punt_jax
 from experiments import curves, door, measure, results, worlds
-from experiments.learn import learn
-from punt_jax import metrics, oracles, samplers
+from experiments.learn import knobs_of
+from experiments.place import check, model_of, offers, prepare
+from punt_jax import samplers
 from punt_jax.select import in_range
 from train import command
 
@@ -47,18 +49,6 @@ class Point(NamedTuple):
     return self.choice.name, tuple(self.choice.words.items())
 
 
-class Place(NamedTuple):
-  """A world of some length with its parameters, and canvases to start from."""
-
-  params: Any  # of worlds.draw
-  world: oracles.World  # of these params
-  key: jax.Array  # of the runs
-  empty: np.ndarray  # (B, L)
-  shown: np.ndarray  # (B, L): a share of the tokens of exact samples
-  noise: float  # standard error of the excess NLL of B exact samples
-  learned: Any  # learn.Learned if a sampler needs it
-
-
 def points(config):
   """Every Point of a config, those that share a compilation together.
 
@@ -73,21 +63,14 @@ def points(config):
     in_range('length', length, 2)
     check(config, name, length)
     for choice in sweep(config.samplers.to_dict(), length, config.shares):
+      if choice.needs not in (None, offers(name)):
+        continue
       for heat in config.temperatures.get(name, (1.0,)):
         in_range('temperature', heat, 0)
+        if heat != 1 and name not in worlds.NAMES:
+          raise ValueError(f'{name} is compared at temperature 1 alone')
         found.append(Point(name, length, float(heat), choice))
   return found
-
-
-def check(config, name, length):
-  """Names a world that does not exist, or not of this length. Runs nothing."""
-  settings = config.settings.to_dict()
-
-  def build(params):
-    worlds.make(name, params, length, settings)
-
-  params = worlds.draw(name, jax.random.key(0), length, settings)
-  jax.eval_shape(build, params)
 
 
 def sweep(settings, length, shares):
@@ -117,35 +100,13 @@ def sweep(settings, length, shares):
   return sorted(choices, key=order)
 
 
-def prepare(config, name, length, learns=False):
-  """The Place of this name and length. Worlds of one length share keys."""
-  key = jax.random.fold_in(jax.random.key(config.seed), length)
-  own, runs, exact, seen = jax.random.split(key, 4)
-  settings = config.settings.to_dict()
-  params = worlds.draw(name, own, length, settings)
-  world = worlds.make(name, params, length, settings)
-  empty = np.full((config.rows, length), world.vocab, np.int32)
-  samples = np.asarray(world.sample(exact, config.rows))
-  seen = np.asarray(jax.random.bernoulli(seen, config.shown, empty.shape))
-  noise = metrics.estimate(metrics.excess_nll(world, samples)).stderr
-  shown = np.where(seen, samples, empty)
-  learned = learns and learn(
-    lambda params: oracles.as_denoiser(
-      worlds.make(name, params, length, settings)
-    ),
-    params, world.vocab, length, config.warm_up, config.seed,
-  )
-  return Place(params, world, runs, empty, shown, noise, learned)
-
-
 def compile_one(config, point):
   """run(params, knobs, key, tokens) for every point of this program."""
-  settings = config.settings.to_dict()
+  model = model_of(config, point.world, point.length)
 
   def build(params, knobs):
-    world = worlds.make(point.world, params, point.length, settings)
-    model = punt_jax.temper(oracles.as_denoiser(world), knobs['temperature'])
-    return model, point.choice.make(knobs['sampler'])
+    tempered = punt_jax.temper(model(params), knobs['temperature'])
+    return tempered, point.choice.make(knobs['sampler'])
 
   return punt_jax.compile(build)
 
@@ -154,17 +115,18 @@ def fill(config, point, place, decode, compiled):
   """The row of results.jsonl about one point."""
   exact = point.temperature == 1
   given = place.empty if exact else place.shown
-  knobs = {k: float(value) for k, value in point.choice.knobs.items()}
-  if point.choice.learns:
-    knobs['table'] = place.learned.table
-  knobs = {'sampler': knobs, 'temperature': point.temperature}
+  knobs = {
+    'sampler': knobs_of(point.choice, place.learned),
+    'temperature': point.temperature,
+  }
   start = time.perf_counter()
   decoded = decode(place.params, knobs, place.key, given)
   decoded = jax.tree.map(np.asarray, decoded)
   seconds = time.perf_counter() - start
   if exact:
-    found = measure.errors(place.world, decoded, given)
-    found['excess_nll_floor'] = place.noise
+    found = place.errors(decoded)
+    if point.choice.rewrites:
+      found |= {'gap': None, 'gap_error': None}
   else:
     found = measure.fit(place.world, decoded, given, config.scored)
   return {
@@ -180,7 +142,7 @@ def fill(config, point, place, decode, compiled):
     'shown': 0.0 if exact else config.shown,
     'seconds': seconds,  # of decoding, with compilation if that was needed
     'compiled': compiled,
-    'rows': config.rows,
+    'rows': len(given),
     'law': config.settings.to_dict(),
     **results.origin(config.seed),
   }
@@ -199,7 +161,7 @@ def run(config, workdir):
     todo = [p for p in plan if p.world == name and p.identity() not in done]
     for length, here in itertools.groupby(todo, lambda p: p.length):
       here = list(here)
-      learns = any(point.choice.learns for point in here)
+      learns = {point.choice.learns for point in here} - {None}
       place = prepare(config, name, length, learns)
       for _, group in itertools.groupby(here, Point.program):
         for i, point in enumerate(group):
@@ -221,7 +183,7 @@ def progress(row, done, total):
     ('gap', 'excess_nll') if row['temperature'] == 1 else
     ('agreement', 'log_p')
   )
-  number = lambda key: '-' if row[key] is None else (
+  number = lambda key: '-' if row.get(key) is None else (
     f'{row[key]:.3f} +- {row[f"{key}_error"]:.3f}'
   )
   return (

@@ -36,7 +36,7 @@ class Job(NamedTuple):
   film: list  # door.Choice, those that are filmed
   pages: list  # Page
   devices: Any  # list of devices, or None for one
-  table: Any  # influence by distance (L, L), if a sampler needs it
+  learned: Any  # learn.Learned, if a sampler needs it
 
 
 def prepare(config) -> Job:
@@ -54,7 +54,10 @@ def prepare(config) -> Job:
   job = Job(
     config, loaded, choices, cast(config, choices),
     pages(config, loaded.text), devices if len(devices) > 1 else None,
-    np.zeros((config.length, config.length), np.float32),
+    learn.Learned(
+      np.zeros((config.length, config.length), np.float32), 0,
+      np.zeros(config.length),
+    ),
   )
   for choice in choices:
     build, knobs = builder(job, choice)
@@ -62,20 +65,22 @@ def prepare(config) -> Job:
   return job
 
 
-def learn_table(job) -> Job:
-  """The job with the influence table learned, if one of its samplers learns.
+def learn_first(job) -> Job:
+  """The job with what its samplers must be told, if one of them must.
 
   From one-by-one sampling of config.warm_up canvases at temperature 1.
   """
   config, loaded = job.config, job.loaded
-  if not any(choice.learns for choice in job.choices):
+  learns = {choice.learns for choice in job.choices} - {None}
+  if not learns:
     return job
   learned = learn.learn(
     loaded.denoiser, loaded.params, loaded.text.vocab, config.length,
     config.warm_up, config.seed + 1, learn.distances(config.length),
+    profile='sizes' in learns,
   )
-  print(f'influence: learned its table from {learned.passes} passes')
-  return job._replace(table=learned.table)
+  print(f'learned {" and ".join(sorted(learns))} from {learned.passes} passes')
+  return job._replace(learned=learned)
 
 
 def choose(config):
@@ -139,13 +144,12 @@ def builder(job, choice, wrap=lambda sampler: sampler):
   """(build, knobs) for punt_jax.compile; all numbers are traced."""
   config = job.config
   knobs = dict(
-    sampler=choice.knobs, temperature=config.temperature, top_p=config.top_p
+    sampler=learn.knobs_of(choice, job.learned),
+    temperature=config.temperature, top_p=config.top_p,
   )
-  if choice.learns:
-    knobs['sampler'] = {**choice.knobs, 'table': job.table}
 
   def build(params, knobs):
-    model = job.loaded.denoiser(params)
+    model = job.loaded.denoiser(params, choice.needs == 'attention')
     if config.temperature != 1:
       model = punt_jax.temper(model, knobs['temperature'])
     if config.top_p != 1:

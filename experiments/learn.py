@@ -1,4 +1,4 @@
-"""The warm-up of `influence`: rows are decoded, and a table is learned."""
+"""The warm-up of samplers that are told something of the model beforehand."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import punt_jax
-from punt_jax import samplers
+from punt_jax import samplers, schedules
 from punt_jax.decode import film
 
 WARM_UPS = {
@@ -16,13 +16,33 @@ WARM_UPS = {
 
 
 class Learned(NamedTuple):
-  """An influence table and what it cost."""
+  """What a warm-up found, and what it cost."""
 
-  table: np.ndarray  # (L, L) nats
+  table: np.ndarray  # (L, L) nats: of `influence`
   passes: int  # forward passes of all rows; those of `explore` are samples too
+  profile: np.ndarray  # (L,) nats: schedules.estimate_profile; () if not asked
 
 
-def learn(model, params, vocab, length, rows, seed, alike=None, by='explore'):
+def knobs_of(choice, learned):
+  """The knobs of a door.Choice, with what it has learned.
+
+  Sizes are padded with zeros, so that one compilation serves any number.
+  """
+  knobs = {key: float(value) for key, value in choice.knobs.items()}
+  if choice.learns == 'table':
+    knobs['table'] = learned.table
+  if choice.learns == 'sizes':
+    n = len(learned.profile)
+    k = min(round(knobs.pop('steps')), n)
+    sizes = schedules.optimal(learned.profile, k)
+    knobs['sizes'] = np.pad(sizes, (0, n - k)).astype(np.float32)
+  return knobs
+
+
+def learn(
+  model, params, vocab, length, rows, seed, alike=None, by='explore',
+  profile=False,
+):
   """Decodes `rows` empty canvases and fits what was recorded -> Learned.
 
   Args:
@@ -34,6 +54,8 @@ def learn(model, params, vocab, length, rows, seed, alike=None, by='explore'):
     seed: of their drafts.
     alike: see samplers.fit_influence.
     by: whose probes, see WARM_UPS.
+    profile: whether to estimate the information profile, on the rows that were
+      written: at most 33 passes a row more.
   """
   build = lambda params, _: (model(params), WARM_UPS[by]())
   record = punt_jax.compile(build, driver=film)
@@ -43,7 +65,15 @@ def learn(model, params, vocab, length, rows, seed, alike=None, by='explore'):
   if by == 'punt':
     info = samplers.Probes(info.shown, info.divergence)
   table = samplers.fit_influence(info, alike)
-  return Learned(table, int(np.asarray(out.meter.nfe).sum()))
+  passes = int(np.asarray(out.meter.nfe).sum())
+  if not profile:
+    return Learned(table, passes, np.zeros(0))
+  counts = schedules.grid(length)
+  found = schedules.estimate_profile(
+    model, params, jax.random.key(seed), out.tokens, counts, 'entropy'
+  )
+  passes += rows * len(counts)
+  return Learned(table, passes, schedules.isotonic(found.mean(0)))
 
 
 def distances(length):

@@ -54,10 +54,11 @@ def compile_one(job, choice, filmed):
   """
   wrap = film.metered if filmed else lambda sampler: sampler
   build, knobs = job_lib.builder(job, choice, wrap)
+  most = max(job.config.length, math.ceil(choice.knobs.get('steps', 0)))
   if filmed:
-    run = punt_jax.compile(build, driver=punt_jax.decode.film)
+    run = punt_jax.compile(build, most, driver=punt_jax.decode.film)
   else:
-    run = punt_jax.compile(build, devices=job.devices)
+    run = punt_jax.compile(build, most, job.devices)
   rows = slice(1 if filmed else None)
 
   def fill(page):
@@ -174,7 +175,7 @@ def run(config, workdir):
   workdir = pathlib.Path(workdir)
   records.claim(workdir, config)
   print(f'{job_lib.describe(job)}; compiling ...', flush=True)
-  job = job_lib.learn_table(job)
+  job = job_lib.learn_first(job)
   marks = [time.perf_counter()]
   made = compile_all(job)
   marks.append(time.perf_counter())

@@ -101,6 +101,7 @@ def text_errors(config, loaded, length):
     return {
       'excess_nll': mean - reference,
       'excess_nll_error': math.hypot(error, reference_error),
+      'excess_nll_floor': reference_error,
       'law': distance(decoded.tokens, exact),
       'law_error': 0.0,
       'law_floor': distance(other, exact),

@@ -75,6 +75,68 @@ def divergence(model, before, after, asked, kind='kl'):
   return in_chunks(reduce, asked, model.vocab, before, after)
 
 
+class Verdict(NamedTuple):
+  """What speculative decoding decides of a draft; (B, L)."""
+
+  kept: Array  # bool
+  tokens: Array  # the draft if kept, else what takes its place
+  logp: Array  # log-probability of `tokens` under the target
+
+
+def verify(model, before, after, drafts, asked, accept, correct) -> Verdict:
+  """Turns drafts from one law into draws from another.
+
+  Keeps y ~ q with probability min(1, p(y) / q(y)), else draws from max(p - q,
+  0): the result has the law p (Leviathan et al. 2211.17192, Chen et al.
+  2302.01318). p and q are the draft laws of `after` and `before`.
+
+  Args:
+    model: Denoiser.
+    before: (B, L, D) features the drafts were drawn from.
+    after: (B, L, D) features of the target.
+    drafts: (B, L) int32.
+    asked: (B, L) bool.
+    accept: (B, L) uniforms in [0, 1).
+    correct: (B, L) uniforms in [0, 1).
+  """
+
+  def reduce(before, after, draft, accept, correct):
+    q, p = (_draft_law(model.law, model.read(f)) for f in (before, after))
+    ratio = jnp.exp(scores.log_prob(p, draft) - scores.log_prob(q, draft))
+    kept = accept < ratio
+    rest = jnp.log(jnp.maximum(jnp.exp(p) - jnp.exp(q), 0.0))
+    token = jnp.where(kept, draft, _draw(rest, correct))
+    return Verdict(kept, token, scores.log_prob(p, token))
+
+  return in_chunks(
+    reduce, asked, model.vocab, before, after, drafts, accept, correct
+  )
+
+
+def gumbel_drafts(model, asked, keys, features):
+  """Draws by argmax(log p + Gumbel noise), so that two laws can share noise.
+
+  Costs V random numbers a position, unlike `summarize`.
+
+  Args:
+    model: Denoiser; its `law` says how drafts are drawn.
+    asked: (B, L) bool.
+    keys: (B, L) a key per position.
+    features: (B, L, ...) tree, what model.read takes.
+
+  Returns:
+    tokens (B, L) int32 and their log-probabilities (B, L).
+  """
+
+  def reduce(keys, features):
+    logp = _draft_law(model.law, model.read(features))
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, (model.vocab,)))(keys)
+    token = (logp + noise).argmax(-1).astype(jnp.int32)
+    return token, scores.log_prob(logp, token)
+
+  return in_chunks(reduce, asked, model.vocab, keys, features)
+
+
 def log_prob(model, features, tokens, asked):
   """Raw log-probability (B, L) of the tokens (B, L), 0 where not asked."""
 
@@ -101,7 +163,8 @@ def in_chunks(reduce, asked, vocab, *inputs):
   chunk = min(total, _chunk(vocab, total))
   if chunk == total:
     read = reduce(*flat)
-    return jax.tree.map(lambda x: jnp.where(asked, x.reshape(shape), 0), read)
+    keep = lambda x: jnp.where(asked, x.reshape(shape), jnp.zeros_like(x[0]))
+    return jax.tree.map(keep, read)
 
   order = jnp.argsort(~asked.reshape(-1))  # asked first, stable
   padded = -(-total // chunk) * chunk
@@ -119,7 +182,8 @@ def in_chunks(reduce, asked, vocab, *inputs):
   out = jax.lax.fori_loop(0, trips, body, out)
   back = jnp.argsort(order)
   return jax.tree.map(
-    lambda x: jnp.where(asked, x[back].reshape(shape), 0), out
+    lambda x: jnp.where(asked, x[back].reshape(shape), jnp.zeros_like(x[0])),
+    out,
   )
 
 

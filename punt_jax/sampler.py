@@ -78,6 +78,27 @@ def probe(canvas, view, base, shown, tests, memo, model, divergence='kl'):
   return jax.lax.cond(tests.any(), ask, nothing, memo)
 
 
+def no_features(canvas, model):
+  """Zeros like the features of an Answer about the canvas, for a carry."""
+  rows = canvas.masked.any(-1)
+  ask = lambda memo: model.ask(memo, canvas.tokens, rows)[1].features
+  like = jax.eval_shape(ask, model.init(canvas.tokens, canvas.valid))
+  return jnp.zeros(like.shape, like.dtype)
+
+
+def consult(other, tokens, rows, memo):
+  """Asks a second model about tokens (B, L), on the same bill.
+
+  It starts afresh each time: its cache, if it has one, is not kept.
+
+  Returns:
+    (memo, Answer).
+  """
+  own = other.init(tokens, memo.valid)._replace(meter=memo.meter)
+  own, answer = other.ask(own, tokens, rows)
+  return memo._replace(meter=own.meter), answer
+
+
 def reveal(canvas, view, kept, info=()) -> Move:
   """The move that writes the drafts at kept (B, L)."""
   return Move(

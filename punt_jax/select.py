@@ -72,6 +72,20 @@ def in_range(what, value, low=None, high=None):
   return value
 
 
+def attention(view):
+  """The attention (K, L, L) of a View.
+
+  Raises:
+    ValueError: the model gives none.
+  """
+  if isinstance(view.extra, tuple):
+    raise ValueError(
+      'this sampler reads attention and the model gives none: build it with'
+      ' models.denoiser(module, params, attention=True), or give Answer.extra'
+    )
+  return view.extra
+
+
 def rank(score, masked):
   """Rank (L,) int32 of every position: masked ones first, best score first.
 

@@ -10,9 +10,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CODE = ('punt_jax', 'train', 'experiments')
 LAYOUT = (  # one line a floor; a folder stands for everything in it
   'types',
-  'scores select bits rows schedules corruption text checkpoint',
+  'scores select bits rows corruption text checkpoint',
   'readout',
-  'denoiser sampler',
+  'denoiser sampler schedules',
   'samplers oracles models',
   'decode',
   'parallel metrics',

@@ -14,7 +14,7 @@ from matplotlib import image
 
 from configs import frontier as configs
 from experiments import curves, door, frontier, measure, results
-from punt_jax import metrics, oracles
+from punt_jax import metrics, oracles, samplers
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PASSES = {'k 1': 8, 'k 4': 2, 'k 8': 1, 'score entropy': 8}
@@ -241,12 +241,51 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
   assert not (tmp_path / 'new').exists()
 
 
+def test_every_sampler_is_in_the_family():
+  config = configs.get_config('family')
+  assert sorted(config.samplers) == sorted(samplers.__all__)
+  here = lambda world: {
+    p.choice.name for p in frontier.points(config) if p.world == world
+  }
+  everyone = set(samplers.__all__)
+  assert everyone - here('documents') == {'dapd', 'adas'}
+  assert everyone - here('shakespeare') == {'adaptive_parallel', 'speculative'}
+
+
+def test_text_and_what_a_sampler_is_told(tmp_path):
+  config = tiny(
+    worlds=('shakespeare',), lengths=(8,), text_rows=3, draws=2, warm_up=2,
+    samplers={
+      'uniform': {'k': 4, 'particles': (1, 2)},
+      'random_order': {'steps': (2, 8)},
+      'dapd': {'tau': -1.0, 'late': 0.0},
+    },
+  )
+  config.shares = ()
+  rows = frontier.run(config, tmp_path)
+  # Canvases of 8: two blocks, alone and twice; the sizes that were asked for
+  # from one compilation; one by one. Told: written one by one, then 6 counts.
+  assert [r['nfe'] for r in rows] == [2, 4, 2, 8, 8]
+  assert [r['warm_up'] for r in rows] == [0, 0, 2 * 14, 2 * 14, 0]
+  assert [r['compiled'] for r in rows] == [True, True, True, False, True]
+  for row in rows:
+    assert row['rows'] == 3 and row.get('gap') is None
+    assert 0 <= row['pair_tv'] <= 1 and abs(row['excess_nll']) < 3
+  assert list(curves.split(rows)) == [
+    'uniform', 'uniform 2 particles', 'random_order', 'dapd'
+  ]
+  assert (tmp_path / 'frontier_shakespeare.png').stat().st_size > 10000
+  with pytest.raises(ValueError, match='compared at temperature 1 alone'):
+    config.temperatures = {'shakespeare': (0.0,)}
+    frontier.points(config)
+
+
 def test_two_sizes_of_the_config():
   small, full = configs.get_config(), configs.get_config('full')
   assert set(small.lengths) < set(full.lengths)
   small.worlds = full.worlds = ('chain',)
   assert len(frontier.points(small)) * 4 < len(frontier.points(full))
-  with pytest.raises(ValueError, match='use one of small, full'):
+  with pytest.raises(ValueError, match='use one of small, family, full'):
     configs.get_config('huge')
 
 

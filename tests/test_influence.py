@@ -83,6 +83,9 @@ def test_the_rule_by_hand():
   assert admitted(0.1, rising, masked=[0, 1, 1, 1]) == [1, 2, 3]
   assert admitted(-1.0, rising) == [0]
   assert admitted(0.1, [0.05, 1.1, 0.05, 1.3]) == [0, 1, 2, 3]  # 0 is sure
+  table[:] = 0
+  table[0, 1] = table[1, 2] = 0.5
+  assert admitted(0.1, rising) == [0, 2, 3]  # 1 is not taken: 2 owes it nothing
 
 
 def test_explore_records_what_each_reveal_moved():

@@ -34,7 +34,8 @@ def test_paths_exist():
   links = re.findall(r'\]\((?!http)([^)#]+)', TEXT)
   configs = re.findall(r'--config=(\S+)', TEXT)
   modules = re.findall(r'python -m (\S+)', TEXT)
-  files = links + configs + [m.replace('.', '/') + '.py' for m in modules]
+  files = links + [c.split(':')[0] for c in configs]
+  files += [m.replace('.', '/') + '.py' for m in modules]
   assert files
   for file in files:
     assert (ROOT / file).exists(), file

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from punt_jax import readout, rows, select
-from punt_jax.sampler import from_rule, look, reveal
+from punt_jax.sampler import from_rule, look, no_features, reveal
 from punt_jax.types import Array, Sampler
 
 _MOST = 100.0  # nats; stands for infinity, where a support shrank
@@ -91,14 +91,9 @@ def explore() -> Sampler:
 
   def init(keys, canvas, model):
     del keys
-    asking = canvas.masked.any(-1)
-    memo = model.init(canvas.tokens, canvas.valid)
-    features = jax.eval_shape(
-      lambda: model.ask(memo, canvas.tokens, asking)[1].features
-    )
     return (
       canvas.masked.sum(-1, dtype=jnp.int32),
-      jnp.zeros(features.shape, features.dtype),
+      no_features(canvas, model),
       jnp.zeros_like(canvas.masked),
     )
 

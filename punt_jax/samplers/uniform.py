@@ -15,9 +15,11 @@ def uniform(k) -> Sampler:
     ValueError: k < 1 or NaN.
   """
   select.in_range('k', k, 1)
-
-  def rule(key, view):
-    rank = select.rank(rows.uniform_at(key, view.position), view.masked)
-    return rank < select.count_of(k, view)
-
+  rule = lambda key, view: any_of(key, view, select.count_of(k, view))
   return from_rule(rule, exact=dict(k=1))
+
+
+def any_of(key, view, count):
+  """(L,) bool: `count` of the masked positions, all subsets as likely."""
+  rank = select.rank(rows.uniform_at(key, view.position), view.masked)
+  return rank < count

@@ -1,0 +1,62 @@
+"""ADAS: positions that attend to unsure chosen ones come later.
+
+Sahin et al. 2606.10829. A new order for any sampler with a `score`; one forward
+pass per step, of a model whose Answer.extra holds attention.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax import select
+from punt_jax.samplers.top_k import top_k
+from punt_jax.types import Sampler
+
+
+def adas(k, alpha=40.0) -> Sampler:
+  """top_k in the order of `discounted`.
+
+  Args:
+    k: positions per step, at least 1, or a count schedule.
+    alpha: see `discounted`.
+
+  Raises:
+    ValueError: k < 1, alpha < 0, or a model that gives no attention.
+  """
+  return top_k(k, score=discounted(alpha))
+
+
+def discounted(alpha=40.0):
+  """A score: confidence less the attention to unsure positions before it.
+
+  Greedily the position of the largest c_i - alpha sum_{s chosen} A_is (1 - c_s)
+  comes next; A is the attention of the last layer, mean over heads, from i to
+  s. For example entropy_bound(gamma, score=discounted()).
+
+  Args:
+    alpha: >= 0; 40 in the paper. 0 orders by confidence.
+
+  Returns:
+    View -> (L,), minus the place in that order.
+
+  Raises:
+    ValueError: alpha < 0 or NaN; when used, a model that gives no attention.
+  """
+  select.in_range('alpha', alpha, 0)
+
+  def score(view):
+    attention = select.attention(view)[-1]
+    cost = alpha * attention * (1 - view.confidence)  # of s to i, (L, L)
+
+    def choose(n, state):
+      place, worth = state
+      best = jnp.where(place < 0, worth, -jnp.inf).argmax()
+      return place.at[best].set(n), worth - cost[:, best]
+
+    # Masked ones first: others are placed behind, where nothing reads them.
+    nowhere = jnp.where(view.masked, -1, view.masked.size)
+    place, _ = jax.lax.fori_loop(
+      0, view.masked.sum(), choose, (nowhere, view.confidence)
+    )
+    return -place
+
+  return score

@@ -1,0 +1,138 @@
+"""Ancestral sampling (tau-leaping) of masked diffusion, and its loop over time.
+
+MDLM (Sahoo et al. 2406.07524). Time t runs from 1 to 0 in T steps; at time t a
+position is masked with probability 1 - alpha(t). Which positions a time step
+writes does not depend on what the model says, so a time step without any costs
+nothing: at most min(T, L) forward passes.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax import rows, select
+from punt_jax.sampler import look, reveal
+from punt_jax.types import Array, Sampler
+
+# The share of masked positions, 1 - alpha, at a time t in [0, 1].
+PATHS = {
+  'linear': lambda t: t,
+  'cosine': lambda t: jnp.sin(jnp.pi / 2 * t),
+}
+
+
+class Hit(NamedTuple):
+  """When, in model time, a step wrote what it wrote."""
+
+  time: Array  # (B,) float32, from 1 (all masked) down to 0
+
+
+class Clock(NamedTuple):
+  """How far the rows have come, up to a time step that writes something."""
+
+  index: Array  # (B,) int32: number of that time step, T at most
+  masked: Array  # (B, L) bool: masked before it
+  kept: Array  # (B, L) bool: written by it; none: the row is finished
+  dropped: Array  # (B, L) bool: remasked by it
+  sure: Array  # (B, L) probability of each token when it was written
+
+
+def ancestral(steps, path='linear') -> Sampler:
+  """Writes each masked position with probability (alpha_s - alpha_t) / (1 -
+  alpha_t) as time goes from t to s, independently of all others.
+
+  Never exact: positions of one time step are drawn independently. The error
+  vanishes as T grows, and more than L passes are never made.
+
+  Args:
+    steps: T >= 1 time steps.
+    path: 'linear', alpha = 1 - t (MDLM's log-linear noise), or 'cosine',
+      alpha = 1 - sin(pi t / 2): MaskGIT's share of masks.
+
+  Raises:
+    ValueError: steps out of range, or an unknown path.
+  """
+  level = PATHS[select.known('path', path, PATHS)]
+
+  def rates(t, s, sure, committed):
+    del sure, committed
+    return (level(t) - level(s)) / level(t), 0.0
+
+  return leap(steps, rates)
+
+
+def leap(steps, rates) -> Sampler:
+  """Any sampler that writes and remasks at random times.
+
+  One forward pass per step of the sampler. It writes what the time step that
+  was waited for writes, then waits for the next one, remasking on the way.
+
+  Ends: each step of the sampler is another of T time steps, and the last one
+  writes all that is masked and remasks nothing.
+
+  Args:
+    steps: T >= 1, at most 2 ** 24 (float32 counts that far).
+    rates: (t, s, sure (L,), committed (L,)) -> probabilities, () or (L,), that
+      a masked position is written and that a committed one is remasked as time
+      goes from t to s < t; `sure` is the probability that each committed token
+      had when it was written, 1 if it was there from the start.
+
+  Raises:
+    ValueError: steps out of range.
+  """
+  select.in_range('steps', steps, 1, 2**24)
+  time = lambda index: jnp.maximum(1.0 - index / steps, 0.0)
+
+  def wait(keys, canvas, clock):
+    position = jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
+
+    def of_row(key, position, open_, clock):
+      def tick(c):
+        masked = c.masked | c.dropped
+        index = c.index + 1
+        write, drop = rates(
+          time(c.index), time(index), c.sure, open_ & ~masked
+        )
+        chance = rows.uniform_at(jax.random.fold_in(key, index), position)
+        last = index >= steps
+        kept = masked & ((chance < write) | last)
+        dropped = open_ & ~masked & (chance < drop) & ~last
+        return Clock(index, masked, kept, dropped, c.sure)
+
+      more = lambda c: ~c.kept.any() & (c.index < steps)
+      return jax.lax.while_loop(more, tick, clock)
+
+    return jax.vmap(of_row)(keys, position, canvas.open, clock)
+
+  def init(keys, canvas, model):
+    del model
+    none = jnp.zeros_like(canvas.masked)
+    return wait(keys, canvas, Clock(
+      index=jnp.zeros(none.shape[:1], jnp.int32),
+      masked=canvas.masked,
+      kept=none,
+      dropped=none,
+      sure=jnp.ones(none.shape),
+    ))
+
+  def step(keys, t, canvas, clock, memo, model):
+    written, now = clock.kept, time(clock.index)
+    # Differs from the canvas in the first step only, where `init` remasked.
+    tokens = jnp.where(clock.masked, model.vocab, canvas.tokens)
+    canvas = canvas._replace(tokens=tokens, masked=written)
+    memo, _, view = look(keys, t, canvas, None, memo, model)
+    move = reveal(canvas, view, written, Hit(now))
+    clock = wait(rows.named(keys, 'leap'), canvas, clock._replace(
+      masked=clock.masked & ~written,
+      kept=jnp.zeros_like(written),
+      sure=jnp.where(written, jnp.exp(view.draft_score), clock.sure),
+    ))
+    move = move._replace(
+      tokens=jnp.where(clock.masked, model.vocab, move.tokens),
+      logp=jnp.where(clock.masked, 0.0, move.logp),
+      done=~clock.kept.any(-1),
+    )
+    return move, clock, memo
+
+  return Sampler(init, step)

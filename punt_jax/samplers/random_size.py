@@ -1,0 +1,102 @@
+"""Block sizes drawn at random: no knowledge of the law's dependence needed.
+
+Zhao and Cai, Adaptation to Intrinsic Dependence, 2602.20126: the number of
+positions written at a step is random, positions are uniform, and two settings
+of one scheme have errors of order TC / K and DTC / K, up to logarithms. Which
+law the paper draws sizes from, and around which means, is not certain to us:
+both are ours here. One forward pass per step, at most `steps`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax import rows, schedules, select
+from punt_jax.sampler import look, reveal
+from punt_jax.samplers.uniform import any_of
+from punt_jax.types import Sampler
+
+LAWS = ('uniform', 'poisson', 'rounding')
+
+
+def random_size(steps, scheme='dtc', law='uniform') -> Sampler:
+  """Writes random positions in blocks of random sizes, drawn anew per row.
+
+  The sizes sum to the number of open positions, and their means are those of
+  schedules.geometric_marks. A block of size 0 costs no pass.
+
+  Args:
+    steps: K >= 1 blocks; one by one, and exact, if there are at least as many
+      as open positions (not with 'poisson').
+    scheme: 'dtc' (growing sizes: few tokens explain the rest) or 'tc'
+      (shrinking: dependence shows when most is known).
+    law: 'uniform': a block takes 1 position, and a share of what is left beyond
+      1 for each later block; the share is uniform, on [0, 2 mean] or, if the
+      mean is above 1/2, on [2 mean - 1, 1]. 'poisson': each position draws its
+      block on its own, with probability mean / total (independent Poisson
+      sizes, given their sum); some blocks are empty, and the small ones are
+      often too large: the error does not keep falling like 1 / K. 'rounding':
+      the means, cut to whole numbers at a random phase.
+
+  Raises:
+    ValueError: steps < 1 or NaN, an unknown scheme or law.
+  """
+  select.in_range('steps', steps, 1)
+  select.known('scheme', scheme, schedules.SCHEMES)
+  select.known('law', law, LAWS)
+
+  def init(keys, canvas, model):
+    del model
+    total = canvas.masked.sum(-1, dtype=jnp.int32)
+    draw = lambda key, total: drawn_marks(
+      key, total, canvas.tokens.shape[1], steps, scheme, law
+    )
+    return jax.vmap(draw)(rows.named(keys, 'sizes'), total)
+
+  def step(keys, t, canvas, marks, memo, model):
+    total = marks[:, -1]
+    memo, _, view = look(keys, t, canvas, total, memo, model)
+    written = total - canvas.masked.sum(-1)
+    count = jax.vmap(schedules.following)(marks, written)
+    kept = jax.vmap(any_of)(rows.named(keys, 'rule'), view, count)
+    return reveal(canvas, view, kept & canvas.masked), marks, memo
+
+  return Sampler(init, step, dict(steps=2.0**20, law='uniform'))
+
+
+def drawn_marks(key, total, length, steps, scheme, law):
+  """(length,) int32: positions written after 1, 2, ... blocks, for one row.
+
+  Args:
+    key: of the row.
+    total: () int32, at most `length`: masked positions.
+    length: L.
+    steps, scheme, law: see random_size.
+  """
+  block = jnp.arange(1, length + 1)
+  steps = jnp.clip(jnp.floor(steps + schedules.SLACK), 1, total)
+  marks = schedules.geometric_marks(block, total, steps, scheme)
+  own, phase = jax.random.split(key)
+  uniforms = jax.random.uniform(own, (length,))
+  if law == 'poisson':
+    time = jnp.where(block <= total, uniforms * total, total)
+    return (time < marks[:, None]).sum(-1, dtype=jnp.int32)
+  if law == 'uniform':
+    marks = _broken(marks, block, total, steps, uniforms)
+  # Kept off 0 and 1, where rounding errors of float32 would show.
+  phase = 0.001 + 0.998 * jax.random.uniform(phase)
+  marks = jnp.where(block < steps, jnp.floor(marks + phase), total)
+  return marks.astype(jnp.int32)
+
+
+def _broken(marks, block, total, steps, uniforms):
+  """Marks (L,) of the same means, by breaking a stick.
+
+  A block takes 1 of what is left and later blocks 1 each. What is left beyond
+  that is a stick, of which block j leaves a share of mean `share`.
+  """
+  left = jnp.maximum(total - marks - (steps - block), 0.0)
+  before = jnp.concatenate([jnp.maximum(total - steps, 0.0)[None], left[:-1]])
+  share = jnp.where(before > 0, left / jnp.maximum(before, 1e-6), 0.0)
+  share = jnp.clip(share, 0.0, 1.0)
+  share += (2 * uniforms - 1) * jnp.minimum(share, 1 - share)
+  return block + before[0] * (1 - jnp.cumprod(share))

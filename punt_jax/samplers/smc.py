@@ -1,0 +1,138 @@
+"""Self-rewarding sequential Monte Carlo, around any sampler.
+
+Luo et al. 2602.01849: several particles of a row are decoded side by side and
+resampled by the model's own probability of what they wrote. P times the forward
+passes of the inner sampler, in batches P times as large.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax import rows, select
+from punt_jax.types import Array, Canvas, Sampler
+
+
+class Particles(NamedTuple):
+  """P particles per row; the leaves of `inner` are (B, P, ...)."""
+
+  tokens: Array  # (B, P, L)
+  logp: Array  # (B, P, L) summed log-probability of what was written
+  done: Array  # (B, P)
+  score: Array  # (B, P) nats since the start
+  weight: Array  # (B, P) nats since they were last resampled
+  inner: Any
+  told: Array  # (B, L) what the moves so far said of logp
+
+
+def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
+  """Resamples particles of `inner` by weight when few of them dominate.
+
+  After every `every`-th step, if the effective sample size 1 / sum w^2 is
+  below P / 2, ancestors are drawn with probability w and weights start anew.
+  The row becomes the particle of the highest score; until all have finished
+  it shows the one that leads. log_q is that of `inner` for it. A row's
+  particles live in its carry, so they never leave its device.
+
+  Never exact with several particles: their law is tilted to what the model is
+  sure of, by design. With one it is `inner`, to the bit.
+
+  Args:
+    inner: Sampler.
+    particles: P >= 1; 4 in the authors' code.
+    potential: (Canvas, Move) of B P rows -> (B P,) nats, what a step adds to
+      weight and score; None: the summed log-probability of what it wrote.
+    every: steps between resamplings, >= 1. The authors resample at the end of
+      a block; ours looks at every step by default.
+
+  Raises:
+    ValueError: particles or every < 1.
+  """
+  select.in_range('particles', particles, 1)
+  select.in_range('every', every, 1)
+  wide = lambda x: jnp.repeat(x, particles, 0)  # (B, ...) -> (B P, ...)
+  flat = lambda x: x.reshape((-1,) + x.shape[2:])
+  tall = lambda x: x.reshape((-1, particles) + x.shape[1:])
+
+  def keys_of(keys):
+    """(B P,) keys; the first particle of a row has the row's own."""
+    first = jnp.arange(particles) == 0
+    fold = lambda key: jnp.where(
+      first, key, jax.vmap(lambda p: jax.random.fold_in(key, p))(
+        jnp.arange(particles)
+      )
+    )
+    return flat(jax.vmap(fold)(keys))
+
+  def canvas_of(canvas, tokens, done, vocab):
+    open_ = wide(canvas.open) & ~done[:, None]
+    masked = open_ & (tokens == vocab)
+    return Canvas(tokens, wide(canvas.valid), open_, masked)
+
+  def init(keys, canvas, model):
+    tokens = wide(canvas.tokens)
+    done = ~wide(canvas.masked).any(-1)
+    own = canvas_of(canvas, tokens, done, model.vocab)
+    zero = jnp.zeros(done.shape)
+    start = Particles(
+      tokens, jnp.zeros(tokens.shape), done, zero, zero,
+      inner.init(keys_of(keys), own, model), wide(jnp.zeros(canvas.open.shape)),
+    )
+    start = jax.tree.map(tall, start)
+    return start._replace(told=start.told[:, 0])
+
+  def step(keys, t, canvas, carry, memo, model):
+    was = jax.tree.map(flat, carry._replace(told=()))
+    own = canvas_of(canvas, was.tokens, was.done, model.vocab)
+    bill = model.init(own.tokens, own.valid)
+    move, inside, bill = inner.step(
+      keys_of(keys), wide(t), own, was.inner, bill, model
+    )
+    logp = jnp.where(own.open, move.logp, 0.0)
+    gain = logp.sum(-1) if potential is None else potential(own, move)
+    gain = jnp.where(was.done, 0.0, gain)
+    now = Particles(
+      jnp.where(own.open, move.tokens, was.tokens),
+      was.logp + logp,
+      was.done | move.done,
+      was.score + gain,
+      was.weight + gain,
+      inside,  # of a finished particle nothing reads it
+      (),
+    )
+    now = jax.tree.map(tall, now)
+    due = (t + 1) % every < 1
+    now = jax.vmap(resample)(rows.named(keys, 'resample'), now, due)
+    best = now.score.argmax(-1)
+    lead = lambda x: jnp.take_along_axis(x, best[:, None, None], 1)[:, 0]
+    told = lead(now.logp)
+    shown = move._replace(
+      tokens=lead(now.tokens), logp=told - carry.told, done=now.done.all(-1),
+      info=(),
+    )
+    return shown, now._replace(told=told), memo._replace(
+      meter=charged(memo.meter, bill.meter)
+    )
+
+  def charged(meter, bill):
+    return meter._replace(
+      nfe=meter.nfe + tall(bill.nfe).sum(-1),
+      depth=meter.depth + tall(bill.depth).max(-1),
+      positions=meter.positions + tall(bill.positions).sum(-1),
+      forwards=meter.forwards + particles * bill.forwards,
+    )
+
+  return Sampler(init, step)
+
+
+def resample(key, now, due):
+  """Draws ancestors of one row's particles if it is due and ESS < P / 2."""
+  count = now.weight.shape[0]
+  weight = jax.nn.softmax(jnp.maximum(now.weight, jnp.finfo(jnp.float32).min))
+  few = 1 / (weight**2).sum() < count / 2
+  drawn = jax.random.choice(key, count, (count,), p=weight)
+  go = due & few
+  chosen = jnp.where(go, drawn, jnp.arange(count))
+  now = jax.tree.map(lambda x: x[chosen], now)
+  return now._replace(weight=jnp.where(go, 0.0, now.weight))
