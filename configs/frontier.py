@@ -1,4 +1,4 @@
-"""Error against forward passes of every sampler, on exact worlds.
+"""Error against forward passes, on exact worlds and on text.
 
   python -m experiments.frontier --config=configs/frontier.py \\
     --workdir=runs/frontier
@@ -51,7 +51,7 @@ def get_config(size='small'):
   config.rows = 512 if full else 256  # samples per point
   config.text_rows = 128 if full else 32  # of a text model
   config.draws = 24  # masks per text when it is scored
-  config.warm_up = 16  # samples from which `influence` learns its table
+  config.warm_up = 16  # samples that `influence` and `random_order` learn from
   config.shown = 0.1  # share of a canvas given at temperatures other than 1
   config.scored = 32  # rows whose `agreement` is computed
   # One value or several of each knob; every combination is run. Where an

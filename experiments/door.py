@@ -115,12 +115,34 @@ def choose(name, settings) -> Choice:
 
   own = inspect.signature(getattr(samplers, name)).parameters
   learns = next((knob for knob in LEARNED if knob in own), None)
-  trial = {**knobs, learns: np.ones((1, 1))} if learns else dict(knobs)
+  trial = dict(knobs)
+  if learns == 'table':
+    trial['table'] = np.ones((1, 1))
   if learns == 'sizes':
     in_range('steps', trial.pop('steps'), 1)
+    trial['sizes'] = np.ones(1)
   make(trial)  # names the knob that is out of range
   rewrites = name in REMASK or 'particles' in words
   return Choice(name, words, knobs, make, learns, NEEDS.get(name), rewrites)
+
+
+def most_steps(choice, length):
+  """Steps after which every sampler has finished a canvas of this length.
+
+  Remasking samplers with a knob `steps` take as many, in each block; particles
+  may wait for each other.
+  """
+  blocks = math.ceil(length / choice.knobs.get('block', length))
+  steps = math.ceil(choice.knobs.get('steps', 0)) * blocks
+  return max(length, steps) * choice.words.get('particles', 1)
+
+
+def check_finished(choice, decoded):
+  """Raises ValueError if a row still holds masks."""
+  if not np.all(decoded.done):
+    raise ValueError(
+      f'{choice.name} ({choice}) did not finish row {np.argmin(decoded.done)}'
+    )
 
 
 def placeholders():

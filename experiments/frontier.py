@@ -26,7 +26,7 @@ import numpy as np
 
 import punt_jax
 from experiments import curves, door, measure, results, worlds
-from experiments.learn import knobs_of
+from experiments.learn import knobs_of, warm_up
 from experiments.place import check, model_of, offers, prepare
 from punt_jax import samplers
 from punt_jax.select import in_range
@@ -100,15 +100,21 @@ def sweep(settings, length, shares):
   return sorted(choices, key=order)
 
 
-def compile_one(config, point):
-  """run(params, knobs, key, tokens) for every point of this program."""
+def compile_one(config, point, most):
+  """run(params, knobs, key, tokens) for every point of this program.
+
+  Args:
+    config: of the frontier.
+    point: one of them.
+    most: steps that any of them may take.
+  """
   model = model_of(config, point.world, point.length)
 
   def build(params, knobs):
     tempered = punt_jax.temper(model(params), knobs['temperature'])
     return tempered, point.choice.make(knobs['sampler'])
 
-  return punt_jax.compile(build)
+  return punt_jax.compile(build, most)
 
 
 def fill(config, point, place, decode, compiled):
@@ -123,6 +129,7 @@ def fill(config, point, place, decode, compiled):
   decoded = decode(place.params, knobs, place.key, given)
   decoded = jax.tree.map(np.asarray, decoded)
   seconds = time.perf_counter() - start
+  door.check_finished(point.choice, decoded)
   if exact:
     found = place.errors(decoded)
     if point.choice.rewrites:
@@ -137,7 +144,7 @@ def fill(config, point, place, decode, compiled):
     'label': str(point.choice),
     'settings': point.choice.settings(),
     **measure.cost(decoded),
-    'warm_up': place.learned.passes if point.choice.learns else 0,
+    'warm_up': warm_up(point.choice, place.learned),
     **found,
     'shown': 0.0 if exact else config.shown,
     'seconds': seconds,  # of decoding, with compilation if that was needed
@@ -164,9 +171,11 @@ def run(config, workdir):
       learns = {point.choice.learns for point in here} - {None}
       place = prepare(config, name, length, learns)
       for _, group in itertools.groupby(here, Point.program):
+        group = list(group)
+        most = max(door.most_steps(p.choice, length) for p in group)
         for i, point in enumerate(group):
           if i == 0:
-            decode = compile_one(config, point)
+            decode = compile_one(config, point, most)
           rows.append(fill(config, point, place, decode, i == 0))
           results.add(workdir, rows[-1])
           print(progress(rows[-1], len(rows), len(plan)), flush=True)

@@ -55,7 +55,7 @@ def prepare(config) -> Job:
     config, loaded, choices, cast(config, choices),
     pages(config, loaded.text), devices if len(devices) > 1 else None,
     learn.Learned(
-      np.zeros((config.length, config.length), np.float32), 0,
+      np.zeros((config.length, config.length), np.float32), 0, 0,
       np.zeros(config.length),
     ),
   )
@@ -79,7 +79,8 @@ def learn_first(job) -> Job:
     config.warm_up, config.seed + 1, learn.distances(config.length),
     profile='sizes' in learns,
   )
-  print(f'learned {" and ".join(sorted(learns))} from {learned.passes} passes')
+  passes = learned.passes + learned.more
+  print(f'learned {" and ".join(sorted(learns))} from {passes} passes')
   return job._replace(learned=learned)
 
 

@@ -10,7 +10,7 @@ from punt_jax import samplers, schedules
 from punt_jax.decode import film
 
 WARM_UPS = {
-  'explore': lambda: samplers.explore(),
+  'explore': samplers.explore,
   'punt': lambda: samplers.punt(0.02, first='lsb'),
 }
 
@@ -20,6 +20,7 @@ class Learned(NamedTuple):
 
   table: np.ndarray  # (L, L) nats: of `influence`
   passes: int  # forward passes of all rows; those of `explore` are samples too
+  more: int  # forward passes that the profile took besides
   profile: np.ndarray  # (L,) nats: schedules.estimate_profile; () if not asked
 
 
@@ -37,6 +38,13 @@ def knobs_of(choice, learned):
     sizes = schedules.optimal(learned.profile, k)
     knobs['sizes'] = np.pad(sizes, (0, n - k)).astype(np.float32)
   return knobs
+
+
+def warm_up(choice, learned):
+  """Forward passes that a door.Choice needed beforehand."""
+  if choice.learns is None:
+    return 0
+  return learned.passes + learned.more * (choice.learns == 'sizes')
 
 
 def learn(
@@ -67,13 +75,13 @@ def learn(
   table = samplers.fit_influence(info, alike)
   passes = int(np.asarray(out.meter.nfe).sum())
   if not profile:
-    return Learned(table, passes, np.zeros(0))
+    return Learned(table, passes, 0, np.zeros(0))
   counts = schedules.grid(length)
   found = schedules.estimate_profile(
     model, params, jax.random.key(seed), out.tokens, counts, 'entropy'
   )
-  passes += rows * len(counts)
-  return Learned(table, passes, schedules.isotonic(found.mean(0)))
+  more = rows * len(counts)
+  return Learned(table, passes, more, schedules.isotonic(found.mean(0)))
 
 
 def distances(length):

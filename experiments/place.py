@@ -12,7 +12,7 @@ from experiments.learn import distances, learn
 from punt_jax import metrics, models, oracles
 from punt_jax.select import known
 
-NAMES = (*worlds.NAMES, *models.known())
+NAMES = (*worlds.NAMES, *models.names())
 
 
 class Place(NamedTuple):

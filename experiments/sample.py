@@ -54,7 +54,7 @@ def compile_one(job, choice, filmed):
   """
   wrap = film.metered if filmed else lambda sampler: sampler
   build, knobs = job_lib.builder(job, choice, wrap)
-  most = max(job.config.length, math.ceil(choice.knobs.get('steps', 0)))
+  most = door.most_steps(choice, job.config.length)
   if filmed:
     run = punt_jax.compile(build, most, driver=punt_jax.decode.film)
   else:
@@ -93,6 +93,7 @@ def fill_page(job, page, choice, fill) -> Outcome:
   start = time.perf_counter()
   decoded = fill(page)
   seconds = time.perf_counter() - start
+  door.check_finished(choice, decoded)
   return Outcome(choice, page, decoded, seconds, job.loaded.text)
 
 

@@ -23,8 +23,8 @@ import numpy as np
 import punt_jax
 from experiments import results, schedules_picture, subjects, worlds
 from punt_jax import metrics, models, samplers, schedules
-from punt_jax.samplers.random_size import drawn_marks
-from punt_jax.select import in_range
+from punt_jax.samplers.random_size import LAWS, drawn_marks
+from punt_jax.select import in_range, known
 from train import command, data
 
 # name -> (profile (n,), number of blocks) -> sizes (K,)
@@ -144,6 +144,9 @@ def curve_row(profiles):
 
 def check(config):
   """One sentence about what the config asks for and cannot have."""
+  known('subject', config.subject, (*worlds.NAMES, *models.names()))
+  known('by', config.by, ('token', 'entropy'))
+  known('law', config.law, LAWS)
   in_range('rows', config.rows, 2)
   in_range('tested', config.tested, 2)
   in_range('draws', config.draws, 2)

@@ -6,7 +6,7 @@ matplotlib.use('Agg')  # a file, whatever the machine has for a screen
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from punt_jax import schedules
 
@@ -92,7 +92,7 @@ def against_steps(axis, rest):
       markersize=4, capsize=2,
     )
   log_steps(axis, sorted({row['steps'] for row in rest}))
-  axis.set_yscale('log')
+  plain(axis.yaxis)
   axis.set_title('What schedules cost (lines: predicted, dots: measured)')
   axis.set_xlabel('steps K (forward passes)')
   axis.set_ylabel('KL(p || q), mean over orders (nats per canvas)')
@@ -112,8 +112,8 @@ def against_measured(axis, rest):
   found = [row['predicted'] for row in rest]
   ends = [min(found), max(found)]
   axis.plot(ends, ends, color='0.6', linewidth=1, zorder=0)
-  axis.set_xscale('log')
-  axis.set_yscale('log')
+  plain(axis.xaxis)
+  plain(axis.yaxis)
   axis.set_title('The identity against teacher forcing on other rows')
   axis.set_xlabel('predicted from the curve (nats)')
   axis.set_ylabel('measured on shared rows (nats; bars: one standard error)')
@@ -129,7 +129,13 @@ def style(name):
 
 def log_steps(axis, steps):
   """A logarithmic axis with the steps as its ticks."""
-  axis.set_xscale('log')
+  plain(axis.xaxis)
   axis.xaxis.set_major_locator(FixedLocator(steps))
-  axis.xaxis.set_minor_locator(NullLocator())
-  axis.xaxis.set_major_formatter(ScalarFormatter())
+
+
+def plain(axis):
+  """Makes an axis logarithmic, with 1, 2, 5, 10, ... as its ticks."""
+  {'x': axis.axes.set_xscale, 'y': axis.axes.set_yscale}[axis.axis_name]('log')
+  axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+  axis.set_minor_locator(NullLocator())
+  axis.set_major_formatter('{x:g}')

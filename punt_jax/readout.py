@@ -138,10 +138,13 @@ def gumbel_drafts(model, asked, keys, features):
 
 
 def log_prob(model, features, tokens, asked):
-  """Raw log-probability (B, L) of the tokens (B, L), 0 where not asked."""
+  """Log-probability (B, L) of the tokens (B, L), as judged; 0 if not asked."""
 
   def reduce(features, token):
-    return scores.log_prob(model.read(features), token)
+    logp = model.read(features)
+    if model.law.judged:
+      logp = _draft_law(model.law, logp)
+    return scores.log_prob(logp, token)
 
   return in_chunks(reduce, asked, model.vocab, features, tokens)
 
@@ -160,11 +163,10 @@ def in_chunks(reduce, asked, vocab, *inputs):
   """
   shape, total = asked.shape, asked.size
   flat = jax.tree.map(lambda x: x.reshape((total,) + x.shape[2:]), inputs)
+  keep = lambda x: jnp.where(asked, x.reshape(shape), jnp.zeros_like(x[0]))
   chunk = min(total, _chunk(vocab, total))
   if chunk == total:
-    read = reduce(*flat)
-    keep = lambda x: jnp.where(asked, x.reshape(shape), jnp.zeros_like(x[0]))
-    return jax.tree.map(keep, read)
+    return jax.tree.map(keep, reduce(*flat))
 
   order = jnp.argsort(~asked.reshape(-1))  # asked first, stable
   padded = -(-total // chunk) * chunk
@@ -181,10 +183,7 @@ def in_chunks(reduce, asked, vocab, *inputs):
   trips = (asked.sum() + chunk - 1) // chunk
   out = jax.lax.fori_loop(0, trips, body, out)
   back = jnp.argsort(order)
-  return jax.tree.map(
-    lambda x: jnp.where(asked, x[back].reshape(shape), jnp.zeros_like(x[0])),
-    out,
-  )
+  return jax.tree.map(lambda x: keep(x[back]), out)
 
 
 def _chunk(vocab, total):

@@ -36,7 +36,7 @@ def look(keys, t, canvas, total, memo, model):
 
 def read(keys, t, canvas, total, answer, model) -> View:
   """What an Answer about the canvas says of its masked positions, B rows."""
-  position = jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
+  position = position_of(canvas)
   uniforms = jax.vmap(rows.uniform_at)(rows.named(keys, 'drafts'), position)
   said = readout.summarize(model, answer.features, canvas.masked, uniforms)
   return View(
@@ -76,6 +76,11 @@ def probe(canvas, view, base, shown, tests, memo, model, divergence='kl'):
 
   nothing = lambda memo: (memo, jnp.zeros(tests.shape, jnp.float32))
   return jax.lax.cond(tests.any(), ask, nothing, memo)
+
+
+def position_of(canvas):
+  """(B, L) int32: index among the valid positions, whatever the padding."""
+  return jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
 
 
 def no_features(canvas, model):

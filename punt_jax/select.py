@@ -86,6 +86,19 @@ def attention(view):
   return view.extra
 
 
+def whole(what, value, low):
+  """`value`, a whole number of at least `low` that shapes the program.
+
+  Raises:
+    ValueError: it is not one, or it is traced.
+  """
+  if not isinstance(value, (int, np.integer)) or value < low:
+    raise ValueError(
+      f'{what} = {value} must be a whole number (not traced) of at least {low}'
+    )
+  return int(value)
+
+
 def rank(score, masked):
   """Rank (L,) int32 of every position: masked ones first, best score first.
 

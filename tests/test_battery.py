@@ -47,7 +47,7 @@ EXAMPLES = {
   'info_gain': dict(k=2.0, paths=2, heat=0.5, skip=0.6),
   'blocks': dict(epsilon=0.2, length=2),
   'stop': dict(epsilon=0.2, eos=1),
-  'smc': dict(epsilon=0.2, particles=2),
+  'smc': dict(epsilon=0.2, particles=4),
   'speculative': dict(k=3.0),
   'adaptive_parallel': dict(mix=0.5, window=3.0),
   'dapd': dict(tau=0.2, late=0.3, sure=0.6),

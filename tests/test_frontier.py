@@ -162,8 +162,8 @@ def test_a_stopped_run_goes_on(finished, tmp_path, monkeypatch):
   compile_one = frontier.compile_one
   monkeypatch.setattr(
     frontier, 'compile_one',
-    lambda config, point: compiled.append(point[:2])
-    or compile_one(config, point),
+    lambda config, point, most: compiled.append(point[:2])
+    or compile_one(config, point, most),
   )
   again = frontier.run(tiny(), tmp_path)
   assert lines(tmp_path)[:17] == lines(workdir)[:17]
@@ -183,7 +183,7 @@ def test_one_compilation_serves_all_knobs_temperatures_and_laws():
     return choice.make(knobs)
 
   point = frontier.Point('chain', 4, 1.0, choice._replace(make=make))
-  run = frontier.compile_one(config, point)
+  run = frontier.compile_one(config, point, 4)
   places = [
     frontier.prepare(tiny(seed=seed), 'chain', 4) for seed in range(2)
   ]
@@ -252,6 +252,7 @@ def test_every_sampler_is_in_the_family():
   assert everyone - here('shakespeare') == {'adaptive_parallel', 'speculative'}
 
 
+@pytest.mark.slow
 def test_text_and_what_a_sampler_is_told(tmp_path):
   config = tiny(
     worlds=('shakespeare',), lengths=(8,), text_rows=3, draws=2, warm_up=2,

@@ -164,6 +164,15 @@ def test_the_judge_cuts_the_prefix_by_hand():
   assert steps(0.5, window=1.0) == ([0, 1, 2, 3, 4], 5)
 
 
+@pytest.mark.parametrize('token', range(2))
+def test_a_draft_that_the_judge_excludes_is_cut(token):
+  """No token is possible for both, whichever of the two each is sure of."""
+  never = [[-np.inf, 0.0]] if token else [[0.0, -np.inf]]
+  model, judge = constant(never * 4), constant(np.flip(never * 4, 1))
+  out = run(model, samplers.adaptive_parallel(0.5, 200.0, judge), 4, rows=2)
+  assert (out.tokens == token).all() and (out.when == np.arange(4)).all()
+
+
 def test_the_judge_reads_the_drafts_to_its_left():
   """It expects what it sees: after token 1 a 1, after token 0 a 0."""
   def expect(tokens, valid):

@@ -130,6 +130,18 @@ def test_a_time_without_a_write_costs_no_call(steps, calls_per_row):
   assert abs(out.meter.nfe.mean() - calls_per_row) < 4 * np.sqrt(0.12 / ROWS)
 
 
+def test_a_row_that_was_ended_early_pays_no_more():
+  joint = reference.random_joint(0, 5, 3)
+  build = lambda p, _: (
+    as_denoiser(table(p)), samplers.stop(samplers.ancestral(20.0), 1)
+  )
+  decode = punt_jax.compile(build)
+  empty = np.full((8, 5), 3)
+  together = decode(joint, (), jax.random.key(0), empty)
+  assert (together.meter.nfe == together.steps).all()
+  assert together.meter.nfe.min() < together.meter.nfe.max()
+
+
 def test_ancestral_tends_to_the_exact_law():
   joint = reference.random_joint(3, 4, 2, sharpness=1.5)
   build = lambda p, k: (as_denoiser(table(p)), samplers.ancestral(k))
@@ -288,6 +300,14 @@ def test_remasking_before_the_first_write_is_seen_by_the_model():
   assert set(first[late].ravel().tolist()) == {1, VOCAB}
   assert 0 in out.tokens[late]
   assert (first[~late] != VOCAB).sum(-1).tolist() == [1] * (~late).sum()
+
+
+def test_remdm_loop_starts_from_masks_wherever_it_loops():
+  """t_on = 1: alpha rests at alpha_on from the first time step on."""
+  out, _ = run('remdm', steps=8.0, eta=0.0, strategy='loop', t_on=1.0)
+  # Nine tenths at once, the rest after t_off.
+  share = (out.when == 0).mean()
+  assert abs(share - 0.9) < 0.02 and out.when.max() > 0
 
 
 def test_defaults():

@@ -147,6 +147,24 @@ def test_p2_equals_the_reference():
   assert remasked > 50
 
 
+def test_p2_compares_like_with_like():
+  """One law for drafts and tokens, so nothing is remasked.
+
+  At temperature 0 that is a probability of .6 for both, or of 1 if judged.
+  """
+  law = jnp.log(jnp.array([0.6, 0.3, 0.1]))
+  plain = punt_jax.from_logits(
+    lambda tokens, valid: jnp.broadcast_to(law, (*tokens.shape, 3)), 3
+  )
+  empty = np.full((4, 6), 3)
+  for wrap in (lambda model: model, punt_jax.judge_drafts):
+    build = lambda p, _, wrap=wrap: (
+      wrap(punt_jax.temper(plain, 0.0)), samplers.p2(6.0)
+    )
+    out = punt_jax.compile(build)((), (), jax.random.key(0), empty)
+    assert sorted(np.asarray(out.when)[0].tolist()) == list(range(6))
+
+
 def test_p2_asks_its_planner_about_the_drafts_filled_in():
   """It knows only full canvases, and dislikes position 0 whatever the model
   says. One more pass in the steps that may remask: the second and third."""

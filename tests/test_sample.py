@@ -275,6 +275,20 @@ def test_every_knob_of_every_sampler_has_a_flag():
   assert len(listed) == len(config.samplers) > 10
 
 
+def test_samplers_get_the_steps_they_need(model):
+  choice = door.choose('p2', dict(steps=12, block=8))
+  assert door.most_steps(choice, 16) == 24
+  assert door.most_steps(door.choose('uniform', dict(k=1)), 16) == 16
+  config = tiny(model)
+  config.sampler.update(name='p2', steps=12.0, block=8.0)
+  ready = job.prepare(config)
+  filled = sample.compile_one(ready, ready.choices[0], False)(ready.pages[0])
+  door.check_finished(choice, filled)
+  with pytest.raises(ValueError, match='did not finish row 1'):
+    done = np.array([True, False])
+    door.check_finished(choice, filled._replace(done=done))
+
+
 def test_the_demo_fits_the_model_that_ships():
   ready = job.prepare(demo.get_config())
   assert [page.name for page in ready.pages] == ['empty canvas', 'prompt']

@@ -481,3 +481,33 @@ def test_reference_chain_of_the_rows():
       found.append(reference.conditionals(law, canvas)[i, row[i]])
     hidden.append(found)
   assert (np.abs(np.array(hidden) - last[:, None]).min(1) < 1e-5).all()
+
+
+@pytest.mark.parametrize(
+  'call, said',
+  [
+    (lambda: schedules.listed(3), r'sizes must be a list \(K,\) of numbers'),
+    (lambda: schedules.even(0), 'steps = 0 is out of range'),
+    (lambda: schedules.cosine(0.5), 'steps = 0.5 is out of range'),
+    (lambda: schedules.arccos(float('nan')), 'steps = nan is out of range'),
+  ],
+)
+def test_bad_counts_are_one_sentence(call, said):
+  with pytest.raises(ValueError, match=said):
+    call()
+
+
+@pytest.mark.parametrize(
+  'changes, said',
+  [
+    (dict(law='poison'), "unknown law 'poison': use one of uniform, poisson"),
+    (dict(by='tokens'), "unknown by 'tokens': use one of token, entropy"),
+    (dict(subject='ring'), "unknown subject 'ring': use one of chain"),
+  ],
+)
+def test_the_config_is_checked_first(changes, said, tmp_path):
+  config = config_file.get_config()
+  config.update(changes)
+  with pytest.raises(ValueError, match=said):
+    experiment.run(config, tmp_path / 'new')
+  assert not (tmp_path / 'new').exists()

@@ -68,8 +68,9 @@ def particles(weight):
   place = jnp.arange(count)
   number = place.astype(jnp.float32)
   return Particles(
-    tokens=place[:, None], logp=number[:, None], done=place > 1, score=number,
-    weight=jnp.array(weight), inner=dict(a=place), told=(),
+    tokens=place[:, None], logp=number[:, None], done=place > 1, steps=place,
+    score=number, weight=jnp.array(weight), inner=dict(a=place), goal=(),
+    told=(),
   )
 
 
@@ -104,7 +105,7 @@ def test_ancestors_are_drawn_by_weight():
 
 @pytest.mark.parametrize('every', [1.0, 3.0])
 def test_every_says_when(every):
-  """Between resamplings weight and score are the same sum."""
+  """In positions; between resamplings weight and score are the same sum."""
   worth = lambda canvas, move: 2.0 * (move.tokens == 0).sum(-1)
   inner = samplers.one_by_one('left_to_right')
   build = lambda p, _: (
@@ -144,6 +145,49 @@ def test_a_finished_particle_earns_nothing_more():
   assert waited > 0
 
 
+def decode_watched(make, tokens, joint=JOINT, seed=0):
+  """The carries of a run, one after each step, and how many steps it took."""
+  build = lambda p, _: (oracles.as_denoiser(oracles.table(p)), make())
+  run = punt_jax.watch(build, 4 * tokens.shape[1])
+  runs = [state for state, _ in run(joint, (), jax.random.key(seed), tokens)]
+  assert runs[-1].done.all()
+  return jax.device_get([state.carry for state in runs])
+
+
+def test_particles_wait_for_each_other_at_the_end_of_a_block():
+  """Blocks of two, some written in one step and some in two."""
+  tokens = np.full((16, 6), V)
+  joint = np.random.default_rng(1).random((V,) * 6, np.float32) ** 3
+  inner = samplers.blocks(samplers.threshold(0.55), 2)
+  worth = lambda canvas, move: 5.0 * (move.tokens == 0).sum(-1)
+  make = lambda: samplers.smc(inner, 4, worth, every=2.0)
+  uneven = again = 0
+  goal = np.full(16, 4)
+  for now in decode_watched(make, tokens, joint):
+    masks = (now.tokens == V).sum(-1)
+    assert (masks >= goal[:, None]).all()  # nobody runs ahead
+    uneven += (masks.min(1) != masks.max(1)).any()
+    moved_on = now.goal != goal
+    assert (masks[moved_on] == masks[moved_on][:, :1]).all()
+    again += (moved_on & (now.weight == 0).all(1) & (masks[:, 0] > 0)).sum()
+    goal = now.goal
+  assert uneven > 0 and again > 0
+
+
+def test_particles_that_wrote_different_numbers_are_not_compared():
+  """All canvases are as likely, so whoever leads leads by waiting."""
+  flat = np.ones((V,) * L, np.float32)
+  make = lambda: samplers.smc(samplers.ancestral(8.0), 4)
+  for now in decode_watched(make, np.full((32, L), V), flat):
+    np.testing.assert_array_equal(now.weight, now.score)
+
+
+def test_the_best_is_not_resampled_away_at_the_end():
+  make = lambda: samplers.smc(samplers.uniform(5), 4)
+  (now,) = decode_watched(make, np.full((64, L), V))
+  np.testing.assert_array_equal(now.weight, now.score)
+
+
 def test_groups_stay_on_their_device():
   make = lambda: samplers.smc(samplers.uniform(2), particles=3)
   many = decode(make, devices=jax.devices()[:4])
@@ -153,7 +197,9 @@ def test_groups_stay_on_their_device():
   np.testing.assert_array_equal(many.meter.nfe, one.meter.nfe)
 
 
-@pytest.mark.parametrize('bad', [dict(particles=0), dict(every=0.5)])
+@pytest.mark.parametrize(
+  'bad', [dict(particles=0), dict(particles=2.5), dict(every=0.5)]
+)
 def test_bad_knobs(bad):
   with pytest.raises(ValueError, match=next(iter(bad))):
     samplers.smc(samplers.uniform(1), **bad)

@@ -26,14 +26,14 @@ class Pretrained(NamedTuple):
   card: dict  # how it was trained and what it scores, from the file's header
 
 
-def known():
+def names():
   """Names of the models that ship."""
   return sorted(file.stem for file in ASSETS.glob('*.safetensors'))
 
 
 def pretrained(name):
   """The model called `name`; ValueError lists the known names."""
-  select.known('pretrained model', name, known())
+  select.known('pretrained model', name, names())
   return load(ASSETS / f'{name}.safetensors')
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from punt_jax import readout, rows, select
 from punt_jax.denoiser import left_to_right
-from punt_jax.sampler import consult
+from punt_jax.sampler import consult, position_of
 from punt_jax.types import Move, Sampler
 
 
@@ -48,15 +48,15 @@ def adaptive_parallel(mix=0.5, window=200.0, judge=None) -> Sampler:
     return judge
 
   def init(keys, canvas, model):
-    del keys
+    del keys, canvas
     judge_of(model)
-    return jnp.zeros(canvas.tokens.shape[:1], jnp.int32)
+    return ()
 
   def step(keys, t, canvas, carry, memo, model):
     del t
     other = judge_of(model)
     memo, answer = model.ask(memo, canvas.tokens, canvas.masked.any(-1))
-    position = jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
+    position = position_of(canvas)
     rank = jax.vmap(select.rank)(-position, canvas.masked)
     drafted = canvas.masked & (rank < window)
     noise = jax.vmap(rows.fold_rows)(rows.named(keys, 'gumbel'), position)
@@ -89,6 +89,11 @@ def adaptive_parallel(mix=0.5, window=200.0, judge=None) -> Sampler:
 
 
 def mixed(a, b, weight):
-  """log of a^weight b^(1 - weight), normalized; 0 log 0 is 0."""
+  """log of a^weight b^(1 - weight), normalized; 0 log 0 is 0.
+
+  b where the two have no token in common.
+  """
   part = lambda w, x: jnp.where(w > 0, w * x, 0.0)
-  return jax.nn.log_softmax(part(weight, a) + part(1 - weight, b))
+  both = part(weight, a) + part(1 - weight, b)
+  nothing = jnp.isneginf(both).all(-1, keepdims=True)
+  return jax.nn.log_softmax(jnp.where(nothing, b, both))

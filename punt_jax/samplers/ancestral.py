@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import rows, select
-from punt_jax.sampler import look, reveal
+from punt_jax.sampler import look, position_of, reveal
 from punt_jax.types import Array, Sampler
 
 # The share of masked positions, 1 - alpha, at a time t in [0, 1].
@@ -85,7 +85,7 @@ def leap(steps, rates) -> Sampler:
   time = lambda index: jnp.maximum(1.0 - index / steps, 0.0)
 
   def wait(keys, canvas, clock):
-    position = jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
+    position = position_of(canvas)
 
     def of_row(key, position, open_, clock):
       def tick(c):
@@ -100,7 +100,7 @@ def leap(steps, rates) -> Sampler:
         dropped = open_ & ~masked & (chance < drop) & ~last
         return Clock(index, masked, kept, dropped, c.sure)
 
-      more = lambda c: ~c.kept.any() & (c.index < steps)
+      more = lambda c: ~c.kept.any() & (c.index < steps) & open_.any()
       return jax.lax.while_loop(more, tick, clock)
 
     return jax.vmap(of_row)(keys, position, canvas.open, clock)
@@ -117,7 +117,8 @@ def leap(steps, rates) -> Sampler:
     ))
 
   def step(keys, t, canvas, clock, memo, model):
-    written, now = clock.kept, time(clock.index)
+    # A wrapper may have ended the row: then nothing is open.
+    written, now = clock.kept & canvas.open, time(clock.index)
     # Differs from the canvas in the first step only, where `init` remasked.
     tokens = jnp.where(clock.masked, model.vocab, canvas.tokens)
     canvas = canvas._replace(tokens=tokens, masked=written)

@@ -37,16 +37,16 @@ def credit(tau=0.9, alpha=0.7, gamma=0.2, beta=0.8, entries=8) -> Sampler:
   select.in_range('alpha', alpha, 0)
   select.in_range('gamma', gamma, 0)
   select.in_range('beta', beta, 0, 1)
-  select.in_range('entries', entries, 1)
+  select.whole('entries', entries, 1)
 
   def init(keys, canvas, model):
     del keys
     shape = (*canvas.masked.shape, entries)
     nobody = jnp.full(shape, model.vocab, jnp.int32)
-    return canvas.masked.sum(-1, dtype=jnp.int32), nobody, jnp.zeros(shape)
+    return nobody, jnp.zeros(shape)
 
   def step(keys, t, canvas, carry, memo, model):
-    total, ids, amounts = carry
+    ids, amounts = carry
     memo, answer = model.ask(memo, canvas.tokens, canvas.masked.any(-1))
 
     def best(features):
@@ -69,10 +69,10 @@ def credit(tau=0.9, alpha=0.7, gamma=0.2, beta=0.8, entries=8) -> Sampler:
     ids, amounts = earn(ids, amounts, token, gain, beta)
     answer = answer._replace(features=(answer.features, ids, amounts))
     boosted_model = model._replace(read=boosted)
-    view = read(keys, t, canvas, total, answer, boosted_model)
+    view = read(keys, t, canvas, None, answer, boosted_model)
     surest = jax.vmap(select.rank)(view.confidence, canvas.masked) == 0
     kept = canvas.masked & (surest | (view.confidence >= tau))
-    return reveal(canvas, view, kept), (total, ids, amounts), memo
+    return reveal(canvas, view, kept), (ids, amounts), memo
 
   return Sampler(init, step, exact=dict(tau=2.0, alpha=0.0))
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import rows, select
-from punt_jax.sampler import look, reveal
+from punt_jax.sampler import look, position_of, reveal
 from punt_jax.samplers.ancestral import Hit
 from punt_jax.types import Sampler
 
@@ -26,7 +26,7 @@ def first_hitting() -> Sampler:
     return jnp.ones(canvas.masked.shape[:1])
 
   def step(keys, t, canvas, time, memo, model):
-    position = jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
+    position = position_of(canvas)
     chance = jax.vmap(rows.uniform_at)(rows.named(keys, 'rule'), position)
     kept = jax.vmap(select.rank)(chance, canvas.masked) == 0
     kept &= canvas.masked

@@ -63,7 +63,7 @@ def search(k, paths, heat, skip, value, exact) -> Sampler:
     ValueError: a number out of range or NaN.
   """
   select.in_range('k', k, 1)
-  select.in_range('paths', paths, 1)
+  select.whole('paths', paths, 1)
   select.in_range('heat', heat, 0)
   select.in_range('skip', skip, 0)
 

@@ -72,6 +72,7 @@ def drawn_marks(key, total, length, steps, scheme, law):
     length: L.
     steps, scheme, law: see random_size.
   """
+  select.known('law', law, LAWS)
   block = jnp.arange(1, length + 1)
   steps = jnp.clip(jnp.floor(steps + schedules.SLACK), 1, total)
   marks = schedules.geometric_marks(block, total, steps, scheme)

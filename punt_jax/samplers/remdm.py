@@ -2,7 +2,8 @@
 
 Wang, Schiff, Sahoo, Kuleshov, "Remasking Discrete Diffusion Models with
 Inference-Time Scaling" (2503.00307). One forward pass per time step that writes
-something: at most T. With T > L, give the loop max_steps = T.
+something: at most T. With T > L, give the loop max_steps = T,
+in blocks T for each.
 """
 
 import jax.numpy as jnp
@@ -51,6 +52,7 @@ def remdm(
   knobs = dict(eta=eta, t_on=t_on, t_off=t_off, alpha_on=alpha_on)
   for name, value in knobs.items():
     select.in_range(name, value, 0, 1)
+  select.in_range('t_on - t_off', t_on - t_off, 0)
   select.known('strategy', strategy, STRATEGIES)
   level = PATHS[select.known('path', path, PATHS)]
   if strategy == 'loop':
@@ -74,6 +76,8 @@ def remdm(
 
 def held(level, t_on, t_off, alpha_on):
   """A path that rests at alpha_on from t_on to t_off."""
+
+  t_on = jnp.minimum(t_on, 1 - 1e-6)  # so that all is masked at t = 1
 
   def rise(t, low, high):
     return level(jnp.clip((t - low) / jnp.maximum(high - low, 1e-6), 0, 1))

@@ -20,36 +20,43 @@ class Particles(NamedTuple):
   tokens: Array  # (B, P, L)
   logp: Array  # (B, P, L) summed log-probability of what was written
   done: Array  # (B, P)
+  steps: Array  # (B, P) int32: steps of `inner`
   score: Array  # (B, P) nats since the start
   weight: Array  # (B, P) nats since they were last resampled
   inner: Any
+  goal: Array  # (B,) int32: masks left when a particle waits for the others
   told: Array  # (B, L) what the moves so far said of logp
 
 
 def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
   """Resamples particles of `inner` by weight when few of them dominate.
 
-  After every `every`-th step, if the effective sample size 1 / sum w^2 is
-  below P / 2, ancestors are drawn with probability w and weights start anew.
-  The row becomes the particle of the highest score; until all have finished
-  it shows the one that leads. log_q is that of `inner` for it. A row's
-  particles live in its carry, so they never leave its device.
+  A particle that has written `every` more positions waits for the others. When
+  all are there, with equally many masks left, and the effective sample size
+  1 / sum w^2 is below P / 2, ancestors are drawn with probability w and weights
+  start anew: particles of different numbers of tokens are never compared, so
+  the fewest resamplings happen where `inner` writes as many as it likes, and
+  smc(blocks(inner, n), every=n), the authors' way, meets at the end of blocks.
+  Two particles are never resampled. The row becomes the particle of the highest
+  score; until all have finished it shows the one that leads. log_q is that of
+  `inner` for it. A row's particles live in its carry, so they never leave its
+  device. A row may take P times the steps of `inner`.
 
   Never exact with several particles: their law is tilted to what the model is
-  sure of, by design. With one it is `inner`, to the bit.
+  sure of, by design. With one, tokens and cost are those of `inner`.
 
   Args:
     inner: Sampler.
     particles: P >= 1; 4 in the authors' code.
     potential: (Canvas, Move) of B P rows -> (B P,) nats, what a step adds to
       weight and score; None: the summed log-probability of what it wrote.
-    every: steps between resamplings, >= 1. The authors resample at the end of
-      a block; ours looks at every step by default.
+    every: positions between resamplings, >= 1. 1 is ours, the authors' is the
+      length of a block.
 
   Raises:
-    ValueError: particles or every < 1.
+    ValueError: particles is no whole number >= 1, or every < 1.
   """
-  select.in_range('particles', particles, 1)
+  select.whole('particles', particles, 1)
   select.in_range('every', every, 1)
   wide = lambda x: jnp.repeat(x, particles, 0)  # (B, ...) -> (B P, ...)
   flat = lambda x: x.reshape((-1,) + x.shape[2:])
@@ -57,18 +64,23 @@ def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
 
   def keys_of(keys):
     """(B P,) keys; the first particle of a row has the row's own."""
-    first = jnp.arange(particles) == 0
-    fold = lambda key: jnp.where(
-      first, key, jax.vmap(lambda p: jax.random.fold_in(key, p))(
-        jnp.arange(particles)
-      )
-    )
-    return flat(jax.vmap(fold)(keys))
+    place = jnp.arange(particles)
+    fold = lambda key, p: jnp.where(p > 0, jax.random.fold_in(key, p), key)
+    each = jax.vmap(jax.vmap(fold, (None, 0)), (0, None))
+    return flat(each(keys, place))
 
-  def canvas_of(canvas, tokens, done, vocab):
-    open_ = wide(canvas.open) & ~done[:, None]
+  def canvas_of(canvas, tokens, idle, vocab):
+    open_ = wide(canvas.open) & ~idle[:, None]
     masked = open_ & (tokens == vocab)
     return Canvas(tokens, wide(canvas.valid), open_, masked)
+
+  def left(canvas, tokens, vocab):
+    """(B, P) masks of tokens (B, P, L)."""
+    masked = canvas.open[:, None] & (tokens == vocab)
+    return masked.sum(-1, dtype=jnp.int32)
+
+  def next_goal(masks):
+    return jnp.ceil(masks.min(-1) - every).astype(jnp.int32)
 
   def init(keys, canvas, model):
     tokens = wide(canvas.tokens)
@@ -76,34 +88,42 @@ def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
     own = canvas_of(canvas, tokens, done, model.vocab)
     zero = jnp.zeros(done.shape)
     start = Particles(
-      tokens, jnp.zeros(tokens.shape), done, zero, zero,
-      inner.init(keys_of(keys), own, model), wide(jnp.zeros(canvas.open.shape)),
+      tokens, jnp.zeros(tokens.shape), done, jnp.zeros(done.shape, jnp.int32),
+      zero, zero, inner.init(keys_of(keys), own, model), (), (),
     )
     start = jax.tree.map(tall, start)
-    return start._replace(told=start.told[:, 0])
+    return start._replace(
+      goal=next_goal(left(canvas, start.tokens, model.vocab)),
+      told=jnp.zeros(canvas.open.shape),
+    )
 
   def step(keys, t, canvas, carry, memo, model):
-    was = jax.tree.map(flat, carry._replace(told=()))
-    own = canvas_of(canvas, was.tokens, was.done, model.vocab)
+    del t
+    was = jax.tree.map(flat, carry._replace(goal=(), told=()))
+    waits = left(canvas, carry.tokens, model.vocab) <= carry.goal[:, None]
+    idle = was.done | flat(waits)
+    own = canvas_of(canvas, was.tokens, idle, model.vocab)
     bill = model.init(own.tokens, own.valid)
     move, inside, bill = inner.step(
-      keys_of(keys), wide(t), own, was.inner, bill, model
+      keys_of(keys), was.steps, own, was.inner, bill, model
     )
     logp = jnp.where(own.open, move.logp, 0.0)
     gain = logp.sum(-1) if potential is None else potential(own, move)
-    gain = jnp.where(was.done, 0.0, gain)
-    now = Particles(
+    gain = jnp.where(idle, 0.0, gain)
+    now = jax.tree.map(tall, Particles(
       jnp.where(own.open, move.tokens, was.tokens),
       was.logp + logp,
-      was.done | move.done,
+      was.done | (move.done & ~idle),
+      was.steps + ~idle,
       was.score + gain,
       was.weight + gain,
-      inside,  # of a finished particle nothing reads it
-      (),
-    )
-    now = jax.tree.map(tall, now)
-    due = (t + 1) % every < 1
-    now = jax.vmap(resample)(rows.named(keys, 'resample'), now, due)
+      rows.pick_rows(~idle, inside, was.inner),
+      (), (),
+    ))
+    masks = left(canvas, now.tokens, model.vocab)
+    met = (now.done | (masks <= carry.goal[:, None])).all(-1)
+    level = (masks == masks[:, :1]).all(-1) & ~now.done.all(-1)
+    now = jax.vmap(resample)(rows.named(keys, 'resample'), now, met & level)
     best = now.score.argmax(-1)
     lead = lambda x: jnp.take_along_axis(x, best[:, None, None], 1)[:, 0]
     told = lead(now.logp)
@@ -111,9 +131,9 @@ def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
       tokens=lead(now.tokens), logp=told - carry.told, done=now.done.all(-1),
       info=(),
     )
-    return shown, now._replace(told=told), memo._replace(
-      meter=charged(memo.meter, bill.meter)
-    )
+    goal = jnp.where(met, next_goal(masks), carry.goal)
+    memo = memo._replace(meter=charged(memo.meter, bill.meter))
+    return shown, now._replace(goal=goal, told=told), memo
 
   def charged(meter, bill):
     return meter._replace(

@@ -17,6 +17,7 @@ SCHEMES = ('dtc', 'tc')
 
 def even(steps):
   """total // steps each, one more in the first total % steps (LLaDA)."""
+  in_range('steps', steps, 1)
 
   def count(step, total, left):
     del left
@@ -27,6 +28,7 @@ def even(steps):
 
 def cosine(steps):
   """MaskGIT (2202.04200): floor(total cos(pi/2 t/steps)) stay masked."""
+  in_range('steps', steps, 1)
 
   def count(step, total, left):
     t = jnp.minimum((step + 1) / steps, 1.0)
@@ -37,6 +39,7 @@ def cosine(steps):
 
 def arccos(steps):
   """Halton scheduler: max(t, floor(total (1 - 2/pi arccos(t/steps)))) done."""
+  in_range('steps', steps, 1)
 
   def count(step, total, left):
     t = jnp.minimum((step + 1) / steps, 1.0)
@@ -57,6 +60,8 @@ def listed(sizes):
   Raises:
     ValueError: a size is negative or not finite, or all are 0.
   """
+  if np.ndim(sizes) != 1:
+    raise ValueError(f'sizes must be a list (K,) of numbers, got {sizes}')
   in_range('sizes', sizes, 0, 2**24)
   if not isinstance(sizes, jax.core.Tracer) and not np.sum(sizes) > 0:
     raise ValueError('sizes must hold a number above 0: there is nothing to do')

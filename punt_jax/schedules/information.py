@@ -139,6 +139,8 @@ def teacher_force(
   """
   tokens, counts = np.asarray(tokens), _counts(counts, np.shape(tokens)[-1])
   known('by', by, ('token', 'entropy'))
+  if not len(tokens) or at_once < 1:
+    raise ValueError('there must be at least one row, and one row at once')
 
   count = len(tokens)
   at_once = min(at_once, count)
