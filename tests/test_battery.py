@@ -8,7 +8,6 @@ import inspect
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,6 +16,7 @@ from punt_jax import samplers
 from punt_jax.decode import film
 from punt_jax.oracles import as_denoiser, table
 from tests import reference
+from tests.attention import attending
 
 # around punt, whose epsilon stands with theirs
 WRAPPERS = ['blocks', 'stop', 'smc']
@@ -68,7 +68,8 @@ OTHER_LAW = ('stop', 'smc', 'speculative', 'credit')
 # These ask about several canvases of a row at once, in one question:
 BATCHED = ('smc',)
 AHEAD = ('lookahead', 'info_gain')  # in some of their steps
-REMASKING = ('remdm', 'p2', 'hierarchical')
+# These change what they have written; smc shows whoever leads:
+CHANGING = ('remdm', 'p2', 'hierarchical', 'smc')
 FILMED = ('punt', 'threshold', 'blocks')
 
 LENGTH, VOCAB = 6, 3
@@ -133,13 +134,7 @@ class Case:
       return as_denoiser(world).in_order(memo, tokens, rank, rows)
 
     model = as_denoiser(world._replace(logits=logits))
-    def ask(memo, tokens, rows, ask=model.ask):
-      memo, answer = ask(memo, tokens, rows)
-      place = jnp.cumsum(memo.valid, -1) - 1
-      attention = jnp.asarray(ATTENTION)[:, place[:, :, None], place[:, None]]
-      return memo, answer._replace(extra=attention.swapaxes(0, 1))
-
-    model = model._replace(in_order=in_order, ask=ask)
+    model = attending(model._replace(in_order=in_order), ATTENTION)
     return model, make(self.name, **self.fixed, **knobs)
 
   def count(self, rows):
@@ -246,7 +241,7 @@ def test_film_equals_decode(name):
   before, when = TOKENS, np.full(TOKENS.shape, -1)
   for step, after in enumerate(moves.tokens):
     changed = after != before
-    assert name in REMASKING or (before[changed] == M).all()
+    assert name in CHANGING or (before[changed] == M).all()
     before, when = after, np.where(changed, step, when)
   np.testing.assert_array_equal(out.when, when)
 

@@ -9,8 +9,10 @@ import pytest
 
 import punt_jax
 from punt_jax import oracles, samplers
+from tests.attention import attending
 
 ROWS, L, V = 11, 8, 3  # ragged: 11 rows on 8 devices
+ATTENTION = np.random.default_rng(0).random((2, L, L), np.float32)
 NAMES = {
   'punt': dict(epsilon=0.05),
   'uniform': dict(k=2),
@@ -61,7 +63,8 @@ def build_for(name):
     first, transition = params
     steps = jnp.broadcast_to(transition, (L - 1, V, V))
     world = oracles.chain(first, steps)
-    return oracles.as_denoiser(world), getattr(samplers, name)(**knobs)
+    model = attending(oracles.as_denoiser(world), ATTENTION)
+    return model, getattr(samplers, name)(**knobs)
 
   return build
 
