@@ -70,7 +70,8 @@ def prepare(config, name, length, learns=()):
     world = worlds.make(name, params, length, settings)
     vocab, rows, alike = world.vocab, config.rows, None
     samples = np.asarray(world.sample(exact, rows))
-    errors = functools.partial(world_errors, world, samples)
+    noise = metrics.estimate(metrics.excess_nll(world, samples)).stderr
+    errors = functools.partial(world_errors, world, noise)
   else:
     loaded = models.pretrained(name)
     params, world, vocab = loaded.params, None, loaded.text.vocab
@@ -94,10 +95,9 @@ def text_errors(judge, decoded):
   return {k.replace('law', 'pair_tv'): v for k, v in found.items()}
 
 
-def world_errors(world, samples, decoded):
+def world_errors(world, noise, decoded):
   """Both errors, and the noise of as many exact samples."""
   given = np.full(decoded.tokens.shape, world.vocab)
-  noise = metrics.estimate(metrics.excess_nll(world, samples)).stderr
   return {
     **measure.errors(world, decoded, given), 'excess_nll_floor': noise
   }

@@ -43,3 +43,8 @@ def uniform_at(key, position):
   (jax_threefry_partitionable, the default of every jax supported here).
   """
   return jax.random.uniform(key, position.shape)[position]
+
+
+def gumbel_at(key, position):
+  """Standard Gumbel noise (L,), keyed like `uniform_at`."""
+  return -jnp.log(-jnp.log(jnp.maximum(uniform_at(key, position), 1e-12)))

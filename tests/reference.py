@@ -20,6 +20,15 @@ def random_joint(seed, length, vocab, sharpness=2.0):
   return (joint / joint.sum()).astype(np.float32)
 
 
+def confident(*largest, vocab=4):
+  """(L, V): each position has this largest probability, the rest is even."""
+  law = np.zeros((len(largest), vocab))
+  for i, c in enumerate(largest):
+    law[i] = (1 - c) / (vocab - 1)
+    law[i, i % vocab] = c
+  return law
+
+
 def coupled_joint(seed, length, vocab, density=0.3, strength=1.0):
   """Positions with laws of their own, some pairs of them coupled."""
   rng = np.random.default_rng(seed)

@@ -16,6 +16,7 @@ import pytest
 import punt_jax
 from punt_jax import samplers
 from punt_jax.samplers.credit import earn
+from tests.reference import confident
 
 LENGTH, VOCAB, ROWS = 8, 4, 2
 M = VOCAB
@@ -58,15 +59,6 @@ def when(name, laws, **args):
   steps = run(name, laws, **args).when
   assert (steps == steps[0]).all()
   return steps[0].tolist()
-
-
-def confident(*largest):
-  """(L, V): each position has this largest probability, the rest is even."""
-  law = np.zeros((len(largest), VOCAB))
-  for i, c in enumerate(largest):
-    law[i] = (1 - c) / (VOCAB - 1)
-    law[i, i % VOCAB] = c
-  return law
 
 
 def random_clock(seed, drift):

@@ -16,6 +16,7 @@ import punt_jax
 from punt_jax import denoiser, samplers
 from punt_jax.oracles import as_denoiser, product
 from tests import reference
+from tests.reference import confident
 
 LENGTH, VOCAB, ROWS = 8, 4, 128
 FIELDS = ('tokens', 'when')
@@ -60,15 +61,6 @@ def many(name, law, runs, **args):
   """tokens, when of `runs` times ROWS rows."""
   outs = [run(name, law, seed=seed, **args) for seed in range(runs)]
   return (np.concatenate([getattr(o, f) for o in outs]) for f in FIELDS)
-
-
-def confident(*largest):
-  """(L, V): each position has this largest probability, the rest is even."""
-  law = np.zeros((len(largest), VOCAB))
-  for i, c in enumerate(largest):
-    law[i] = (1 - c) / (VOCAB - 1)
-    law[i, i % VOCAB] = c
-  return law
 
 
 def even_over(*counts):

@@ -6,9 +6,10 @@ Zheng et al. 2409.02908. One position per forward pass, L passes.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import rows, select
+from punt_jax import rows
 from punt_jax.sampler import look, position_of, reveal
 from punt_jax.samplers.ancestral import Hit
+from punt_jax.samplers.uniform import any_of
 from punt_jax.types import Sampler
 
 
@@ -26,10 +27,9 @@ def first_hitting() -> Sampler:
     return jnp.ones(canvas.masked.shape[:1])
 
   def step(keys, t, canvas, time, memo, model):
-    position = position_of(canvas)
-    chance = jax.vmap(rows.uniform_at)(rows.named(keys, 'rule'), position)
-    kept = jax.vmap(select.rank)(chance, canvas.masked) == 0
-    kept &= canvas.masked
+    kept = jax.vmap(any_of, (0, 0, 0, None))(
+      rows.named(keys, 'rule'), position_of(canvas), canvas.masked, 1
+    )
     left = jnp.maximum(canvas.masked.sum(-1), 1)
     time *= jax.vmap(jax.random.uniform)(rows.named(keys, 'time')) ** (1 / left)
     now = canvas._replace(masked=kept)  # the only one that is read

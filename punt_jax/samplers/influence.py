@@ -24,6 +24,7 @@ import numpy as np
 
 from punt_jax import readout, rows, select
 from punt_jax.sampler import from_rule, look, no_features, reveal
+from punt_jax.samplers.uniform import any_of
 from punt_jax.types import Array, Sampler
 
 _MOST = 100.0  # nats; stands for infinity, where a support shrank
@@ -103,9 +104,9 @@ def explore() -> Sampler:
     tests = canvas.masked & shown.any(-1, keepdims=True)
     moved = readout.divergence(model, before, answer.features, tests)
     info = Probes(shown, jnp.where(tests, moved, jnp.nan))
-    chance = jax.vmap(rows.uniform_at)(rows.named(keys, 'rule'), view.position)
-    kept = jax.vmap(select.rank)(chance, canvas.masked) == 0
-    kept &= canvas.masked
+    kept = jax.vmap(any_of, (0, 0, 0, None))(
+      rows.named(keys, 'rule'), view.position, canvas.masked, 1
+    )
     move = reveal(canvas, view, kept, info)
     return move, (total, answer.features, kept), memo
 

@@ -77,8 +77,7 @@ def search(k, paths, heat, skip, value, exact) -> Sampler:
     count = jnp.where(some, select.count_of(k, view), view.masked.sum())
 
     def path(c):
-      uniform = rows.uniform_at(jax.random.fold_in(key, c), view.position)
-      gumbel = -jnp.log(-jnp.log(jnp.maximum(uniform, 1e-12)))
+      gumbel = rows.gumbel_at(jax.random.fold_in(key, c), view.position)
       order = view.confidence + jnp.where(c > 0, heat * gumbel, 0.0)
       return select.rank(order, view.masked) < count
 

@@ -30,8 +30,7 @@ def maskgit(steps, noise=4.5) -> Sampler:
   quota = schedules.cosine(steps)
 
   def rule(key, view):
-    uniform = jnp.maximum(rows.uniform_at(key, view.position), 1e-12)
-    gumbel = -jnp.log(-jnp.log(uniform))
+    gumbel = rows.gumbel_at(key, view.position)
     fade = jnp.maximum(1 - (view.step + 1) / steps, 0)
     rank = select.rank(view.draft_score + noise * fade * gumbel, view.masked)
     return rank < select.count_of(quota, view)

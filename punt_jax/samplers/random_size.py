@@ -57,8 +57,10 @@ def random_size(steps, scheme='dtc', law='uniform') -> Sampler:
     memo, _, view = look(keys, t, canvas, total, memo, model)
     written = total - canvas.masked.sum(-1)
     count = jax.vmap(schedules.following)(marks, written)
-    kept = jax.vmap(any_of)(rows.named(keys, 'rule'), view, count)
-    return reveal(canvas, view, kept & canvas.masked), marks, memo
+    kept = jax.vmap(any_of)(
+      rows.named(keys, 'rule'), view.position, canvas.masked, count
+    )
+    return reveal(canvas, view, kept), marks, memo
 
   return Sampler(init, step, dict(steps=2.0**20, law='uniform'))
 

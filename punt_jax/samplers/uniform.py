@@ -15,11 +15,15 @@ def uniform(k) -> Sampler:
     ValueError: k < 1 or NaN.
   """
   select.in_range('k', k, 1)
-  rule = lambda key, view: any_of(key, view, select.count_of(k, view))
+
+  def rule(key, view):
+    count = select.count_of(k, view)
+    return any_of(key, view.position, view.masked, count)
+
   return from_rule(rule, exact=dict(k=1))
 
 
-def any_of(key, view, count):
+def any_of(key, position, masked, count):
   """(L,) bool: `count` of the masked positions, all subsets as likely."""
-  rank = select.rank(rows.uniform_at(key, view.position), view.masked)
-  return rank < count
+  rank = select.rank(rows.uniform_at(key, position), masked)
+  return masked & (rank < count)
