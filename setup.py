@@ -13,6 +13,7 @@ VERSION = re.search(
   re.MULTILINE,
 ).group(1)
 
+HF = ['jinja2', 'tokenizers']
 TRAIN = ['tensorboardX', 'tokenizers']
 PLOTS = ['matplotlib>=3.8']
 TEST = [
@@ -50,6 +51,7 @@ setup(
   extras_require={
     'train': TRAIN,
     'plots': PLOTS,
-    'test': TEST + TRAIN + PLOTS,
+    'hf': HF,
+    'test': TEST + TRAIN + PLOTS + HF,
   },
 )

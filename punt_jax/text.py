@@ -4,7 +4,9 @@ The id V is MASK. It is written as BLANK, and BLANK in a prompt is read as
 MASK, so that a canvas with open positions is also a string.
 """
 
+import itertools
 import json
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -75,24 +77,84 @@ def utf8_bytes():
   return Text(256, encode, decode, {'kind': 'bytes'})
 
 
-def tokenizer(model):
-  """A vocabulary from the JSON text of a `tokenizers` file."""
-  import tokenizers  # optional: pip install tokenizers
+def tokenizer(model, vocab=None, mask=None):
+  """A vocabulary from the JSON text of a `tokenizers` file.
 
-  inner = tokenizers.Tokenizer.from_str(model)
-  vocab = inner.get_vocab_size()
+  Args:
+    model: the JSON text.
+    vocab: V, if it is not the number of the tokenizer's tokens. Ids that have
+      no token are written <id 7>.
+    mask: an id that text must not hold: the model's own mask, if it is < V.
+
+  Raises:
+    ValueError: one sentence, if the text describes no tokenizer.
+  """
+  try:
+    import tokenizers
+  except ImportError:
+    raise ValueError(
+      "this vocabulary needs tokenizers: pip install 'punt-jax[hf]'"
+    ) from None
+  try:
+    inner = tokenizers.Tokenizer.from_str(model)
+  except Exception as error:  # the package raises nothing narrower
+    raise ValueError(
+      f'this is no tokenizer that tokenizers reads: {str(error)[:200]}'
+    ) from error
+  spec = {'kind': 'tokenizer', 'model': model, 'vocab': vocab, 'mask': mask}
+  spec = {key: value for key, value in spec.items() if value is not None}
+  vocab = inner.get_vocab_size() if vocab is None else vocab
+
+  def encode_run(string):
+    try:
+      ids = inner.encode(string, add_special_tokens=False).ids
+    except Exception as error:  # such as a missing [UNK]
+      raise ValueError(f'the tokenizer fails: {error}') from error
+    for token in ids:
+      if token >= vocab or token == mask:
+        raise ValueError(
+          f'the text holds {inner.id_to_token(token)!r}, id {token}, which is'
+          f' no token to predict: V is {vocab}; write {BLANK} for MASK'
+        )
+    return ids
 
   def encode(string):
     ids = []
     for run in string.split(BLANK):
-      ids += inner.encode(run, add_special_tokens=False).ids + [vocab]
+      ids += encode_run(run) + [vocab]
     return np.array(ids[:-1], np.int32)
 
-  def decode(tokens):
-    run = lambda ids: inner.decode(ids, skip_special_tokens=False)
-    return _pieces(tokens, vocab, run)
+  def decode_run(ids):
+    known = lambda token: inner.id_to_token(token) is not None
+    return ''.join(
+      inner.decode(list(part), skip_special_tokens=False) if there
+      else ''.join(f'<id {token}>' for token in part)
+      for there, part in itertools.groupby(ids, known)
+    )
 
-  return Text(vocab, encode, decode, {'kind': 'tokenizer', 'model': model})
+  decode = lambda tokens: _pieces(tokens, vocab, decode_run)
+  return Text(vocab, encode, decode, spec)
+
+
+def from_folder(folder, vocab, mask):
+  """The vocabulary of a checkpoint's folder, from its tokenizer.json.
+
+  Args:
+    folder: of the checkpoint.
+    vocab: V of the model; its embedding may have more rows than there are
+      tokens.
+    mask: the checkpoint's own id of MASK. Here MASK is V.
+
+  Raises:
+    ValueError: one sentence, if the file is missing or damaged.
+  """
+  file = pathlib.Path(folder) / 'tokenizer.json'
+  try:
+    return tokenizer(file.read_text('utf-8'), vocab, mask)
+  except OSError:
+    raise ValueError(f'{folder} has no tokenizer.json') from None
+  except ValueError as error:
+    raise ValueError(f'{file}: {error}') from error
 
 
 def from_spec(spec):
@@ -102,4 +164,4 @@ def from_spec(spec):
     return characters(spec['alphabet'])
   if spec['kind'] == 'bytes':
     return utf8_bytes()
-  return tokenizer(spec['model'])
+  return tokenizer(spec['model'], spec.get('vocab'), spec.get('mask'))

@@ -1,4 +1,4 @@
-"""Settings of every test: virtual devices, compiled code kept, slow marker."""
+"""Settings of every test: virtual devices, compiled code kept, markers."""
 
 import hashlib
 import os
@@ -46,10 +46,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-  """Skip slow tests unless --slow or a -m expression about them is given."""
-  if config.option.slow or 'slow' in config.option.markexpr:
-    return
-  skip = pytest.mark.skip(reason='slow: runs with --slow or -m slow')
-  for item in items:
-    if 'slow' in item.keywords:
-      item.add_marker(skip)
+  """Skip marked tests unless --slow or a -m expression names them."""
+  chosen = config.option.markexpr
+  skipped = {
+    'slow': config.option.slow or 'slow' in chosen,
+    'torch': 'torch' in chosen,
+  }
+  for name in (name for name, runs in skipped.items() if not runs):
+    skip = pytest.mark.skip(reason=f'{name}: runs with -m {name}')
+    for item in items:
+      if item.get_closest_marker(name):
+        item.add_marker(skip)

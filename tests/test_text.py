@@ -1,5 +1,8 @@
 """Vocabularies, corpora and the iterator over them."""
 
+import pathlib
+import sys
+
 import ml_collections
 import numpy as np
 import pytest
@@ -46,6 +49,74 @@ def test_tokenizer(tmp_path):
   ids = found.encode('to be ' + text.BLANK + ' not')
   np.testing.assert_array_equal(ids, [1, 2, 5, 4])
   assert found.decode(ids) == 'to be' + text.BLANK + 'not'
+
+
+def test_a_folder_of_a_checkpoint(tmp_path):
+  tokenizer_file(tmp_path)  # [UNK] to be or not, ids 0 .. 4
+  found = text.from_folder(tmp_path, vocab=7, mask=4)
+  assert found.vocab == 7
+  ids = found.encode('to be ' + text.BLANK + ' or')
+  np.testing.assert_array_equal(ids, [1, 2, 7, 3])
+  # Ids without a token (the embedding has more rows) are seen, too.
+  assert found.decode([1, 4, 5, 6, 7, 0]) == 'to not<id 5><id 6>░[UNK]'
+  with pytest.raises(ValueError, match="holds 'not', id 4, which is no token"):
+    found.encode('to be or not to be')
+  for again in (text.from_spec(found.spec), text.from_folder(tmp_path, 7, 4)):
+    np.testing.assert_array_equal(again.encode('to be ░ or'), ids)
+    assert (again.vocab, again.spec) == (7, found.spec)
+    with pytest.raises(ValueError, match='id 4'):
+      again.encode('not')
+
+
+@pytest.mark.parametrize('vocab, mask', [(4, 4), (4, 0), (3, 5)])
+def test_ids_that_the_model_lacks(tmp_path, vocab, mask):
+  tokenizer_file(tmp_path)
+  found = text.from_folder(tmp_path, vocab, mask)
+  with pytest.raises(ValueError, match=f'id 4, .* V is {vocab}; write ░'):
+    found.encode('to not')
+
+
+@pytest.mark.parametrize(
+  'change, said',
+  [
+    (lambda x: '', 'no tokenizer that'),
+    (lambda x: x[:-9], 'no tokenizer that'),
+    (lambda x: '[' * 100_000, 'no tokenizer that'),
+    (lambda x: '[]', 'no tokenizer that'),
+    (lambda x: '{}', 'Model missing'),
+    (lambda x: x.replace('WordLevel', 'Other'), 'no tokenizer that'),
+    (lambda x: x.replace('"to": 1', '"to": -1'), 'no tokenizer that'),
+    (lambda x: x.replace('"to": 1', '"to": 99999999999'), 'no tokenizer that'),
+    (lambda x: '\udcff', "can't decode"),
+    (None, 'has no tokenizer.json'),
+  ],
+)
+def test_a_bad_tokenizer_file(tmp_path, change, said):
+  file = pathlib.Path(tokenizer_file(tmp_path))
+  if change is None:
+    file.unlink()
+  else:
+    good = file.read_text()
+    assert change(good) != good
+    file.write_text(change(good), errors='surrogateescape')
+  with pytest.raises(ValueError, match=said) as error:
+    text.from_folder(tmp_path, 7, 4)
+  assert str(tmp_path) in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_tokenizer_that_fails(tmp_path):
+  file = pathlib.Path(tokenizer_file(tmp_path))
+  file.write_text(file.read_text().replace('"[UNK]": 0', '"none": 0'))
+  found = text.from_folder(tmp_path, 7, 4)
+  with pytest.raises(ValueError, match='the tokenizer fails: WordLevel'):
+    found.encode('unknown')
+
+
+def test_without_tokenizers(tmp_path, monkeypatch):
+  (tmp_path / 'tokenizer.json').write_text('{}')
+  monkeypatch.setitem(sys.modules, 'tokenizers', None)
+  with pytest.raises(ValueError, match=r"pip install 'punt-jax\[hf\]'"):
+    text.from_folder(tmp_path, 7, 4)
 
 
 @pytest.mark.parametrize('kind', ['characters', 'bytes', 'file'])

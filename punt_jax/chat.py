@@ -1,0 +1,157 @@
+"""Chat templates: messages -> prompt, as the Hugging Face hub stores them.
+
+A template is a Jinja program from whoever made the checkpoint. It runs in
+Jinja's sandbox (no attributes with underscores, no changes, no imports), and
+because that bounds neither time nor memory, in a process of its own with
+limits on both.
+"""
+
+import contextlib
+import importlib.util
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+
+SECONDS = 5  # a template's time
+MEMORY = 2**29  # bytes, where the system can limit them
+LETTERS = 2**22  # of a prompt
+TOKENS = ('bos_token', 'eos_token', 'pad_token', 'unk_token')
+LOCK = threading.Lock()  # of CHILD: one question at a time
+CHILD = []  # the process, once there is one
+
+
+def chat_template(folder):
+  """What turns messages into this checkpoint's prompt.
+
+  Returns:
+    function: [{'role': str, 'content': str}, ...] -> str that ends where the
+    assistant's answer starts, or a ValueError in one sentence; None if the
+    folder has no template.
+
+  Raises:
+    ValueError: one sentence, if tokenizer_config.json is damaged.
+  """
+  folder = pathlib.Path(folder)
+  where = folder / 'tokenizer_config.json'
+  config = {}
+  try:
+    if where.is_file():
+      config = json.loads(where.read_text('utf-8'))
+    template = config.get('chat_template')
+    if isinstance(template, list):
+      template = {x['name']: x['template'] for x in template}.get('default')
+    if (folder / 'chat_template.jinja').is_file():  # the newer place
+      template = (folder / 'chat_template.jinja').read_text('utf-8')
+    tokens = {name: _token(config.get(name)) for name in TOKENS}
+  except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    raise ValueError(f'{where} or chat_template.jinja is damaged') from None
+  if template is None:
+    return None
+  if not isinstance(template, str):
+    raise ValueError(f'{where}: chat_template is no string')
+  return lambda messages: _render(folder, template, tokens, messages)
+
+
+def _token(value):
+  """A special token as a string: it may be an object, or absent."""
+  return value['content'] if isinstance(value, dict) else value or ''
+
+
+def _render(folder, template, tokens, messages):
+  """The prompt, or a ValueError in one sentence."""
+  if not isinstance(messages, (list, tuple)) or not all(
+    isinstance(message, dict)
+    and all(isinstance(message.get(x), str) for x in ('role', 'content'))
+    for message in messages
+  ):
+    raise ValueError("messages are dicts with the strings 'role' and 'content'")
+  if importlib.util.find_spec('jinja2') is None:
+    raise ValueError("chat templates need jinja2: pip install 'punt-jax[hf]'")
+  job = {
+    'template': template, 'tokens': tokens, 'messages': list(messages),
+    'seconds': SECONDS,
+  }
+  with LOCK:
+    line = _ask(json.dumps(job).encode() + b'\n')
+  said = f'it needs more than {SECONDS} s or {MEMORY >> 20} MiB'
+  answer = json.loads(line) if line else {'error': said}
+  if 'error' in answer:
+    raise ValueError(f'the chat template of {folder} failed: {answer["error"]}')
+  return answer['prompt']
+
+
+def _ask(line):
+  """The child's answer to a line, b'' if it died over it."""
+  if not CHILD:
+    CHILD.append(subprocess.Popen(
+      [sys.executable, '-P', __file__], stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ))
+  answer = b''
+  try:
+    with contextlib.suppress(BrokenPipeError):
+      CHILD[0].stdin.write(line)
+      CHILD[0].stdin.flush()
+      answer = CHILD[0].stdout.readline()
+  finally:  # also when the user interrupts: what it says later is not ours
+    if not answer:
+      with contextlib.suppress(BrokenPipeError), CHILD.pop() as child:
+        child.kill()
+  return answer
+
+
+def _inside(job):
+  """In the child: the prompt of a job; a job that takes long ends the child."""
+  import jinja2.sandbox
+
+  signal.alarm(job['seconds'])
+
+  def fail(message):
+    raise jinja2.TemplateError(message)
+
+  env = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    trim_blocks=True, lstrip_blocks=True, extensions=['jinja2.ext.loopcontrols']
+  )
+  keep = ('range', 'namespace')
+  env.globals = {name: env.globals[name] for name in keep}
+  # Jinja's own writes < as \u003c.
+  env.filters['tojson'] = lambda x, indent=None: json.dumps(
+    x, ensure_ascii=False, indent=indent
+  )
+  pieces, letters = [], 0
+  for piece in env.from_string(job['template']).generate(
+    messages=job['messages'], add_generation_prompt=True,
+    raise_exception=fail, **job['tokens'],
+  ):
+    pieces.append(piece)
+    letters += len(piece)
+    if letters > LETTERS:
+      raise ValueError(f'it wrote more than {LETTERS} characters')
+  return ''.join(pieces)
+
+
+def _child():
+  """Answers each line, a job, with {'prompt'} or {'error'}."""
+  import resource
+
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the user means the parent
+  for kind, limit in (
+    (resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0),
+    (resource.RLIMIT_FSIZE, 0),
+  ):
+    resource.setrlimit(kind, (limit, limit))
+  for line in sys.stdin.buffer:
+    try:
+      answer = {'prompt': _inside(json.loads(line))}
+    except Exception as error:  # a template can raise anything
+      said = ' '.join(str(error).split())[:200]
+      answer = {'error': f'{type(error).__name__} {said}'.strip()}
+    signal.alarm(0)
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == '__main__':
+  _child()
