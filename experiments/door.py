@@ -1,9 +1,9 @@
 """The door: where names and numbers of a config become samplers.
 
 A sampler is looked up by name in punt_jax.samplers.__all__, its knobs by name
-in its signature. Two more wrap any of them: `block` in samplers.blocks (0: the
-whole canvas at once), `particles` in samplers.smc (1: none). Behind this door
-nothing knows of configs.
+in its signature. Three more wrap any: `block` in samplers.blocks (0: the
+whole canvas at once) with its `refresh`, `particles` in samplers.smc (1: none).
+Behind this door nothing knows of configs.
 """
 
 import inspect
@@ -29,7 +29,7 @@ NEEDS = {
 REMASK = ('remdm',)  # even on models that are sure of what they see
 FIXED = (str, int)
 LEARNED = ('table', 'sizes')
-WRAPPERS = ('block', 'particles')
+WRAPPERS = ('block', 'refresh', 'particles')
 KINDS = {str: 'a word', int: 'a whole number', numbers.Real: 'a number'}
 
 
@@ -71,7 +71,7 @@ def signature(name):
   return steps | {
     knob: p.default for knob, p in parameters.items()
     if p.default is not None and knob not in LEARNED
-  } | {'block': 0.0, 'particles': 1}
+  } | {'block': 0.0, 'refresh': 1.0, 'particles': 1}
 
 
 def kind(default):
@@ -101,6 +101,8 @@ def choose(name, settings) -> Choice:
   knobs = {k: v for k, v in settings.items() if k not in words}
   if knobs.get('block') == 0:
     del knobs['block']
+  if 'refresh' in knobs and 'block' not in knobs:
+    raise ValueError(f'refresh = {knobs["refresh"]} of {name} needs a block')
   if words.get('particles') == 1:
     del words['particles']
 
@@ -108,7 +110,8 @@ def choose(name, settings) -> Choice:
     own = {k: v for k, v in {**words, **knobs}.items() if k not in WRAPPERS}
     sampler = getattr(samplers, name)(**own)
     if 'block' in knobs:
-      sampler = samplers.blocks(sampler, knobs['block'])
+      refresh = knobs.get('refresh', 1.0)
+      sampler = samplers.blocks(sampler, knobs['block'], refresh)
     if 'particles' in words:
       sampler = samplers.smc(sampler, words['particles'])
     return sampler

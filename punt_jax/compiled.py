@@ -19,12 +19,17 @@ from punt_jax import parallel, rows
 class Steps(NamedTuple):
   """A run taken apart; see `step`."""
 
-  start: Callable  # (params, knobs, key, tokens, given=, valid=) -> Run
+  start: Callable  # (params, knobs, key, tokens, given=, valid=, rows=) -> Run
   advance: Callable  # (params, knobs, Run) -> (Run, Move)
 
 
 def compile(
-  build, max_steps=None, devices=None, driver=loop.decode, through='pmap'
+  build,
+  max_steps=None,
+  devices=None,
+  driver=loop.decode,
+  through='pmap',
+  mesh=None,
 ):
   """Compiles decoding, once per shape.
 
@@ -38,13 +43,16 @@ def compile(
     driver: decode.decode, or decode.film to get (Decoded, Move) with every
       step's Move stacked to (max_steps, B, ...).
     through: 'pmap' or 'shard_map' when there are devices.
+    mesh: from parallel.mesh, instead of devices: groups of devices that split
+      the weights, as models.load(..., mesh=mesh) places them.
 
   Returns:
-    run(params, knobs, key, tokens, given=None, valid=None) -> Decoded, where
-    tokens (B, L) holds ids in [0, V], V = MASK; given (B, L) bool marks
-    positions that stay as they are, tokens != V by default; valid (B, L) bool
-    marks what is not padding, everything by default. Row r draws from
-    fold_in(key, r). It raises ValueError, naming the row, for ids out of
+    run(params, knobs, key, tokens, given=None, valid=None, rows=None) ->
+    Decoded, where tokens (B, L) holds ids in [0, V], V = MASK; given (B, L)
+    bool marks positions that stay as they are, tokens != V by default; valid
+    (B, L) bool marks what is not padding, everything by default; rows (B,)
+    are the rows' numbers in the whole job, 0, 1, ... by default. Row r draws
+    from fold_in(key, r). It raises ValueError, naming the row, for ids out of
     range, wrong shapes, a given MASK, knobs out of range, and NaN
     log-probabilities.
   """
@@ -56,15 +64,20 @@ def compile(
     )
     return driver(state, model, sampler, max_steps or tokens.shape[1])
 
-  if devices is None:
+  if devices is None and mesh is None:
     mapped = jax.jit(per_device)
-  elif driver is loop.decode:
-    mapped = parallel.decode_on_devices(per_device, devices, through)
-  else:
+  elif driver is not loop.decode:
     raise ValueError('devices: only the driver `decode` runs on several')
+  elif mesh is None:
+    mapped = parallel.decode_on_devices(per_device, devices, through)
+  elif devices is None:
+    mapped = parallel.decode_on_mesh(per_device, mesh)
+  else:
+    raise ValueError('give devices or a mesh, not both')
 
-  def run(params, knobs, key, tokens, given=None, valid=None):
-    batch = check(_vocab(build, params, knobs), tokens, given, valid)
+  def run(params, knobs, key, tokens, given=None, valid=None, rows=None):
+    vocab = _vocab(build, params, knobs)
+    batch = check(vocab, tokens, given, valid, rows)
     out = mapped(params, knobs, key, *batch)
     _no_nan(out if driver is loop.decode else out[0])
     return out
@@ -89,8 +102,9 @@ def step(build) -> Steps:
   def advance(params, knobs, run):
     return loop.advance(run, *build(params, knobs))
 
-  def start(params, knobs, key, tokens, given=None, valid=None):
-    batch = check(_vocab(build, params, knobs), tokens, given, valid)
+  def start(params, knobs, key, tokens, given=None, valid=None, rows=None):
+    vocab = _vocab(build, params, knobs)
+    batch = check(vocab, tokens, given, valid, rows)
     return begin(params, knobs, key, *batch)
 
   return Steps(start, advance)
@@ -100,20 +114,20 @@ def watch(build, max_steps=None):
   """Compiles one step and loops in Python.
 
   Returns:
-    run(params, knobs, key, tokens, given=None, valid=None), an iterator over
-    (Run, Move) after each step.
+    run(params, knobs, key, tokens, given=None, valid=None, rows=None), an
+    iterator over (Run, Move) after each step.
   """
   steps = step(build)
 
-  def run(params, knobs, key, tokens, given=None, valid=None):
-    state = steps.start(params, knobs, key, tokens, given, valid)
+  def run(params, knobs, key, tokens, given=None, valid=None, rows=None):
+    state = steps.start(params, knobs, key, tokens, given, valid, rows)
     advance = lambda state: steps.advance(params, knobs, state)
     return loop.watch(state, advance, max_steps or state.tokens.shape[1])
 
   return run
 
 
-def check(vocab, tokens, given=None, valid=None):
+def check(vocab, tokens, given=None, valid=None, rows=None):
   """Host-side check of a canvas -> (row numbers, tokens, given, valid).
 
   Raises:
@@ -135,8 +149,13 @@ def check(vocab, tokens, given=None, valid=None):
       )
   _refuse((tokens < 0) | (tokens > vocab), f'a token id outside [0, {vocab}]')
   _refuse(given & valid & (tokens == vocab), 'a given position that is MASK')
-  ids = np.arange(tokens.shape[0], dtype=np.int32)
-  return ids, tokens.astype(np.int32), given, valid
+  ids = np.arange(tokens.shape[0]) if rows is None else np.asarray(rows)
+  if ids.shape != tokens.shape[:1] or not np.issubdtype(ids.dtype, np.integer):
+    raise ValueError(
+      f'rows must be {tokens.shape[0]} integers, one per row of tokens, not '
+      f'{ids.dtype} {ids.shape}'
+    )
+  return ids.astype(np.int32), tokens.astype(np.int32), given, valid
 
 
 def _refuse(bad, what):

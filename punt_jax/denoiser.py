@@ -54,7 +54,8 @@ def from_features(features_fn, head_fn, vocab) -> Denoiser:
       logits = head_fn(features)[..., :vocab]
     return jax.nn.log_softmax(logits.astype(jnp.float32))
 
-  return Denoiser(vocab, init, ask, read, lambda memo, tokens, rows: memo)
+  forget = lambda memo, tokens, rows, open_: memo
+  return Denoiser(vocab, init, ask, read, forget)
 
 
 def charge(meter, shape, rows) -> Meter:

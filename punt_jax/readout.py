@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from punt_jax import scores
 from punt_jax.types import Array, DraftLaw
 
+BLOCKS = 512  # of the vocabulary, to draw from it in two levels
 DIVERGENCES = {'kl': scores.kl, 'jsd': scores.jsd, 'tv': scores.tv}
 
 
@@ -164,7 +165,7 @@ def in_chunks(reduce, asked, vocab, *inputs):
   shape, total = asked.shape, asked.size
   flat = jax.tree.map(lambda x: x.reshape((total,) + x.shape[2:]), inputs)
   keep = lambda x: jnp.where(asked, x.reshape(shape), jnp.zeros_like(x[0]))
-  chunk = min(total, _chunk(vocab, total))
+  chunk = chunk_size(vocab, total)
   if chunk == total:
     return jax.tree.map(keep, reduce(*flat))
 
@@ -186,15 +187,15 @@ def in_chunks(reduce, asked, vocab, *inputs):
   return jax.tree.map(lambda x: keep(x[back]), out)
 
 
-def _chunk(vocab, total):
+def chunk_size(vocab, total):
   """Positions read at a time, of `total` in the batch.
 
   Small chunks waste little when few positions are asked about; large ones
   read the head's weights less often. So a share of the batch, within bounds.
   """
   if jax.default_backend() == 'cpu':
-    return max(min(max(32, total // 8), 64), 2**19 // vocab)
-  return max(256, 2**25 // vocab)
+    return min(total, max(min(max(32, total // 8), 64), 2**19 // vocab))
+  return min(total, max(256, 2**25 // vocab))
 
 
 def _draft_law(law: DraftLaw, logp):
@@ -248,13 +249,14 @@ def _draw(logp, uniform):
 
   First the block of the vocabulary, then the token in it: one uniform per
   position, where Gumbel noise over V would cost several forward passes.
+  BLOCKS is a power of two, so devices that split V hold whole blocks.
   """
   vocab = logp.shape[-1]
-  width = vocab if vocab <= 1024 else 256
+  width = vocab if vocab <= 1024 else -(-vocab // BLOCKS)
   p = jnp.pad(jnp.exp(logp), ((0, 0), (0, -vocab % width)))
   blocks = p.reshape(p.shape[0], -1, width)
   mass = jnp.cumsum(blocks.sum(-1), -1)
-  target = uniform * mass[:, -1]
+  target = uniform * mass.max(-1)  # the last one, wherever it is
   block = _first_above(mass, target)
   start = jnp.where(block > 0, _take(mass, block - 1), 0.0)
   inside = jnp.take_along_axis(blocks, block[:, None, None], 1)[:, 0]

@@ -67,15 +67,16 @@ def probe(canvas, view, base, shown, tests, memo, model, divergence='kl'):
     divergence: see readout.divergence; 0 where not tested.
   """
 
-  def ask(memo):
+  def ask(meter):
     tokens = jnp.where(shown, view.drafts, canvas.tokens)
-    memo, after = model.ask(memo, tokens, tests.any(-1))
-    return memo, readout.divergence(
+    told, after = model.ask(memo._replace(meter=meter), tokens, tests.any(-1))
+    return told.meter, readout.divergence(
       model, base.features, after.features, tests, divergence
     )
 
-  nothing = lambda memo: (memo, jnp.zeros(tests.shape, jnp.float32))
-  return jax.lax.cond(tests.any(), ask, nothing, memo)
+  nothing = lambda meter: (meter, jnp.zeros(tests.shape, jnp.float32))
+  meter, moved = jax.lax.cond(tests.any(), ask, nothing, memo.meter)
+  return memo._replace(meter=meter), moved
 
 
 def position_of(canvas):

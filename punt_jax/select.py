@@ -36,11 +36,43 @@ def score_fn(score):
 def eos_last(score, eos):
   """The order `score`, with positions whose draft is `eos` behind all others.
 
-  A long tail of sure EOS would be PUNT's anchors and prune everything else;
-  last in the order it is tested instead. Looks at the drafts.
+  A long tail of sure EOS would be written, or be PUNT's anchors, before the
+  text. Behind all others it is written last by samplers that take the best;
+  PUNT's bits make anchors of all ranks, so it needs `eos_waits` as well.
+  Looks at the drafts.
+
+  Args:
+    score: see score_fn.
+    eos: token id, or several.
   """
   order = score_fn(score)
-  return lambda view: jnp.where(view.drafts == eos, -jnp.inf, order(view))
+  return lambda view: jnp.where(_is_eos(view, eos), -jnp.inf, order(view))
+
+
+def eos_waits(eos):
+  """For punt(admit=): EOS is no candidate until all to its left is written.
+
+  So it is neither written nor an anchor before. The leftmost masked position
+  is always admitted. Around it goes samplers.stop, or a tail of n EOS takes n
+  steps. Looks at the drafts.
+
+  Args:
+    eos: token id, or several.
+
+  Returns:
+    rule (key, View) -> (L,) bool.
+  """
+
+  def admit(key, view):
+    del key
+    first = jnp.cumsum(view.masked) == 1  # and what is written after it
+    return view.masked & (first | ~_is_eos(view, eos))
+
+  return admit
+
+
+def _is_eos(view, eos):
+  return jnp.isin(view.drafts, jnp.asarray(eos))
 
 
 def known(what, name, names):

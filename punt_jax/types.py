@@ -67,8 +67,9 @@ class Denoiser(NamedTuple):
   ask: Callable  # (memo, tokens (B, ..., L), rows (B, ...) bool)
   # -> (memo, Answer); axes between B and L are probes; charges `rows`
   read: Callable  # features (..., D) -> log-probabilities (..., V) float32
-  commit: Callable  # (memo, tokens (B, L), rows (B,) bool) -> memo: these
-  # canvases are final (a KV cache would be written here)
+  commit: Callable  # (memo, tokens (B, L), rows (B,) bool, open (B, L) bool)
+  # -> memo: until the next commit these rows change at `open` alone (a KV
+  # cache remembers the rest); charges `rows`; a model without one does nothing
   law: DraftLaw = DraftLaw()
   in_order: Any = None  # (memo, tokens (B, L), rank (B, L) int32, rows (B,))
   # -> (memo, Answer): position i predicted from the tokens of lower rank

@@ -9,10 +9,11 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CODE = ('punt_jax', 'train', 'experiments')
 LAYOUT = (  # one line a floor; a folder stands for everything in it
-  'types',
-  'scores select bits rows corruption text checkpoint',
+  'types opcodes',
+  'scores select bits rows corruption text checkpoint tensors pickles chat',
   'readout',
   'denoiser sampler schedules',
+  'windows',
   'samplers oracles models',
   'decode',
   'parallel metrics',
@@ -23,7 +24,7 @@ FLOORS = {
   for floor, names in enumerate(LAYOUT) for name in names.split()
 }
 FLOORS |= {  # punt_jax itself is __init__.py, the public face of the library
-  'punt_jax': 8, 'train': 9, 'experiments': 10, 'configs': 11
+  'punt_jax': 9, 'train': 10, 'experiments': 11, 'configs': 12
 }
 
 
@@ -157,7 +158,7 @@ def test_nothing_imports_pickle_or_torch_at_top_level():
     ({'experiments.a': 'from experiments.b import c'}, []),
     (
       {'punt_jax.bits': 'def f():\n  from punt_jax import decode'},
-      ['punt_jax.bits (floor 1) imports punt_jax.decode (floor 5)'],
+      ['punt_jax.bits (floor 1) imports punt_jax.decode (floor 6)'],
     ),
     (
       {'punt_jax.bits': 'import punt_jax.rows'},
@@ -165,11 +166,11 @@ def test_nothing_imports_pickle_or_torch_at_top_level():
     ),
     (
       {'punt_jax.decode': 'import punt_jax'},
-      ['punt_jax.decode (floor 5) imports punt_jax (floor 8)'],
+      ['punt_jax.decode (floor 6) imports punt_jax (floor 9)'],
     ),
     (
       {'punt_jax.compiled': 'from train import step'},
-      ['punt_jax.compiled (floor 7) imports train (floor 9)'],
+      ['punt_jax.compiled (floor 8) imports train (floor 10)'],
     ),
   ],
 )

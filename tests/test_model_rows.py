@@ -1,4 +1,4 @@
-"""A trained model's rows beside other rows, alone, and under padding.
+"""A model's rows beside other rows, alone, and under padding.
 
 A transformer's sums differ by some 1e-6 between shapes, so a decision may
 differ, but only where it was within 1e-4 of its boundary: such rows are
@@ -10,14 +10,61 @@ import numpy as np
 import pytest
 
 import punt_jax
+from experiments import random_checkpoint
 from punt_jax import models, samplers
 
 L, PAD, EPSILON, SEEDS = 24, 5, 0.05, 6
 
 
+LOADED = ('llada', 'dream', 'mdlm', 'bert')
+
+
 @pytest.fixture(scope='module')
-def setup():
-  loaded = models.pretrained('shakespeare')
+def load(tmp_path_factory):
+  """A random checkpoint of an architecture, in float32."""
+
+  def load(kind):
+    path = tmp_path_factory.mktemp('checkpoint') / kind
+    random_checkpoint.write(path, kind, 'tiny', dtype='float32')
+    return models.load(path)
+
+  return load
+
+
+@pytest.mark.parametrize('kind', LOADED)
+def test_features_agree(kind, load):
+  loaded = load(kind)
+
+  @jax.jit
+  def features(params, tokens, valid):
+    model = loaded.denoiser(params)
+    memo = model.init(tokens, valid)
+    return model.ask(memo, tokens, valid.any(-1))[1].features
+
+  tokens = jax.random.randint(jax.random.key(0), (3, L), 0, 256)
+  tokens = np.where(np.arange(L) % 3 == 1, loaded.text.vocab, tokens)
+  whole = np.ones((3, L), bool)
+  with jax.default_matmul_precision('highest'):
+    beside = features(loaded.params, tokens, whole)[:1]
+    alone = features(loaded.params, tokens[:1], whole[:1])
+    pad = ((0, 0), (PAD, 0))
+    padded = features(
+      loaded.params, np.pad(tokens[:1], pad, constant_values=7),
+      np.pad(whole[:1], pad),
+    )[:, PAD:]
+  scale = np.abs(beside).max()
+  assert scale > 1
+  np.testing.assert_allclose(alone, beside, atol=1e-5 * scale)
+  np.testing.assert_allclose(padded, beside, atol=1e-5 * scale)
+
+
+@pytest.fixture(scope='module', params=[
+  'shakespeare',
+  *(pytest.param(kind, marks=pytest.mark.slow) for kind in LOADED),
+])
+def setup(request, load):
+  kind = request.param
+  loaded = load(kind) if kind in LOADED else models.pretrained(kind)
   build = lambda params, knobs: (
     loaded.denoiser(params), samplers.punt(EPSILON, score='entropy')
   )

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import punt_jax
 from punt_jax import samplers, select
@@ -50,18 +51,23 @@ def test_blocks_restart_the_inner_schedule():
   assert out.steps.tolist() == [4]
 
 
-def test_blocks_commit_each_finished_block_once():
+@pytest.mark.parametrize('refresh', [1, np.inf])
+def test_blocks_commit_when_they_begin(refresh):
   calls = []
 
-  def commit(memo, tokens, rows):
-    jax.debug.callback(lambda r: calls.append(r.tolist()), rows, ordered=True)
+  def commit(memo, tokens, rows, open_):
+    tell = lambda r, o: calls.append((r.tolist(), o.sum(-1).tolist()))
+    jax.debug.callback(tell, rows, open_, ordered=True)
     return memo
 
   model = sure([0] * L)._replace(commit=commit)
   tokens = [[MASK] * L, [1] * 6 + [MASK] * 2]
-  decode(samplers.blocks(samplers.top_k(2), 4), model, tokens)
+  decode(samplers.blocks(samplers.top_k(2), 4, refresh), model, tokens)
   jax.effects_barrier()
-  assert calls == [[False, True], [True, False], [False] * 2, [True, False]]
+  begin, wait = ([True, True], [4, 2]), ([False, False], [4, 0])
+  again = ([True, False], [4, 0])
+  assert calls == [begin, again if refresh == 1 else wait, again, calls[3]]
+  assert calls[3] == calls[1]
 
 
 def test_stop_fills_the_tail_without_asking():
@@ -98,6 +104,40 @@ def test_eos_last_orders_eos_behind():
   order = select.eos_last('confidence', EOS)
   out = decode(samplers.one_by_one(order), model, [[MASK] * L])
   assert out.when[0].tolist() == [3, 2, 1, 0, 4, 5, 6, 7]
+
+
+def test_any_of_several_ends_stops_a_row():
+  model = sure([0, 3, EOS, 0, 0, 0, 0, 0])
+  inner = samplers.one_by_one('left_to_right')
+  out = decode(samplers.stop(inner, [EOS, 3]), model, [[MASK] * L])
+  assert out.tokens[0].tolist() == [0, 3] + [EOS] * 6
+  assert out.meter.nfe.tolist() == [2]
+
+
+def test_eos_is_no_anchor_before_all_to_its_left_is_written():
+  # Ends are sure at 2, 4 .. 7. Behind all others they would still be shown:
+  # PUNT's bits make anchors of all even ranks.
+  model = sure([0, 1, EOS, 2, EOS, 3, EOS, EOS], logit=3.0)
+  ends = np.array([EOS, 3])
+  score = select.eos_last('confidence', ends)
+  inner = samplers.punt(0.1, score, admit=select.eos_waits(ends))
+  run = punt_jax.compile(
+    lambda params, knobs: (model, inner), 1, driver=punt_jax.decode.film
+  )
+  out, moves = run((), (), jax.random.key(0), np.full((1, L), MASK))
+  shown = np.asarray(moves.info.shown[0, 0]).any(0)
+  assert shown.tolist() == [True, True, False, True] + [False] * 4
+  written = np.asarray(out.when[0]) >= 0
+  assert written.tolist() == [True, True, False, True] + [False] * 4
+
+
+def test_the_leftmost_end_is_a_candidate():
+  view = punt_jax.View(*[None] * 13)._replace(
+    drafts=jnp.array([EOS, EOS, 1, EOS]),
+    masked=jnp.array([False, True, True, True]),
+  )
+  admitted = select.eos_waits(EOS)(None, view)
+  assert admitted.tolist() == [False, True, True, False]
 
 
 def test_shift_right_moves_predictions():

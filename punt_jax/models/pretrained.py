@@ -1,4 +1,4 @@
-"""Models that ship with the package: safetensors files in punt_jax/assets."""
+"""Trained models: those that ship with the package, and checkpoints."""
 
 import functools
 import pathlib
@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from punt_jax import checkpoint, select
+from punt_jax import chat, checkpoint, select
 from punt_jax import text as text_lib
-from punt_jax.models import transformer
+from punt_jax.models import folder, transformer
 
 ASSETS = pathlib.Path(__file__).parents[1] / 'assets'
 
@@ -17,13 +17,15 @@ ASSETS = pathlib.Path(__file__).parents[1] / 'assets'
 class Pretrained(NamedTuple):
   """A trained model, ready for `compile`."""
 
-  module: transformer.Transformer
+  module: Any  # flax
   params: Any
-  denoiser: Callable  # (params, attention=False) -> Denoiser; call it inside
-  # `build`
-  text: text_lib.Text  # its vocabulary
-  length: int  # the canvas length it was trained on
-  card: dict  # how it was trained and what it scores, from the file's header
+  denoiser: Callable  # (params, ...) -> Denoiser; call it inside `build`:
+  # transformer.denoiser or folder.denoiser says what else it takes
+  text: text_lib.Text | None  # its vocabulary; None without a tokenizer.json
+  length: int  # the longest canvas, or the one it was trained on
+  card: dict  # how it was trained and what it scores, or config.json
+  chat: Callable | None = None  # [{'role': .., 'content': ..}, ..] -> prompt
+  ids: Any = None  # {'eos', 'pad', 'bos', 'eot' or 'mask': token id}, if known
 
 
 def names():
@@ -37,13 +39,22 @@ def pretrained(name):
   return load(ASSETS / f'{name}.safetensors')
 
 
-def load(path):
-  """A model written by train/export.py.
+def load(path, **how):
+  """A model from a file of train/export.py, or from a checkpoint directory.
+
+  Directories hold config.json and safetensors as on the Hugging Face hub:
+  LLaDA, Dream, MDLM, BERT, RoBERTa; tokenizer.json needs `tokenizers`.
+
+  Args:
+    path: file or folder.
+    **how: for a folder, see folder.load: dtype, mesh, ignore.
 
   Raises:
-    ValueError: one sentence, if the file is missing, damaged, or does not
-      hold the parameters of the model that its header describes.
+    ValueError: one sentence, if a file is missing, damaged, or does not
+      hold the parameters of the model that its header or config describes.
   """
+  if pathlib.Path(path).is_dir():
+    return _from_folder(pathlib.Path(path), **how)
   params, card = checkpoint.import_params(path)
   missing = {'model', 'text', 'length'} - set(card)
   if missing:
@@ -59,3 +70,15 @@ def load(path):
   checkpoint.check_shapes(params, like, path)
   denoiser = functools.partial(transformer.denoiser, module)
   return Pretrained(module, params, denoiser, text, card['length'], card)
+
+
+def _from_folder(path, **how):
+  plan, params, config = folder.load(path, **how)
+  text = None
+  if (path / 'tokenizer.json').exists():
+    text = text_lib.from_folder(path, plan.vocab, plan.mask)
+  return Pretrained(
+    plan.module, params, functools.partial(folder.denoiser, plan), text,
+    plan.length, config, chat.chat_template(path),
+    folder.special_ids(path, plan, config),
+  )

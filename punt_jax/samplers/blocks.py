@@ -2,6 +2,10 @@
 
 The window of a row is the first block of its open positions that still has
 masks, so blocks start where writing starts and skip given tokens inside.
+
+With a model that has a KV cache (denoiser.from_windows), what lies outside the
+window is computed when the block begins and every `refresh` steps, as in
+Fast-dLLM (Wu et al., 2025, arXiv 2505.22618, DualCache).
 """
 
 from typing import Any, NamedTuple
@@ -20,20 +24,28 @@ class Blocks(NamedTuple):
   since: Array  # (B,) int32
 
 
-def blocks(inner, length) -> Sampler:
+def blocks(inner, length, refresh=1.0) -> Sampler:
   """Runs `inner` block by block, its carry started afresh in each.
 
   Costs what the inner sampler costs in the windows. The only caller of
-  Denoiser.commit: for each row whose block is finished.
+  Denoiser.commit: for each row whose block begins, and every `refresh` steps.
 
   Args:
     inner: Sampler.
     length: open positions per block, >= 1.
+    refresh: steps between commits within a block, >= 1. With 1 the first
+      question of every step is about the canvas just committed, so its answer
+      is exact, and only later questions of the step (PUNT's probes) reuse keys
+      and values that have not seen what they show; with inf those of a whole
+      block do. Without a KV cache it changes nothing.
 
   Raises:
-    ValueError: length < 1 or NaN.
+    ValueError: length or refresh < 1, or NaN.
   """
   select.in_range('block length', length, 1)
+  select.in_range('refresh', refresh, 1)
+
+  every = jnp.minimum(refresh, 2**30).astype(jnp.int32)
 
   def block_of(canvas):
     return (jnp.cumsum(canvas.open, -1, dtype=jnp.int32) - 1) // length
@@ -54,12 +66,15 @@ def blocks(inner, length) -> Sampler:
 
   def step(keys, t, canvas, carry, memo, model):
     window = narrow(canvas, carry.index)
+    due = (t - carry.since) % every == 0
+    memo = model.commit(
+      memo, canvas.tokens, due & canvas.open.any(-1), window.open
+    )
     move, inner_carry, memo = inner.step(
       keys, t - carry.since, window, carry.inner, memo, model
     )
     tokens = jnp.where(window.open, move.tokens, canvas.tokens)
     masked = canvas.open & (tokens == model.vocab)
-    memo = model.commit(memo, tokens, move.done & canvas.open.any(-1))
     done = move.done & ~masked.any(-1)
     after = canvas._replace(tokens=tokens, masked=masked)
     index = jnp.where(move.done, first(canvas, masked), carry.index)

@@ -6,6 +6,7 @@ what is still masked to the right becomes EOS at no cost, as in Fast-dLLM
 """
 
 import jax.numpy as jnp
+import numpy as np
 
 from punt_jax.types import Sampler
 
@@ -18,16 +19,17 @@ def stop(inner, eos) -> Sampler:
 
   Args:
     inner: Sampler.
-    eos: token id.
+    eos: token id, or several: any of them ends a row, the first fills it.
   """
+  ends = np.ravel(eos)
 
   def step(keys, t, canvas, carry, memo, model):
     move, carry, memo = inner.step(keys, t, canvas, carry, memo, model)
-    ended = jnp.cumsum(canvas.open & (move.tokens == eos), -1) > 0
+    ended = jnp.cumsum(canvas.open & jnp.isin(move.tokens, ends), -1) > 0
     masked = canvas.open & (move.tokens == model.vocab)
     complete = ended.any(-1) & ~(masked & ~ended).any(-1)
     tail = complete[:, None] & masked
-    tokens = jnp.where(tail, eos, move.tokens)
+    tokens = jnp.where(tail, ends[0], move.tokens)
     done = move.done | complete
     return move._replace(tokens=tokens, done=done), carry, memo
 

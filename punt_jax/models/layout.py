@@ -1,0 +1,61 @@
+"""What a loader must know of an architecture: its tensors and its ids."""
+
+from typing import Any, NamedTuple
+
+STACKED = 'blocks/'  # parameters under this path are stacked over layers
+
+
+class Source(NamedTuple):
+  """Where a parameter stands in a checkpoint."""
+
+  names: tuple  # of tensors: one, or one per layer if it is stacked
+  transpose: bool = False  # (out, in) there, (in, out) here
+
+
+class Layout(NamedTuple):
+  """A flax module and the checkpoint that holds its parameters."""
+
+  module: Any  # methods features(tokens, valid) and head(features)
+  sources: dict  # '/'-joined path of each parameter -> Source
+  vocab: int  # V: ids 0 .. V - 1
+  mask: int  # the checkpoint's own id of MASK, below V or V itself
+  length: int  # longest canvas
+  shifted: bool = False  # output i - 1 predicts token i
+  ignored: tuple = ()  # regular expressions: tensors that are not read
+
+
+def number(config, key, low=1, default=None, kind=int, high=2**31):
+  """config[key], a number from `low` to `high`.
+
+  Raises:
+    ValueError: one sentence, if it is missing or something else.
+  """
+  value = config.get(key, default)
+  kinds = (int, float) if kind is float else (int,)
+  fits = isinstance(value, kinds) and not isinstance(value, bool)
+  if not fits or not low <= value <= high:
+    raise ValueError(
+      f'config.json: {key} is {value!r:.40}, it must be a number from {low} to'
+      f' {high}'
+    )
+  return kind(value)
+
+
+def layers(config, key):
+  """config[key], a number of layers: each has a dozen tensors to look up."""
+  return number(config, key, high=4096)
+
+
+def fixed(config, **wanted):
+  """Refuses settings that the module does not implement.
+
+  Raises:
+    ValueError: one sentence naming the first key with another value than
+      wanted; an absent key or null is fine.
+  """
+  for key, value in wanted.items():
+    if config.get(key) not in (None, value):
+      raise ValueError(
+        f'config.json: {key} = {config[key]!r} is not implemented, only'
+        f' {value!r} is'
+      )

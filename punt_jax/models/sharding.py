@@ -1,0 +1,82 @@
+"""Weights split over devices: which axis of which parameter, in one table.
+
+As in Megatron (Shoeybi et al., 2019, arXiv 1909.08053): the first matrix of
+attention and MLP by its outputs, the second by its inputs, so that a layer
+needs two sums over the devices; embedding and head by vocabulary.
+"""
+
+import re
+
+import flax
+import jax
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from punt_jax.readout import BLOCKS
+
+AXIS = 'model'  # of the mesh
+
+
+def _columns(module, size):
+  return size
+
+
+def _heads(module, size):
+  """Attention by whole key heads, each with its queries."""
+  return getattr(module, 'groups', module.heads)
+
+
+def _blocks(module, size):
+  """The vocabulary where the readout's blocks of it need no padding."""
+  return 1 if size % BLOCKS else BLOCKS
+
+
+SPLIT = (  # path -> axis, from the end, and how many pieces it may come in
+  (r'(embed|decoder)/embedding', -2, _blocks),
+  (r'blocks/(query|key|value)/(kernel|bias)', -1, _heads),
+  (r'blocks/out/kernel', -2, _heads),
+  (r'blocks/(gate|up)/(kernel|bias)', -1, _columns),
+  (r'blocks/down/kernel', -2, _columns),
+  (r'readout/(kernel|bias)', -1, _blocks),
+)  # MDLM's query, key and value are one matrix: it stays whole
+
+
+def spec(module, path, shape, mesh=None):
+  """The Sharding of a parameter; whole where nothing divides evenly.
+
+  Args:
+    module: flax module of a loaded model.
+    path: '/'-joined path of the parameter.
+    shape: its shape.
+    mesh: with an axis AXIS, or None for the default device.
+  """
+  if mesh is None:
+    return SingleDeviceSharding(jax.local_devices()[0])
+  axes = [None] * len(shape)
+  for pattern, axis, pieces in SPLIT:
+    if re.fullmatch(pattern, path):
+      even = pieces(module, shape[axis]) % mesh.shape[AXIS] == 0
+      axes[axis] = AXIS if even else None
+  return NamedSharding(mesh, PartitionSpec(*axes))
+
+
+def like(module, params, mesh=None):
+  """`params` (arrays or shapes) as ShapeDtypeStructs that say where to be.
+
+  Example: `checkpoint.restore(manager, sharding.like(module, params, mesh))`.
+  """
+  flat = flax.traverse_util.flatten_dict(params, sep='/')
+  placed = {
+    path: jax.ShapeDtypeStruct(
+      x.shape, x.dtype, sharding=spec(module, path, x.shape, mesh)
+    )
+    for path, x in flat.items()
+  }
+  return flax.traverse_util.unflatten_dict(placed, sep='/')
+
+
+def of_tensor(place, stacked, transpose):
+  """The Sharding of one checkpoint tensor of a parameter placed so."""
+  axes = place.spec[stacked:]
+  return NamedSharding(
+    place.mesh, PartitionSpec(*(reversed(axes) if transpose else axes))
+  )

@@ -1,0 +1,137 @@
+"""A KV cache for block decoding: a question computes W of L positions."""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from punt_jax.denoiser import charge, from_features
+from punt_jax.rows import pick_rows
+from punt_jax.types import Answer, Array, Denoiser
+
+
+class Window(NamedTuple):
+  """What a model with a KV cache remembers: all of the last commit."""
+
+  ready: Array  # () bool: there was one, and the window holds all that is open
+  tokens: Array  # (B, L) int32 the canvas then
+  features: Array  # (B, L, D)
+  past: Any  # leaves (layers, B, L, ...): keys and values
+  index: Array  # (B, W) int32: positions that each question computes
+
+
+def from_windows(
+  prefill_fn, window_fn, head_fn, vocab, width, before=False
+) -> Denoiser:
+  """A denoiser with a KV cache, for samplers.blocks.
+
+  After a commit a question computes `width` positions per row, and attends to
+  the keys and values that all others had at the commit. Both sides of the
+  window are remembered. That is approximate, since a bidirectional model's
+  keys and values see the whole canvas, save (a) for a question about the
+  committed canvas itself, whose answer is remembered and costs nothing, and
+  (b) in a model of one layer. Without `blocks` nothing commits, and if a block
+  is longer than `width` nothing is remembered: every question then computes
+  the whole canvas.
+
+  Args:
+    prefill_fn: (tokens (N, L), valid (N, L)) -> features (N, L, D) and past,
+      leaves (layers, N, L, ...).
+    window_fn: (past, tokens (N, W), position (N, W), seen (N, L + W) bool) ->
+      features (N, W, D); `seen` says which keys count, of past and own.
+    head_fn: as in from_features.
+    vocab: V.
+    width: most open positions of a block.
+    before: whether the position left of the block is computed too, for
+      models whose output i - 1 predicts token i.
+  """
+  whole = from_features(lambda *x: prefill_fn(*x)[0], head_fn, vocab)
+
+  def size(length):
+    return min(width + before, length)
+
+  def init(tokens, valid):
+    like = jax.eval_shape(prefill_fn, tokens, valid)
+    features, past = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    index = jnp.zeros((len(tokens), size(tokens.shape[1])), jnp.int32)
+    cache = Window(jnp.array(False), tokens, features, past, index)
+    return whole.init(tokens, valid)._replace(cache=cache)
+
+  def commit(memo, tokens, rows, open_):
+
+    def fill(memo):
+      features, past = prefill_fn(tokens, memo.valid)
+      left = jnp.pad(open_, ((0, 0), (0, 1)))[:, 1:] if before else open_
+      order = jnp.argsort(jnp.where(open_, 0, jnp.where(left, 1, 2)), -1)
+      new = Window(
+        (open_.sum(-1) <= width).all(),
+        tokens, features, past, order[:, : memo.cache.index.shape[1]],
+      )
+      old = memo.cache
+      keep = functools.partial(pick_rows, rows)
+      cache = Window(
+        new.ready,
+        *keep((new.tokens, new.features), (old.tokens, old.features)),
+        jax.tree.map(functools.partial(_pick, rows), new.past, old.past),
+        keep(new.index, old.index),
+      )
+      meter = charge(memo.meter, tokens.shape, rows)
+      return memo._replace(meter=meter, cache=cache)
+
+    return jax.lax.cond(rows.any(), fill, lambda memo: memo, memo)
+
+  def ask(memo, tokens, rows):
+    cache, valid = memo.cache, memo.valid
+    probes = tokens.shape[1:-1]
+    each = lambda x: _repeat(x, math.prod(probes))
+    flat = tokens.reshape(-1, tokens.shape[-1])
+    index = each(cache.index)
+
+    def compute():
+      take = lambda x: jnp.take_along_axis(x, index, -1)
+      inside = jax.vmap(lambda i: jnp.zeros_like(valid[0]).at[i].set(True))
+      seen = each(valid) & ~inside(index)
+      position = each(jnp.cumsum(valid, -1, dtype=jnp.int32) - 1)
+      told = window_fn(
+        jax.tree.map(lambda x: _repeat(x, math.prod(probes), 1), cache.past),
+        take(flat), take(position),
+        jnp.concatenate([seen, take(each(valid))], -1),
+      )
+      put = jax.vmap(lambda all_, i, some: all_.at[i].set(some))
+      features = put(each(cache.features), index, told)
+      return features.reshape(tokens.shape + features.shape[-1:])
+
+    def remembered():
+      spread = each(cache.features)
+      return spread.reshape(tokens.shape + spread.shape[-1:])
+
+    def windowed(meter):
+      said = (flat != each(cache.tokens)).any(-1).reshape(rows.shape)
+      asking = rows & said
+      some = asking.any()
+      features = jax.lax.cond(some, compute, remembered)
+      shape = tokens.shape[:-1] + cache.index.shape[-1:]
+      billed = charge(meter, shape, asking)
+      ran = jnp.where(some, billed.forwards, meter.forwards)
+      return billed._replace(forwards=ran), Answer(features)
+
+    def full(meter):
+      told, answer = whole.ask(memo._replace(meter=meter), tokens, rows)
+      return told.meter, answer
+
+    meter, answer = jax.lax.cond(cache.ready, windowed, full, memo.meter)
+    return memo._replace(meter=meter), answer
+
+  return Denoiser(vocab, init, ask, whole.read, commit)
+
+
+def _repeat(x, times, axis=0):
+  """x with each row repeated for its probes."""
+  return x if times == 1 else jnp.repeat(x, times, axis)
+
+
+def _pick(rows, new, old):
+  """pick_rows for leaves (layers, B, ...)."""
+  return jnp.where(rows.reshape((1, -1) + (1,) * (new.ndim - 2)), new, old)
