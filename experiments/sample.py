@@ -40,12 +40,6 @@ class Outcome(NamedTuple):
     return letters, self.decoded.when[r, inside], self.decoded.steps[r]
 
 
-def progress(said):
-  """One line that is redrawn, on a terminal."""
-  if sys.stderr.isatty():
-    print(f'\r\033[K{said}', end='', file=sys.stderr, flush=True)
-
-
 def compile_one(job, choice, filmed):
   """fill(page) -> what punt_jax.compile gives, already compiled.
 
@@ -80,7 +74,7 @@ def compile_all(job):
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     waiting = [pool.submit(compile_one, job, *task) for task in tasks]
     for n, _ in enumerate(concurrent.futures.as_completed(waiting), 1):
-      progress(f'compiled {n} of {len(tasks)}')
+      show.progress(f'compiled {n} of {len(tasks)}')
   return {
     (choice.name, filmed): future.result()
     for (choice, filmed), future in zip(tasks, waiting, strict=True)
@@ -89,7 +83,7 @@ def compile_all(job):
 
 def fill_page(job, page, choice, fill) -> Outcome:
   """Fills a page, and takes the time."""
-  progress(f'{choice.name} fills the {page.name}')
+  show.progress(f'{choice.name} fills the {page.name}')
   start = time.perf_counter()
   decoded = fill(page)
   seconds = time.perf_counter() - start
@@ -192,11 +186,11 @@ def run(config, workdir):
     for page in job.pages
   }
   marks.append(time.perf_counter())
-  progress('scoring')
+  show.progress('scoring')
   score = quality.scorer(job.loaded, config.draws, config.seed)
   rows = [result(job, outcome, score) for outcome in outcomes]
   marks.append(time.perf_counter())
-  progress('')
+  show.progress('')
   report(job, outcomes, rows, show.colored(sys.stdout))
   save(workdir, job, outcomes, rows, scenes)
   spent = 'compiled in {:.0f} s, filled in {:.0f} s, scored in {:.0f} s'

@@ -1,6 +1,7 @@
 """What a person reads in the terminal: colored texts and a table."""
 
 import os
+import sys
 import textwrap
 
 # From early to late, ANSI 256 colors that read on dark and light grounds.
@@ -29,6 +30,12 @@ in parallel.
 def colored(stream):
   """Whether to color: a terminal, and NO_COLOR is not set."""
   return stream.isatty() and not os.environ.get('NO_COLOR')
+
+
+def progress(said):
+  """One line that is redrawn, on a terminal."""
+  if sys.stderr.isatty():
+    print(f'\r\033[K{said}', end='', file=sys.stderr, flush=True)
 
 
 def ink(character, when, steps, color):

@@ -16,7 +16,8 @@ def run(main):
     try:
       return flags.FLAGS(argv)
     except flags.Error as error:  # its last line says what is wrong
-      sys.exit(f'{_program(argv)}: {str(error).strip().splitlines()[-1]}')
+      said = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
+      sys.exit(f'{_program(argv)}: {said}')
     except AttributeError:  # from --config.NAME with an unknown NAME
       sys.exit(f'{_program(argv)}: {_unknown_value(argv)}')
     except OSError as error:  # no such config file
@@ -41,18 +42,27 @@ def compile_quickly():
   os.environ['XLA_FLAGS'] = f'{mine} {os.environ.get("XLA_FLAGS", "")}'
 
 
-def run_config(job):
-  """Runs job(config, workdir) with the flags --config and --workdir."""
+def run_config(job, needs=('workdir',), **texts):
+  """Runs job(config, workdir, **texts) with a flag for each.
+
+  Args:
+    job: called with the value of --config, that of --workdir, and one keyword
+      argument per further flag; None for flags that were not given.
+    needs: flags that must be given, beside --config.
+    **texts: name=help of further flags that hold a string.
+  """
   config = config_flags.DEFINE_config_file('config', None, 'File of configs/.')
   workdir = flags.DEFINE_string('workdir', None, 'Folder of this run.')
-  flags.mark_flags_as_required(['config', 'workdir'])
+  given = {name: flags.DEFINE_string(name, None, texts[name]) for name in texts}
+  flags.mark_flags_as_required(['config', *needs])
 
   def main(_):
     file = config_flags.get_config_filename(flags.FLAGS['config'])
     file = file.split(':')[0]  # what follows is the argument of get_config
     if not pathlib.Path(file).is_file():
       raise ValueError(f'there is no config file {file}')
-    return job(config.value, workdir.value)
+    values = {name: flag.value for name, flag in given.items()}
+    return job(config.value, workdir.value, **values)
 
   run(main)
 

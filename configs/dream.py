@@ -1,0 +1,61 @@
+"""Dream 7B (Ye et al., 2025, arXiv 2508.15487), Base and Instruct.
+
+  python -m experiments.generate --config=configs/dream.py --model=DIR \\
+      --prompt='Why is the sky blue?'
+
+That is PUNT with our settings, for a chat. The authors' settings of each
+benchmark (eval and eval_instruct in DreamLM/Dream) are presets:
+
+  ... --config=configs/dream.py:instruct_gsm8k --input=gsm8k.jsonl --workdir=...
+
+They write one token per forward pass, that of the least entropy first, on one
+canvas. Entropies are those of the law that drafts come from, after temperature
+and top-p (judged). --config.sampler.name=punt puts PUNT in the place of that
+rule; use --config.judged=False with it, as our own settings do: a law cut by
+top-p has divergences without bound. Where this differs from the authors' code:
+
+* Theirs counts tokens per step by int(masked (1 - s / t)), which with as many
+  steps as tokens writes none in the first step and two in the last.
+* At temperature 0 theirs takes entropies of the top 0.95 of the law; here they
+  are those of all of it. Ties, which cost Dream most of its accuracy there, are
+  rare: scores are float32, and the earlier position wins.
+* Rows stop at their end token; the text before it is the same.
+
+No published weights have been run with this file.
+"""
+
+from experiments import writer
+from punt_jax.select import known
+
+CHAT = dict(chat=True, temperature=0.1, top_p=0.9, judged=True)
+CODE = dict(temperature=0.2, top_p=0.95, judged=True)
+PRESETS = {
+  'base_gsm8k': dict(new=256),
+  'base_math': dict(new=512),
+  'base_bbh': dict(new=512),
+  'base_humaneval': dict(new=512, **CODE),
+  'base_mbpp': dict(new=512, **CODE),
+  'instruct_mmlu': dict(new=128, **CHAT),
+  'instruct_mmlu_pro': dict(new=128, **CHAT),
+  'instruct_gsm8k': dict(new=256, **CHAT),
+  'instruct_math': dict(new=512, **CHAT),
+  'instruct_humaneval': dict(new=768, **CHAT),
+  'instruct_mbpp': dict(new=1024, **CHAT),
+  'instruct_ifeval': dict(new=1280, **CHAT),
+}
+OURS = dict(CHAT, new=256, block=64, eos_last=True, judged=False)
+
+
+def get_config(name='punt'):
+  """The config called `name`: 'punt' or one of PRESETS."""
+  known('preset', name, ('punt', *PRESETS))
+  config = writer.defaults()
+  if name == 'punt':
+    config.update(OURS)
+    return config
+  config.update(PRESETS[name])
+  if name.startswith('base'):
+    config.prefix = '<|beginoftext|>'  # the tokenizer's BOS
+  config.samplers.top_k = dict(k=1, score='entropy')
+  config.sampler.name = 'top_k'
+  return config

@@ -1,0 +1,64 @@
+"""LLaDA 8B (Nie et al., 2025, arXiv 2502.09992), Base, Instruct and 1.5.
+
+  python -m experiments.generate --config=configs/llada.py --model=DIR \\
+      --prompt='Why is the sky blue?'
+
+That is PUNT with our settings, for a chat. The authors' settings of each
+benchmark (EVAL.md of ML-GSAI/LLaDA) are presets:
+
+  ... --config=configs/llada.py:instruct_gsm8k --input=gsm8k.jsonl --workdir=...
+
+They write one token per forward pass, the surest first, at temperature 0.
+--config.sampler.name=punt puts PUNT in the place of that rule, and leaves
+canvas, blocks and the treatment of end tokens as they are; so does any other
+sampler, and --config.sampler.k=2 halves the steps. Where this differs from the
+authors' code:
+
+* Rows stop at their end token; the text before it is the same. To pay for all
+  of the canvas, as they do: --config.stop=False.
+* confidence_eos_eot_inf is eos_last: end tokens are written after all others.
+  Theirs also takes the end tokens' mass out of the confidence of the others.
+* logits_eos_inf is ban=('eos',), in scores too, as there.
+
+No published weights have been run with this file.
+"""
+
+from experiments import writer
+from punt_jax.select import known
+
+LAST = dict(eos_last=True)
+# What is not said: one block, temperature 0, one token per step.
+PRESETS = {
+  'base': dict(new=1024),  # GSM8K, MATH, HumanEval, MBPP, BBH
+  'instruct_mmlu': dict(new=3),
+  'instruct_mmlu_pro': dict(new=256),
+  'instruct_arc_c': dict(new=512),
+  'instruct_gpqa': dict(new=64),
+  'instruct_gsm8k': dict(new=256, block=8),
+  'instruct_gsm8k_one_block': dict(new=512, **LAST),
+  'instruct_math': dict(new=512, block=64),
+  'instruct_math_one_block': dict(new=512),
+  'instruct_humaneval': dict(new=512, ban=('eos',)),
+  'instruct_mbpp': dict(new=256),
+  '1.5_gsm8k': dict(new=256, block=16, **LAST),
+  '1.5_math': dict(new=1024, block=128, **LAST),
+  '1.5_gpqa': dict(new=256, block=16),
+  '1.5_humaneval': dict(new=512, block=32, **LAST),
+  '1.5_mbpp': dict(new=512, block=32, **LAST),
+  '1.5_ifeval': dict(new=256, block=16, **LAST),
+}
+OURS = dict(new=256, block=64, **LAST)
+
+
+def get_config(name='punt'):
+  """The config called `name`: 'punt' or one of PRESETS."""
+  known('preset', name, ('punt', *PRESETS))
+  config = writer.defaults()
+  config.chat = name != 'base'
+  if name == 'punt':
+    config.update(OURS)
+    return config
+  config.update(PRESETS[name])
+  config.samplers.top_k = dict(k=1, score='draft')
+  config.sampler.name = 'top_k'
+  return config

@@ -1,0 +1,29 @@
+"""MDLM (Sahoo et al., 2024, arXiv 2406.07524): text out of nothing.
+
+  python -m experiments.generate --config=configs/mdlm.py --model=DIR \\
+      --prompt=''
+
+PUNT fills a canvas of 1,024 tokens at temperature 1. The authors' sampler is
+the preset `ancestral`, 1,000 time steps (--config=configs/mdlm.py:ancestral):
+each of them writes each masked position with the same probability, and steps
+that write nothing cost nothing. PUNT replaces that choice of positions.
+
+A text may hold several documents, with <|endoftext|> between them, so nothing
+stops at it; what is shown ends at the first.
+
+No published weights have been run with this file.
+"""
+
+from experiments import writer
+from punt_jax.select import known
+
+
+def get_config(name='punt'):
+  """The config called `name`: 'punt' or 'ancestral'."""
+  config = writer.defaults()
+  config.new = 1024
+  config.temperature = 1.0
+  config.stop = False
+  config.samplers.ancestral = dict(steps=1000)
+  config.sampler.name = known('preset', name, ('punt', 'ancestral'))
+  return config
