@@ -2,6 +2,7 @@
 
   python3 bootstrap.py demo [arguments of experiments.sample]
   python3 bootstrap.py test [arguments of pytest]
+  python3 bootstrap.py parity [arguments of pytest]  (torch, lm-eval: 5 GB)
   python3 bootstrap.py lint [arguments of ruff check]
 
 Needs nothing but the standard library. The first run makes the virtual
@@ -22,8 +23,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 PYTHONS = ((3, 13), (3, 12), (3, 11))  # in order of preference
-EXTRAS = {'demo': 'plots', 'test': 'test', 'lint': 'test'}
-COVERS = {'plots': ('plots',), 'test': ('test', 'plots')}
+EXTRAS = {'demo': 'plots', 'test': 'test', 'parity': 'parity', 'lint': 'test'}
+COVERS = {
+  'plots': ('plots',), 'test': ('test', 'plots'),
+  'parity': ('parity', 'test', 'plots'),
+}
 PYTEST = ('-n', '2', '--dist', 'loadfile')  # the one place for the workers
 STAMP = 'bootstrap.json'
 CAUSES = (  # what pip's log says, what to tell the user
@@ -213,13 +217,16 @@ def prepare(venv, extra):
 
 
 def commands(name, python, arguments):
-  """The command lines behind demo, test and lint, in order."""
+  """The command lines behind each word, in order."""
   module = [str(python), '-m']
   lint = module + ['ruff', 'check', '.']
   demo = ['--config=configs/demo.py', '--workdir=runs/demo']
   return {
     'demo': [module + ['experiments.sample'] + demo + arguments],
     'test': [lint, module + ['pytest'] + list(PYTEST) + arguments],
+    'parity': [
+      module + ['pytest', '-m', 'torch', '--slow'] + list(PYTEST) + arguments
+    ],
     'lint': [lint + arguments],
   }[name]
 

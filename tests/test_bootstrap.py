@@ -169,6 +169,8 @@ def test_commands_pass_arguments_on():
   lint, tests = bootstrap.commands('test', 'py', ['-k', 'punt'])
   assert lint == ['py', '-m', 'ruff', 'check', '.']
   assert tests[:3] == ['py', '-m', 'pytest'] and tests[-2:] == ['-k', 'punt']
+  (parity,) = bootstrap.commands('parity', 'py', ['-x'])
+  assert parity[3:6] == ['-m', 'torch', '--slow'] and parity[-1] == '-x'
   (demo,) = bootstrap.commands('demo', 'py', ['--config.seed=1'])
   assert demo[2] == 'experiments.sample' and demo[-1] == '--config.seed=1'
 

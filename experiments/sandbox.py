@@ -1,0 +1,146 @@
+"""Runs a program that a model wrote, where it can do no harm.
+
+It gets a Python process of its own that can compute and read files and do
+nothing else. The kernel enforces it: a seccomp filter (seccomp(2)) knows a list
+of system calls, and refuses every other one. So there is no network, no other
+process, no signal, and no file is opened for writing. Processor time, memory
+and open files are limited; standard streams lead nowhere; the environment is
+empty; after a time limit the process is killed.
+
+Not prevented: reading what the user may read (nothing can be done with it) and
+a program that searches its own process for the word that means success.
+"""
+
+import ctypes
+import functools
+import json
+import os
+import platform
+import resource
+import secrets
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+
+SECONDS = 5  # of the processor; twice as many on the clock
+MEMORY = 2**30  # bytes of address space
+# Numbers of system calls on x86_64: read, write, close, stat, fstat, lstat,
+# poll, lseek, mmap, mprotect, munmap, brk, signal handlers, pread64, readv,
+# writev, access, select, sched_yield, mremap, madvise, dup, dup2, nanosleep,
+# getpid, exit, uname, fcntl, getdents, getcwd, readlink, gettimeofday,
+# getrlimit, getrusage, sysinfo, times, user and group ids, getppid,
+# sigaltstack, arch_prctl, gettid, time, futex, sched_getaffinity, getdents64,
+# clocks, exit_group, newfstatat, readlinkat, faccessat, pselect6, ppoll, dup3,
+# getrandom, statx, rseq, faccessat2.
+HARMLESS = (
+  0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 19, 20, 21, 23, 24, 25,
+  28, 32, 33, 35, 39, 60, 63, 72, 78, 79, 89, 96, 97, 98, 99, 100, 102, 104,
+  107, 108, 110, 131, 158, 186, 201, 202, 204, 217, 228, 229, 230, 231, 262,
+  267, 269, 270, 271, 292, 318, 332, 334, 439,
+)
+OPEN, OPENAT = 2, 257  # allowed for reading
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+@functools.cache
+def check():
+  """Raises ValueError where programs cannot be confined."""
+  here = sys.platform, platform.machine()
+  if here != ('linux', 'x86_64') or not _ends_well('pass'):
+    raise ValueError(
+      'programs that a model wrote run on Linux on x86_64 alone, where seccomp'
+      ' can confine them, and here it cannot: leave out the tasks that run code'
+    )
+
+
+def passes(program):
+  """Whether a program runs to its end without an exception.
+
+  Args:
+    program: str, Python source.
+
+  Raises:
+    ValueError: programs cannot be confined here.
+  """
+  check()
+  return _ends_well(program)
+
+
+def _ends_well(program):
+  word = secrets.token_hex()
+  order = json.dumps([word, program, SECONDS]).encode()
+  with tempfile.TemporaryDirectory() as folder:
+    process = subprocess.Popen(
+      [sys.executable, '-I', '-B', os.path.abspath(__file__)],
+      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+      cwd=folder, env={}, start_new_session=True,
+    )
+    try:
+      said, _ = process.communicate(order, timeout=2 * SECONDS)
+    except subprocess.TimeoutExpired:
+      said = b''
+    finally:
+      if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+      process.communicate()
+  return said == word.encode()
+
+
+def confine(seconds):
+  """Takes from this process all but computing and reading, for good."""
+  for kind, most in (
+    (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, MEMORY),
+    (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0),
+    (resource.RLIMIT_NOFILE, 64),
+  ):
+    resource.setrlimit(kind, (most, most))
+  libc = ctypes.CDLL(None, use_errno=True)
+  code = filter_code()
+  buffer = ctypes.create_string_buffer(code)
+  # struct sock_fprog: the number of instructions, and where they are.
+  program = struct.pack('HxxxxxxQ', len(code) // 8, ctypes.addressof(buffer))
+  die_with_parent, no_new_privileges, set_seccomp, by_filter = 1, 38, 22, 2
+  if (
+    libc.prctl(die_with_parent, signal.SIGKILL, 0, 0, 0)
+    or libc.prctl(no_new_privileges, 1, 0, 0, 0)
+    or libc.prctl(set_seccomp, by_filter, program, 0, 0)
+  ):
+    raise OSError(ctypes.get_errno(), 'the process could not be confined')
+
+
+def filter_code():
+  """The seccomp filter, bytes: 8 per instruction (classic BPF)."""
+  load, equal, any_bit, give = 0x20, 0x15, 0x45, 0x06
+  allow, refuse = 0x7FFF0000, 0x00050000 | 13  # with "permission denied"
+  number, machine, argument = 0, 4, lambda i: 16 + 8 * i  # in seccomp_data
+  x86_64 = 0xC000003E
+  reading = lambda i: [
+    (load, 0, 0, argument(i)), (any_bit, 0, 1, WRITING), (give, 0, 0, refuse),
+    (give, 0, 0, allow),
+  ]
+  lines = [
+    (load, 0, 0, machine), (equal, 1, 0, x86_64), (give, 0, 0, refuse),
+    (load, 0, 0, number),
+    (equal, 0, 4, OPEN), *reading(1), (equal, 0, 4, OPENAT), *reading(2),
+  ]
+  for call in HARMLESS:
+    lines += [(equal, 0, 1, call), (give, 0, 0, allow)]
+  lines += [(give, 0, 0, refuse)]
+  return b''.join(struct.pack('HBBI', *line) for line in lines)
+
+
+def main():
+  """In the process of its own: reads the order, obeys, says the word."""
+  word, program, seconds = json.load(sys.stdin)
+  tell, nowhere = os.dup(1), os.open(os.devnull, os.O_RDWR)
+  for stream in (0, 1, 2):
+    os.dup2(nowhere, stream)
+  confine(seconds)
+  exec(program, {})  # a SystemExit is no success either
+  os.write(tell, word.encode())
+
+
+if __name__ == '__main__':
+  main()
