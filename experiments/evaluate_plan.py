@@ -13,7 +13,7 @@ TASKS = pathlib.Path(__file__).parent / 'tasks'
 # What an answer depends on beside prompt, model and sampler.
 LAW = (
   'new', 'prefix', 'window', 'temperature', 'top_p', 'judged', 'stop',
-  'eos_last', 'eos_penalty', 'ban', 'seed',
+  'eos_last', 'eos_penalty', 'ban', 'dtype', 'seed',
 )
 
 
@@ -65,7 +65,7 @@ def prepare(config, harness, folder, may_run_code):
   select.whole('limit', config.limit, 0)
   select.whole('draws', config.draws, 1)
   tasks = load_tasks(config, folder, may_run_code)
-  loaded = writer.find(config.model)
+  loaded = writer.find(config)
   if loaded.text is None:
     raise ValueError('the model has no tokenizer.json, which texts need')
   if config.chat and loaded.chat is None:

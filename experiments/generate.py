@@ -38,7 +38,7 @@ def run(config, workdir=None, model=None, prompt=None, input=None):
   if prompt is None:
     return answer_file(config, pathlib.Path(workdir), pathlib.Path(input))
   config.batch = min(config.batch, config.samples)  # no rows for nothing
-  made = writer.writer(config, writer.find(config.model))
+  made = writer.writer(config, writer.find(config))
   ids = made.encode(prompt.replace('\\n', '\n'))
   rows = []
   for batch in made.write([ids] * config.samples, range(config.samples)):
@@ -52,7 +52,7 @@ def run(config, workdir=None, model=None, prompt=None, input=None):
 def answer_file(config, workdir, file):
   """The batch mode; see the top of this file."""
   asked, digest = lines.read(file)
-  made = writer.writer(config, writer.find(config.model))
+  made = writer.writer(config, writer.find(config))
   prompts = []
   for n, line in enumerate(asked, 1):
     try:

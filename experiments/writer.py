@@ -22,7 +22,9 @@ import numpy as np
 import punt_jax
 from experiments import door, prompts
 from experiments import job as job_lib
-from punt_jax import models, samplers, select
+from punt_jax import models, parallel, samplers, select
+
+DTYPES = 'bfloat16', 'float32'
 
 
 class Writer(NamedTuple):
@@ -66,6 +68,8 @@ def defaults():
   config.block = 0  # of them per block, left to right; 0: all
   config.window = False  # KV cache: probes compute the block, not the canvas
   config.batch = 8  # rows at a time
+  config.group = 1  # devices that share the weights; 1: each has all of them
+  config.dtype = ''  # of the weights, 'bfloat16' or 'float32'; '': as stored
   config.bucket = 64  # canvas lengths are multiples of it
   config.temperature = 0.0  # of the drafts
   config.top_p = 1.0
@@ -90,10 +94,31 @@ def defaults():
   return config
 
 
-def find(name):
-  """The model in a file or folder, or the one of this name that ships."""
-  there = pathlib.Path(name).exists()
-  return (models.load if there else models.pretrained)(name)
+def find(config):
+  """The model that config.model names: a folder, a file, or one that ships.
+
+  Raises:
+    ValueError: one sentence, see models.load and models.pretrained.
+  """
+  if not pathlib.Path(config.model).is_dir():
+    if config.group != 1 or config.dtype:
+      raise ValueError(
+        f'config.group and config.dtype are for checkpoint directories, and'
+        f' {config.model} is none'
+      )
+    there = pathlib.Path(config.model).exists()
+    return (models.load if there else models.pretrained)(config.model)
+  known = select.known('dtype', config.dtype or 'float32', DTYPES)
+  return models.load(
+    config.model, dtype=known if config.dtype else None, mesh=grid(config)
+  )
+
+
+def grid(config):
+  """The mesh of config.group devices to a group, None for groups of one."""
+  group = select.whole('group', config.group, 1)
+  count = len(jax.devices())
+  return None if group == 1 else parallel.mesh(count // group, group)
 
 
 def writer(config, loaded) -> Writer:
@@ -113,13 +138,14 @@ def writer(config, loaded) -> Writer:
   build, knobs = builder(config, loaded, choice)
   build(loaded.params, knobs)  # names a value that is out of range
   key = jax.random.key(config.seed)
-  devices = jax.local_devices()
+  mesh, devices = grid(config), jax.local_devices()
+  spread = mesh is None and len(devices) > 1
 
   @functools.cache
   def compiled(length):
     run = punt_jax.compile(
-      build, door.most_steps(choice, length),
-      devices if len(devices) > 1 else None,
+      build, door.most_steps(choice, length), devices if spread else None,
+      mesh=mesh,
     )
     fill = functools.partial(run, loaded.params, knobs, key)
     # A canvas with nothing to write: compiles, and costs nothing.

@@ -52,8 +52,8 @@ def toy(monkeypatch):
     left = jnp.pad(known, ((0, 0), (1, 0), (0, 0)))[:, :-1]
     return 2.0 * left @ params
 
-  def find(name):
-    loaded.append(name)
+  def find(config):
+    loaded.append(config.model)
     return Toy(
       table.astype(np.float32),
       lambda params: punt_jax.from_logits(
@@ -223,7 +223,7 @@ def test_every_preset_can_be_swapped_for_punt(config):
     for sampler in (values.sampler.name, 'punt'):
       values.sampler.name = sampler
       values.new = 4
-      made = writer.writer(values, writer.find(''))
+      made = writer.writer(values, writer.find(values))
       assert made.choice.name == sampler
   with pytest.raises(ValueError, match='unknown preset'):
     config.get_config('none')
@@ -243,12 +243,13 @@ def test_official_settings():
   assert dream.get_config('base_gsm8k').prefix == '<|beginoftext|>'
 
 
-def start(*arguments, **how):
+def start(*arguments, devices=1, **how):
   """The command in a process of its own."""
+  fake = f'--xla_force_host_platform_device_count={devices}'
   return subprocess.Popen(
     [sys.executable, '-m', 'experiments.generate', *arguments], cwd=ROOT,
     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    env={**os.environ, 'XLA_FLAGS': ''}, **how,
+    env={**os.environ, 'XLA_FLAGS': fake}, **how,
   )
 
 
@@ -317,11 +318,15 @@ def test_a_checkpoint_directory_end_to_end(model, tmp_path):
   said = finish(start(*small, '--prompt=Why is the sky blue?'))
   assert '1 row of' in said and 'tokens/s' in said
   asked = [*ASKED[:4], {'prompt': 'a<|endoftext|>b'}]
-  rows, runs = {}, (('whole', []), ('window', ['--config.window']))
+  exact = '--config.dtype=float32'
+  rows, runs = {}, (
+    ('whole', [exact]), ('window', ['--config.window']),
+    ('groups', [exact, '--config.group=2']),
+  )
   for name, more in runs:
     finish(start(
       *small, *more, f'--input={put(tmp_path, asked)}',
-      f'--workdir={tmp_path / name}',
+      f'--workdir={tmp_path / name}', devices=4 if name == 'groups' else 1,
     ))
     rows[name] = rows_of(tmp_path / name)
     assert [row['line'] for row in rows[name]] == [1, 2, 3, 4, 5]
@@ -330,6 +335,8 @@ def test_a_checkpoint_directory_end_to_end(model, tmp_path):
   assert sum(r['positions'] / r['nfe'] for r in rows['window']) < sum(
     r['positions'] / r['nfe'] for r in rows['whole']
   )
+  for one, split in zip(rows['whole'], rows['groups'], strict=True):
+    assert one['tokens'] == split['tokens'] and one['nfe'] == split['nfe']
   mask = '<|mdm_mask|>' if model == 'llada' else '<|mask|>'
   printed, _ = start(*small, f'--prompt=a{mask}').communicate(timeout=200)
   assert len(printed.splitlines()) == 1 and 'mask' in printed
