@@ -44,7 +44,10 @@ def restore(manager, like):
 
   Args:
     manager: from `open_checkpoints`.
-    like: pytree with the shapes and types that are expected.
+    like: pytree with the shapes and types that are expected. Leaves that say
+      where they are to be (jax.ShapeDtypeStruct with a sharding, or arrays)
+      are read to there, whatever devices and processes wrote them; others to
+      the devices that they were written from.
 
   Returns:
     (state like `like`, extra JSON), or None.
@@ -58,30 +61,39 @@ def restore(manager, like):
   step = manager.latest_step()
   if step is None:
     return None
-  where = f'the checkpoint {manager.directory / str(step)}'
+  folder = manager.directory / str(step)
   leaves, tree = jax.tree.flatten(like)
-  want = {f'{i:04d}': np.empty(x.shape, x.dtype) for i, x in enumerate(leaves)}
+  want = {f'{i:04d}': _target(x) for i, x in enumerate(leaves)}
   try:
-    found = manager.restore(
+    stored = ocp.StandardCheckpointHandler().metadata(folder / 'state')
+    fits = {k: x.shape for k, x in stored.items()} == {
+      k: x.shape for k, x in want.items()
+    }
+    placed = any(x.sharding is not None for x in want.values())
+    found = fits and manager.restore(
       step,
       args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(), extra=ocp.args.JsonRestore()
+        state=ocp.args.StandardRestore(want if placed else None),
+        extra=ocp.args.JsonRestore(),
       ),
     )
-    state, extra = found['state'], found['extra']
   except Exception as error:  # orbax and tensorstore raise many kinds
     raise ValueError(
-      f'{where} cannot be read ({type(error).__name__}): it is truncated or'
-      ' damaged; delete it to go on from an older one'
+      f'the checkpoint {folder} cannot be read ({type(error).__name__}): it is'
+      ' truncated or damaged; delete it to go on from an older one'
     ) from error
-  if {k: np.shape(x) for k, x in state.items()} != {
-    k: x.shape for k, x in want.items()
-  }:
+  if not fits:
     raise ValueError(
-      f'{where} holds other shapes than this model and optimizer: it was'
-      ' written with other settings; use another workdir'
+      f'the checkpoint {folder} holds other shapes than this model and'
+      ' optimizer: it was written with other settings; use another workdir'
     )
-  return jax.tree.unflatten(tree, [state[k] for k in sorted(want)]), extra
+  state = [found['state'][k] for k in sorted(want)]
+  return jax.tree.unflatten(tree, state), found['extra']
+
+
+def _target(x):
+  place = getattr(x, 'sharding', None)
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
 
 
 def export_params(path, params, metadata):

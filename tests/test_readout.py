@@ -82,7 +82,7 @@ def test_chunks_change_nothing(model, features, monkeypatch):
   uniforms = jax.random.uniform(jax.random.key(1), (B, L))
   whole = readout.summarize(model, features, asked, uniforms)
   moved = readout.divergence(model, features, -features, asked)
-  monkeypatch.setattr(readout, '_chunk', lambda vocab, total: 4)
+  monkeypatch.setattr(readout, 'chunk_size', lambda vocab, total: 4)
   parts = readout.summarize(model, features, asked, uniforms)
   jax.tree.map(np.testing.assert_array_equal, whole, parts)
   np.testing.assert_array_equal(

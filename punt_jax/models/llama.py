@@ -16,6 +16,8 @@ import jax.numpy as jnp
 
 from punt_jax.models.layout import Layout, Source, fixed, layers, number
 
+SCORES = 2**18  # of attention, that a CPU's cache holds: 1 MiB
+
 
 def rotate(x, position, theta):
   """Rotary embedding on halves. x (N, L, H, K), position (N, L), float32."""
@@ -53,19 +55,16 @@ def attention(q, k, v, mask):
       q, k, v, mask=mask, implementation='cudnn'
     )
     return y.reshape(n, window, -1)
-  # The heads of a group are further queries: (N G, queries, K).
-  apart = lambda x: x.swapaxes(1, 2).reshape(n * groups, -1, size)
-  rows = apart(
-    q.reshape(n, window, groups, -1, size).swapaxes(2, 3).reshape(
-      n, -1, groups, size
-    )
-  )
-  mask = None if mask is None else jnp.repeat(mask, groups, 0)
-  given = rows, apart(k), apart(v), mask
-  if jax.default_backend() == 'cpu':
-    y = jax.lax.map(_in_chunks, given)
+  # (N, G, queries, K): the heads of a group are further queries.
+  rows = q.reshape(n, window, groups, -1, size).swapaxes(1, 2)
+  rows = rows.reshape(n, groups, -1, size)
+  given = rows, k.swapaxes(1, 2), v.swapaxes(1, 2), mask
+  large = n * heads * window * seen > SCORES
+  if jax.default_backend() == 'cpu' and large:
+    row = lambda x: jax.lax.map(lambda own: _in_chunks(*own, x[3]), x[:3])
+    y = jax.lax.map(row, given)
   else:
-    y = jax.vmap(_attend)(*given)
+    y = jax.vmap(jax.vmap(_attend, (0, 0, 0, None)))(*given)
   y = y.reshape(n, groups, window, -1, size).swapaxes(1, 2)
   return y.reshape(n, window, -1)
 
@@ -82,14 +81,13 @@ def _attend(rows, keys, values, seen):
   return (y / weights.sum(-1, keepdims=True)).astype(rows.dtype)
 
 
-def _in_chunks(given):
-  """_attend for some 2^18 scores (1 MiB) at a time."""
-  rows, *keys = given
+def _in_chunks(rows, keys, values, seen):
+  """_attend for some SCORES at a time."""
   total, size = rows.shape
-  chunks = -(-total * len(keys[0]) // 2**18)
+  chunks = -(-total * len(keys) // SCORES)
   rows = jnp.pad(rows, ((0, -total % chunks), (0, 0)))
   rows = rows.reshape(chunks, -1, size)
-  y = jax.lax.map(lambda some: _attend(some, *keys), rows)
+  y = jax.lax.map(lambda some: _attend(some, keys, values, seen), rows)
   return y.reshape(-1, size)[:total]
 
 
