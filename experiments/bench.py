@@ -7,12 +7,14 @@ model's features and its readout matmul at all positions, reduced to a sum, in
 the same dtype; it is timed on both sides of each decode, in the same process,
 and the median of the ratios is reported. Weights are random, 6 layers x 256.
 Writes results.jsonl (a run that was stopped goes on) and overhead.png.
+
+With --config=configs/bench_model.py, and --model_shape for another shape than
+its own, the model has the shape of a real one: see experiments/bench_model.py.
 """
 
+import functools
 import itertools
-import os
 import pathlib
-import time
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +25,7 @@ matplotlib.use('Agg')  # a file, whatever the machine has for a screen
 import matplotlib.pyplot as plt
 import numpy as np
 
-import punt_jax
-from experiments import door, results
+from experiments import bench_model, door, results, timing
 from punt_jax.models import transformer
 from punt_jax.select import in_range
 from train import command
@@ -40,24 +41,6 @@ def make_model(vocab):
   return module, jax.tree.unflatten(tree, map(draw, keys, leaves))
 
 
-def decode_of(config, choice, module, params, tokens, temperature):
-  """(decode, lowered) of a sampler, cut after config.steps."""
-
-  def build(params, knobs):
-    model = transformer.denoiser(module, params)
-    model = punt_jax.temper(model, knobs['temperature'])
-    return model, choice.make(knobs['sampler'])
-
-  knobs = dict(sampler=choice.knobs, temperature=temperature)
-  args = params, knobs, jax.random.key(config.seed)
-  run = punt_jax.compile(build, config.steps)
-  rows = np.arange(len(tokens), dtype=np.int32)
-  lowered = run.lower(
-    *args, rows, tokens, tokens != module.vocab, np.ones(tokens.shape, bool)
-  )
-  return lambda: run(*args, tokens), lowered
-
-
 def forward_of(module, params, tokens):
   """(forward, lowered): features and readout at all positions, summed."""
   alone = jax.jit(
@@ -66,41 +49,22 @@ def forward_of(module, params, tokens):
   return lambda: alone(params, tokens), alone.lower(params, tokens)
 
 
-def seconds(run):
-  """Wall time of one call."""
-  start = time.perf_counter()
-  jax.block_until_ready(run())
-  return time.perf_counter() - start
-
-
 def measure(config, choice, model, batch, temperature):
   """The numbers of a row."""
   module, params = model
   tokens = np.full((batch, config.length), module.vocab, np.int32)
   tokens[:, : config.given] = np.arange(batch * config.given).reshape(batch, -1)
-  decode, decode_lowered = decode_of(
-    config, choice, module, params, tokens, temperature
+  decode, decode_lowered = timing.decode_of(
+    config, choice, functools.partial(transformer.denoiser, module), params,
+    tokens, temperature,
   )
   forward, forward_lowered = forward_of(module, params, tokens)
   forwards = int(decode().meter.forwards[0])
-
-  alone, ratios = [], []
-  for _ in range(config.repeats + 1):
-    before, wall, after = map(seconds, (forward, decode, forward))
-    alone.append((before + after) / 2)
-    ratios.append(wall / (forwards * alone[-1]))
-  alone, ratios = alone[1:], ratios[1:]  # the first round is the warm-up
   scratch = lambda x: x.compile().memory_analysis().temp_size_in_bytes / 2**20
-  return dict(
-    forwards=forwards,
-    overhead=float(np.median(ratios)),
-    overhead_lowest=min(ratios),
-    overhead_highest=max(ratios),
-    forward_seconds=float(np.median(alone)),
+  return timing.overhead(forward, decode, forwards, config.repeats) | dict(
     scratch_mib=scratch(decode_lowered),
     forward_scratch_mib=scratch(forward_lowered),
     canvas_mib=4 * tokens.size * module.vocab / 2**20,
-    load=os.getloadavg()[0],
   )
 
 
@@ -148,8 +112,16 @@ def draw(path, rows):
   plt.close(figure)
 
 
-def run(config, workdir):
+def run(config, workdir, model_shape=None):
   """The whole job. Returns the rows of results.jsonl."""
+  if 'model_shape' in config:
+    config.model_shape = model_shape or config.model_shape
+    return bench_model.run(config, workdir)
+  if model_shape:
+    raise ValueError(
+      '--model_shape goes with --config=configs/bench_model.py: this config'
+      ' has a model of its own'
+    )
   in_range('repeats', config.repeats, 1)
   listed = config.samplers.to_dict().items()
   choices = [door.choose(name, knobs) for name, knobs in listed]
@@ -182,4 +154,6 @@ def run(config, workdir):
 
 
 if __name__ == '__main__':
-  command.run_config(run)
+  command.run_config(
+    run, model_shape='One of bench_model.SHAPES, for configs/bench_model.py.'
+  )

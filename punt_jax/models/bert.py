@@ -15,8 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from punt_jax.models.layout import Layout, Source, fixed, number
-from punt_jax.models.llama import attention
+from punt_jax.models.attention import attention
+from punt_jax.models.layout import Layout, Source, fixed, layers, number
 from punt_jax.models.parts import layer_norm, leaves, mask_id
 
 ACTIVATIONS = {
@@ -182,7 +182,7 @@ def layout(config) -> Layout:
   module = Bert(
     vocab=number(config, 'vocab_size'),
     width=number(config, 'hidden_size'),
-    layers=number(config, 'num_hidden_layers'),
+    layers=layers(config, 'num_hidden_layers'),
     heads=number(config, 'num_attention_heads'),
     hidden=number(config, 'intermediate_size'),
     positions=number(config, 'max_position_embeddings'),

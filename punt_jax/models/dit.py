@@ -17,8 +17,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from punt_jax.models.layout import Layout, Source, fixed, number
-from punt_jax.models.llama import attention, rotate
+from punt_jax.models.attention import attention, rotate
+from punt_jax.models.layout import Layout, Source, fixed, layers, number
 from punt_jax.models.parts import layer_norm, leaves, mask_id
 
 FREQUENCIES = 256  # of the noise level's embedding
@@ -156,7 +156,7 @@ def layout(config) -> Layout:
     vocab=rows,
     width=number(config, 'hidden_dim'),
     cond=number(config, 'cond_dim'),
-    layers=number(config, 'n_blocks'),
+    layers=layers(config, 'n_blocks'),
     heads=number(config, 'n_heads'),
   )
   if module.width % (2 * module.heads):
