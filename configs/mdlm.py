@@ -11,6 +11,10 @@ that write nothing cost nothing. PUNT replaces that choice of positions.
 A text may hold several documents, with <|endoftext|> between them, so nothing
 stops at it; what is shown ends at the first.
 
+The published mdlm-owt has neither a tokenizer nor an end token: copy GPT-2's
+tokenizer.json into the folder, and add "eos_token_id": 50256 to config.json;
+without that id everything is shown.
+
 No published weights have been run with this file.
 """
 

@@ -58,7 +58,7 @@ def run(config, workdir, model=None, data=None, may_run_code=False):
   harness = evaluate_plan.import_harness()
   with tempfile.TemporaryDirectory() as folder:
     plan = evaluate_plan.prepare(config, harness, folder, may_run_code)
-    rows = results.resume(workdir, config)
+    rows = results.resume(workdir, config, results.FREE)
     known = harness.answers(workdir / 'answers.jsonl')
     done = {(row['task'], row['sampler'], row['label']) for row in rows}
     for name, places in itertools.groupby(plan, lambda place: place.name):

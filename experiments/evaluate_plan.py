@@ -66,8 +66,7 @@ def prepare(config, harness, folder, may_run_code):
   select.whole('draws', config.draws, 1)
   tasks = load_tasks(config, folder, may_run_code)
   loaded = writer.find(config)
-  if loaded.text is None:
-    raise ValueError('the model has no tokenizer.json, which texts need')
+  writer.need_text(loaded)
   if config.chat and loaded.chat is None:
     raise ValueError(
       f'{config.model} has no chat template: use --config.chat=False, or a'
@@ -79,6 +78,7 @@ def prepare(config, harness, folder, may_run_code):
     engine = harness.Engine(
       config.model, None, harness.guesses(own, loaded),
       likelihood.scorer(own, loaded, config.draws), loaded, None,
+      own.prefix,
     )
     if task.OUTPUT_TYPE != 'generate_until':
       settings = {'draws': config.draws}

@@ -8,10 +8,17 @@
 A line of the file is {"prompt": "..."} or {"messages": [{"role": "user",
 "content": "..."}]}; other keys are copied to its results. Each finished batch
 is appended to results.jsonl in the workdir; a run that was killed and is
-started again goes on where it was. At the end the rows stand in the order of
+started again goes on where it was, with another batch, bucket or group if it
+does not fit in memory. At the end the rows stand in the order of
 the file, and nfe.png shows what they cost. --model is a folder (config.json,
 safetensors, tokenizer.json), a file of train.export, or the name of a model
 that ships.
+
+Masks may also stand inside of a prompt. Rows of BERT need their frame (<s> and
+</s> with RoBERTa):
+
+  python -m experiments.generate --config=configs/mdlm.py --model=DIR \\
+      --config.blank=_ --prompt='[CLS] the _ sat on the mat [SEP]'
 """
 
 import functools
@@ -87,7 +94,7 @@ def answer_file(config, workdir, file):
 
 def resume(workdir, config, file, digest):
   """The rows that are there already, for this config and this very file."""
-  rows = results.resume(workdir, config)
+  rows = results.resume(workdir, config, results.FREE)
   mark = workdir / 'input.json'
   if not mark.exists():
     said = {'input': str(file), 'sha256': digest}

@@ -27,6 +27,7 @@ class Engine(NamedTuple):
   score: Callable  # see likelihood.scorer
   loaded: Any  # models.Pretrained
   settings: Any  # JSON: all else that an answer depends on
+  prefix: str = ''  # before every text whose likelihood is asked for
 
 
 class Answers(NamedTuple):
@@ -86,14 +87,17 @@ class Harness(LM):
   def loglikelihood_rolling(self, requests):
     """[bound on log p of a text], in pieces of half the model's length.
 
-    Each piece is scored given what stands before it, as far as that fits.
+    Each piece is scored given what stands before it, the prefix first, as far
+    as that fits.
     """
     most = self.engine.loaded.length
     half = max(1, most // 2)
+    encode = self.engine.loaded.text.encode
+    prefix = encode(self.engine.prefix).tolist()
     asked, owner = [], []
     for n, request in enumerate(requests):
-      ids = self.engine.loaded.text.encode(request.args[0]).tolist()
-      for start in range(0, len(ids), half):
+      ids = prefix + encode(request.args[0]).tolist()
+      for start in range(len(prefix), len(ids), half):
         first = max(0, start + half - most)
         asked.append([ids[first : start + half], start - first])
         owner.append(n)
@@ -140,19 +144,20 @@ class Harness(LM):
     return self.used
 
   def _split(self, context, continuation):
-    """Ids of both (n,), and where the continuation starts.
+    """Ids of prefix, both (n,), and where the continuation starts.
 
     Spaces between them belong to the continuation, as words are tokenized.
     """
     stem = context.rstrip()
     encode = self.engine.loaded.text.encode
-    ids = encode(context + continuation)
+    prefix = encode(self.engine.prefix)
+    ids = np.append(prefix, encode(context + continuation))
     if len(ids) > self.engine.loaded.length:
       raise ValueError(
         f'a context and its continuation have {len(ids)} tokens, the model has'
         f' room for {self.engine.loaded.length}: use fewer shots'
       )
-    return ids, min(len(encode(stem)), len(ids))
+    return ids, min(len(prefix) + len(encode(stem)), len(ids))
 
   def _score(self, pairs, todo):
     lines, starts = zip(*pairs, strict=True) if pairs else ((), ())

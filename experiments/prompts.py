@@ -5,13 +5,14 @@ import numpy as np
 from punt_jax import select
 from punt_jax.text import BLANK
 
-ENDS = ('eos', 'eot')  # names in Pretrained.ids of what ends a text
-
 
 def ends_of(loaded):
-  """Sorted ids of the tokens that end a text, as far as they are known."""
+  """Sorted ids of the tokens that end a text, as far as they are known.
+
+  In Pretrained.ids they are 'eos', 'eos_2', ... and 'eot'.
+  """
   ids = loaded.ids or {}
-  return sorted({ids[name] for name in ENDS if name in ids})
+  return sorted({ids[x] for x in ids if x.split('_')[0] in ('eos', 'eot')})
 
 
 def ids_of(loaded, wanted):
@@ -35,12 +36,13 @@ def encode(config, loaded, prompt):
   """
   if config.chat and isinstance(prompt, str):
     prompt = [{'role': 'user', 'content': prompt}]
-  if not isinstance(prompt, str):
-    if loaded.chat is None:
-      raise ValueError('the model has no chat template, only plain prompts')
-    prompt = loaded.chat(prompt)
-  if config.blank:
-    prompt = prompt.replace(config.blank, BLANK)
+  open_ = lambda x: x.replace(config.blank, BLANK) if config.blank else x
+  if isinstance(prompt, str):
+    prompt = open_(prompt)
+  elif loaded.chat is None:
+    raise ValueError('the model has no chat template, only plain prompts')
+  else:  # a template may hold what stands for a blank
+    prompt = loaded.chat([m | {'content': open_(m['content'])} for m in prompt])
   vocab, most = loaded.text.vocab, loaded.length
   ids = loaded.text.encode(config.prefix + prompt)
   masks, new = int((ids == vocab).sum()), 0 if config.blank else config.new

@@ -11,15 +11,24 @@ import jax
 
 from train import records
 
+# These change what a row of the writer costs, not what is written: a run may go
+# on with others.
+FREE = 'batch', 'bucket', 'group'
 
-def resume(workdir, config):
+
+def resume(workdir, config, free=()):
   """Makes workdir this config's own -> the rows that are already there.
+
+  Args:
+    workdir: folder.
+    config: of this run.
+    free: keys of it that may change from one start to the next.
 
   Raises:
     ValueError: workdir holds something else; nothing is written then.
   """
   workdir = pathlib.Path(workdir)
-  records.claim(workdir, config)
+  records.claim(workdir, config, free)
   file = workdir / 'results.jsonl'
   rows = []
   for line in file.read_text().splitlines() if file.exists() else []:

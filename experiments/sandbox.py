@@ -7,11 +7,12 @@ process, no signal, and no file is opened for writing. Processor time, memory
 and open files are limited; standard streams lead nowhere; the environment is
 empty; after a time limit the process is killed.
 
-Not prevented: reading what the user may read (nothing can be done with it) and
-a program that searches its own process for the word that means success.
+Not prevented: reading what the user may read, pipes and devices too, and a
+program that searches its own process for the word that means success.
 """
 
 import ctypes
+import fcntl
 import functools
 import json
 import os
@@ -28,18 +29,29 @@ SECONDS = 5  # of the processor; twice as many on the clock
 MEMORY = 2**30  # bytes of address space
 # Numbers of system calls on x86_64: read, write, close, stat, fstat, lstat,
 # poll, lseek, mmap, mprotect, munmap, brk, signal handlers, pread64, readv,
-# writev, access, select, sched_yield, mremap, madvise, dup, dup2, nanosleep,
-# getpid, exit, uname, fcntl, getdents, getcwd, readlink, gettimeofday,
+# writev, access, select, sched_yield, mremap, dup, dup2, nanosleep, getpid,
+# exit, uname, getdents, getcwd, readlink, gettimeofday,
 # getrlimit, getrusage, sysinfo, times, user and group ids, getppid,
 # sigaltstack, arch_prctl, gettid, time, futex, sched_getaffinity, getdents64,
 # clocks, exit_group, newfstatat, readlinkat, faccessat, pselect6, ppoll, dup3,
 # getrandom, statx, rseq, faccessat2.
 HARMLESS = (
   0, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 19, 20, 21, 23, 24, 25,
-  28, 32, 33, 35, 39, 60, 63, 72, 78, 79, 89, 96, 97, 98, 99, 100, 102, 104,
+  32, 33, 35, 39, 60, 63, 78, 79, 89, 96, 97, 98, 99, 100, 102, 104,
   107, 108, 110, 131, 158, 186, 201, 202, 204, 217, 228, 229, 230, 231, 262,
   267, 269, 270, 271, 292, 318, 332, 334, 439,
 )
+# Calls allowed with some commands alone: which argument, and its values.
+COMMANDS = {
+  # madvise: the usual advice (root could have it break pages of memory).
+  28: (2, (0, 1, 2, 3, 4, 8, 14, 15)),
+  # fcntl: no F_SETOWN, which has the kernel signal any process of the user,
+  # and no leases or locks, for which others wait.
+  72: (1, (
+    fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD,
+    fcntl.F_GETFL, fcntl.F_GETLK,
+  )),
+}
 OPEN, OPENAT = 2, 257  # allowed for reading
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -71,28 +83,37 @@ def passes(program):
 def _ends_well(program):
   word = secrets.token_hex()
   order = json.dumps([word, program, SECONDS]).encode()
-  with tempfile.TemporaryDirectory() as folder:
+  # The word comes back in a file, whose size is limited: a pipe's is not.
+  with (
+    tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said,
+  ):
     process = subprocess.Popen(
       [sys.executable, '-I', '-B', os.path.abspath(__file__)],
-      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+      stdin=subprocess.PIPE, stdout=said, stderr=subprocess.DEVNULL,
       cwd=folder, env={}, start_new_session=True,
     )
     try:
-      said, _ = process.communicate(order, timeout=2 * SECONDS)
+      process.communicate(order, timeout=2 * SECONDS)
     except subprocess.TimeoutExpired:
-      said = b''
+      return False
     finally:
       if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
       process.communicate()
-  return said == word.encode()
+    said.seek(0)
+    return said.read() == word.encode()
 
 
-def confine(seconds):
-  """Takes from this process all but computing and reading, for good."""
+def confine(seconds, size):
+  """Takes from this process all but computing and reading, for good.
+
+  Args:
+    seconds: int, of the processor.
+    size: int, bytes that a file already open for writing may have.
+  """
   for kind, most in (
     (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, MEMORY),
-    (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0),
+    (resource.RLIMIT_FSIZE, size), (resource.RLIMIT_CORE, 0),
     (resource.RLIMIT_NOFILE, 64),
   ):
     resource.setrlimit(kind, (most, most))
@@ -114,20 +135,26 @@ def filter_code():
   """The seccomp filter, bytes: 8 per instruction (classic BPF)."""
   load, equal, any_bit, give = 0x20, 0x15, 0x45, 0x06
   allow, refuse = 0x7FFF0000, 0x00050000 | 13  # with "permission denied"
-  number, machine, argument = 0, 4, lambda i: 16 + 8 * i  # in seccomp_data
+  # In seccomp_data. Of an argument the lower half, all that these calls read.
+  number, machine, argument = 0, 4, lambda i: 16 + 8 * i
   x86_64 = 0xC000003E
   reading = lambda i: [
     (load, 0, 0, argument(i)), (any_bit, 0, 1, WRITING), (give, 0, 0, refuse),
     (give, 0, 0, allow),
   ]
+  among = lambda values: [
+    line for value in values
+    for line in ((equal, 0, 1, value), (give, 0, 0, allow))
+  ] + [(give, 0, 0, refuse)]
   lines = [
     (load, 0, 0, machine), (equal, 1, 0, x86_64), (give, 0, 0, refuse),
     (load, 0, 0, number),
     (equal, 0, 4, OPEN), *reading(1), (equal, 0, 4, OPENAT), *reading(2),
   ]
-  for call in HARMLESS:
-    lines += [(equal, 0, 1, call), (give, 0, 0, allow)]
-  lines += [(give, 0, 0, refuse)]
+  for call, (i, values) in COMMANDS.items():
+    body = [(load, 0, 0, argument(i)), *among(values)]
+    lines += [(equal, 0, len(body), call), *body]
+  lines += among(HARMLESS)
   return b''.join(struct.pack('HBBI', *line) for line in lines)
 
 
@@ -137,7 +164,7 @@ def main():
   tell, nowhere = os.dup(1), os.open(os.devnull, os.O_RDWR)
   for stream in (0, 1, 2):
     os.dup2(nowhere, stream)
-  confine(seconds)
+  confine(seconds, len(word))
   exec(program, {})  # a SystemExit is no success either
   os.write(tell, word.encode())
 

@@ -4,6 +4,7 @@ Data comes from the user's own files; nothing is fetched. Programs are scored by
 pass@1: the share whose tests pass, run by experiments/sandbox.py.
 """
 
+import ast
 import gzip
 import json
 import pathlib
@@ -92,12 +93,24 @@ def before_fence(text):
 def fenced(text):
   """The first block of code in a text, else what stands before any fence.
 
-  The prompt may have opened a block, so a fence behind other text opens one
-  only if it names a language. One that is not closed counts.
+  The prompt may have opened a block, so a program before the first fence is the
+  block, and a fence behind other text opens one only if it names a language.
+  One that is not closed counts.
   """
+  if is_program(before_fence(text)):
+    return before_fence(text)
   block = r'(?:\A\s*```\w*|```\w+)\n(.*?)(?:```|\Z)'
   found = re.search(block, text, re.DOTALL)
   return found.group(1) if found else before_fence(text)
+
+
+def is_program(text):
+  """Whether it is Python that does more than evaluate words, as 'Sure' does."""
+  try:
+    body = ast.parse(text).body
+  except (SyntaxError, ValueError, RecursionError, MemoryError):
+    return False
+  return not all(isinstance(line, ast.Expr) for line in body)
 
 
 def ready_ifeval(folder):

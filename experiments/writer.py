@@ -24,8 +24,6 @@ from experiments import door, prompts
 from experiments import job as job_lib
 from punt_jax import models, parallel, samplers, select
 
-DTYPES = 'bfloat16', 'float32'
-
 
 class Writer(NamedTuple):
   """A model with a sampler, ready to write."""
@@ -70,6 +68,7 @@ def defaults():
   config.batch = 8  # rows at a time
   config.group = 1  # devices that share the weights; 1: each has all of them
   config.dtype = ''  # of the weights, 'bfloat16' or 'float32'; '': as stored
+  config.ignore = ()  # keys of config.json that do not change the network
   config.bucket = 64  # canvas lengths are multiples of it
   config.temperature = 0.0  # of the drafts
   config.top_p = 1.0
@@ -100,18 +99,28 @@ def find(config):
   Raises:
     ValueError: one sentence, see models.load and models.pretrained.
   """
-  if not pathlib.Path(config.model).is_dir():
-    if config.group != 1 or config.dtype:
-      raise ValueError(
-        f'config.group and config.dtype are for checkpoint directories, and'
-        f' {config.model} is none'
-      )
-    there = pathlib.Path(config.model).exists()
-    return (models.load if there else models.pretrained)(config.model)
-  known = select.known('dtype', config.dtype or 'float32', DTYPES)
-  return models.load(
-    config.model, dtype=known if config.dtype else None, mesh=grid(config)
-  )
+  path = pathlib.Path(config.model)
+  if path.is_dir():
+    return models.load(
+      path, dtype=config.dtype or None, mesh=grid(config),
+      ignore=tuple(config.ignore),
+    )
+  known = path.exists() or config.model in models.names()
+  if known and (config.group != 1 or config.dtype or config.ignore):
+    raise ValueError(
+      'config.group, dtype and ignore are for checkpoint directories, and'
+      f' {path} is none'
+    )
+  return (models.load if path.exists() else models.pretrained)(config.model)
+
+
+def need_text(loaded):
+  """Raises ValueError if a models.Pretrained has no vocabulary."""
+  if loaded.text is None:
+    raise ValueError(
+      'the model has no tokenizer.json, which texts need: copy the files of its'
+      " tokenizer into its folder (for MDLM: GPT-2's)"
+    )
 
 
 def grid(config):
@@ -132,14 +141,14 @@ def writer(config, loaded) -> Writer:
     select.whole(name, config[name], 1)
   if config.sampler.name is None:
     raise ValueError('config.sampler.name is not set: say which sampler writes')
-  if loaded.text is None:
-    raise ValueError('the model has no tokenizer.json, which texts need')
+  need_text(loaded)
   (choice,) = job_lib.choose(config)
   build, knobs = builder(config, loaded, choice)
   build(loaded.params, knobs)  # names a value that is out of range
   key = jax.random.key(config.seed)
   mesh, devices = grid(config), jax.local_devices()
   spread = mesh is None and len(devices) > 1
+  params = parallel.everywhere(loaded.params) if spread else loaded.params
 
   @functools.cache
   def compiled(length):
@@ -147,7 +156,7 @@ def writer(config, loaded) -> Writer:
       build, door.most_steps(choice, length), devices if spread else None,
       mesh=mesh,
     )
-    fill = functools.partial(run, loaded.params, knobs, key)
+    fill = functools.partial(run, params, knobs, key)
     # A canvas with nothing to write: compiles, and costs nothing.
     fill(np.zeros((config.batch, length), np.int32))
     return fill

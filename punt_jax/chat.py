@@ -3,7 +3,7 @@
 A template is a Jinja program from whoever made the checkpoint. It runs in
 Jinja's sandbox (no attributes with underscores, no changes, no imports), and
 because that bounds neither time nor memory, in a process of its own with
-limits on both.
+limits on both (on memory where the system can limit it).
 """
 
 import contextlib
@@ -138,11 +138,10 @@ def _child():
   import resource
 
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # the user means the parent
-  for kind, limit in (
-    (resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0),
-    (resource.RLIMIT_FSIZE, 0),
-  ):
-    resource.setrlimit(kind, (limit, limit))
+  for kind in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
+    resource.setrlimit(kind, (0, 0))
+  with contextlib.suppress(ValueError, OSError):  # macOS has no such limit
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
   for line in sys.stdin.buffer:
     try:
       answer = {'prompt': _inside(json.loads(line))}

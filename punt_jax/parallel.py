@@ -42,6 +42,16 @@ def mesh(data, model=1, devices=None):
   )
 
 
+def everywhere(params, devices=None):
+  """A copy of the parameters on each device, for decode_on_devices.
+
+  It would otherwise make one anew in every call.
+  """
+  devices = list(devices or jax.local_devices())
+  grid = mesh(len(devices), 1, devices)
+  return jax.device_put(params, NamedSharding(grid, PartitionSpec()))
+
+
 def my_rows(count):
   """Numbers of the rows of a job, of `count`, that are this process's."""
   return np.array_split(np.arange(count), jax.process_count())[

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from punt_jax import token_files
+
 BLANK = '░'
 
 
@@ -89,18 +91,15 @@ def tokenizer(model, vocab=None, mask=None):
   Raises:
     ValueError: one sentence, if the text describes no tokenizer.
   """
+  package = token_files.package()
   try:
-    import tokenizers
-  except ImportError:
-    raise ValueError(
-      "this vocabulary needs tokenizers: pip install 'punt-jax[hf]'"
-    ) from None
-  try:
-    inner = tokenizers.Tokenizer.from_str(model)
+    inner = package.Tokenizer.from_str(model)
   except Exception as error:  # the package raises nothing narrower
     raise ValueError(
       f'this is no tokenizer that tokenizers reads: {str(error)[:200]}'
     ) from error
+  inner.no_truncation()  # a file may ask for both, which is for training
+  inner.no_padding()
   spec = {'kind': 'tokenizer', 'model': model, 'vocab': vocab, 'mask': mask}
   spec = {key: value for key, value in spec.items() if value is not None}
   vocab = inner.get_vocab_size() if vocab is None else vocab
@@ -137,7 +136,10 @@ def tokenizer(model, vocab=None, mask=None):
 
 
 def from_folder(folder, vocab, mask):
-  """The vocabulary of a checkpoint's folder, from its tokenizer.json.
+  """The vocabulary of a checkpoint's folder.
+
+  From its tokenizer.json; without it from vocab.json and merges.txt, if they
+  are GPT-2's, Qwen2's or Dream's.
 
   Args:
     folder: of the checkpoint.
@@ -146,13 +148,19 @@ def from_folder(folder, vocab, mask):
     mask: the checkpoint's own id of MASK. Here MASK is V.
 
   Raises:
-    ValueError: one sentence, if the file is missing or damaged.
+    ValueError: one sentence, if the files are missing or damaged.
   """
-  file = pathlib.Path(folder) / 'tokenizer.json'
+  folder = pathlib.Path(folder)
+  file = folder / 'tokenizer.json'
   try:
+    if not file.exists() and (folder / 'merges.txt').exists():
+      file = folder / 'vocab.json'
+      return tokenizer(token_files.from_merges(folder), vocab, mask)
     return tokenizer(file.read_text('utf-8'), vocab, mask)
   except OSError:
-    raise ValueError(f'{folder} has no tokenizer.json') from None
+    raise ValueError(
+      f'{folder} has no tokenizer.json, nor vocab.json with merges.txt'
+    ) from None
   except ValueError as error:
     raise ValueError(f'{file}: {error}') from error
 

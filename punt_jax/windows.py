@@ -15,7 +15,7 @@ from punt_jax.types import Answer, Array, Denoiser
 class Window(NamedTuple):
   """What a model with a KV cache remembers: all of the last commit."""
 
-  ready: Array  # () bool: there was one, and the window holds all that is open
+  ready: Array  # () bool: there was one, and the window holds all it should
   tokens: Array  # (B, L) int32 the canvas then
   features: Array  # (B, L, D)
   past: Any  # leaves (layers, B, L, ...): keys and values
@@ -45,7 +45,8 @@ def from_windows(
     vocab: V.
     width: most open positions of a block.
     before: whether the position left of the block is computed too, for
-      models whose output i - 1 predicts token i.
+      models whose output i - 1 predicts token i. A block with gaps has more
+      such positions and may not fit.
   """
   whole = from_features(lambda *x: prefill_fn(*x)[0], head_fn, vocab)
 
@@ -63,11 +64,14 @@ def from_windows(
 
     def fill(memo):
       features, past = prefill_fn(tokens, memo.valid)
-      left = jnp.pad(open_, ((0, 0), (0, 1)))[:, 1:] if before else open_
-      order = jnp.argsort(jnp.where(open_, 0, jnp.where(left, 1, 2)), -1)
+      wanted = open_
+      if before:  # the left neighbor of every run
+        wanted = wanted | jnp.pad(open_, ((0, 0), (0, 1)))[:, 1:]
+      count = memo.cache.index.shape[1]
+      order = jnp.argsort(~wanted, -1)
       new = Window(
-        (open_.sum(-1) <= width).all(),
-        tokens, features, past, order[:, : memo.cache.index.shape[1]],
+        (wanted.sum(-1) <= count).all(),
+        tokens, features, past, order[:, :count],
       )
       old = memo.cache
       keep = functools.partial(pick_rows, rows)

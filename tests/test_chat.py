@@ -185,3 +185,25 @@ def test_an_interrupted_answer_is_not_the_next_one(tmp_path, jinja2):
     assert render(TALK) == ' 1 < 2? ░ '
     with chat.CHILD.pop() as child:
       child.kill()
+
+
+def test_where_memory_cannot_be_limited(jinja2, monkeypatch, capsys):
+  resource = pytest.importorskip('resource')
+  limits, signals = [], mock.MagicMock()
+
+  def limit(kind, values):
+    if kind == resource.RLIMIT_AS:  # as macOS does
+      raise ValueError('current limit exceeds maximum limit')
+    limits.append((kind, values))
+
+  job = {'template': 'well', 'tokens': {}, 'messages': TALK, 'seconds': 3}
+  lines = [json.dumps(job).encode()]
+  monkeypatch.setattr(resource, 'setrlimit', limit)
+  monkeypatch.setattr(chat, 'signal', signals)
+  monkeypatch.setattr(sys, 'stdin', mock.Mock(buffer=lines))
+  chat._child()
+  assert json.loads(capsys.readouterr().out) == {'prompt': 'well'}
+  assert {kind for kind, _ in limits} == {
+    resource.RLIMIT_CORE, resource.RLIMIT_FSIZE
+  }
+  assert signals.alarm.mock_calls == [mock.call(3), mock.call(0)]

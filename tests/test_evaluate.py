@@ -99,6 +99,9 @@ def test_texts_end_before_a_stop_string(text, stops, kept):
   ('x = 1\n```', 'x = 1\n'),  # the prompt had opened the block
   ('x = 1\n```\nNow `x` is 1.', 'x = 1\n'),
   ('```py\na\n```\n```py\nb\n```', 'a\n'),
+  ('a = 1\n```\nUse:\n```python\nprint(a)\n```', 'a = 1\n'),
+  ('Sure\n```python\na = 1\n```', 'a = 1\n'),
+  ('', ''),
 ])
 def test_code_in_a_text(text, code):
   assert scoring.fenced(text) == code

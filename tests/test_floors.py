@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CODE = ('punt_jax', 'train', 'experiments')
 LAYOUT = (  # one line a floor; a folder stands for everything in it
-  'types opcodes',
+  'types opcodes token_files',
   'scores select bits rows corruption text checkpoint tensors pickles chat',
   'readout',
   'denoiser sampler schedules',

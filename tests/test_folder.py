@@ -13,7 +13,7 @@ import pytest
 
 from experiments import random_checkpoint
 from punt_jax import models, tensors
-from punt_jax.models import folder
+from punt_jax.models import folder, special
 
 KINDS = ('llada', 'dream', 'mdlm', 'bert')
 
@@ -68,7 +68,10 @@ def test_tensors_find_their_place(made):
 
 def test_pretrained_of_a_folder(made):
   loaded = models.load(made['llada'])
-  assert loaded.ids == {'mask': 259, 'eos': 257, 'pad': 257, 'eot': 258}
+  assert loaded.ids == {
+    'mask': 259, 'eos': 257, 'pad': 257, 'eot': 258,  # by config.json
+    'bos': 256,  # by tokenizer_config.json
+  }
   assert loaded.text.vocab == 262 and loaded.length == 4096
   said = loaded.chat([{'role': 'user', 'content': ' hi '}])
   assert said.startswith('<|startoftext|><|start_header_id|>user<|end_header')
@@ -83,6 +86,64 @@ def test_pretrained_of_a_folder(made):
   # V stands for the checkpoint's own mask id.
   _, same = model.ask(memo, np.full((1, 3), 259), np.ones(1, bool))
   np.testing.assert_array_equal(answer.features, same.features)
+
+
+def special_of(folder_, kind='llada', config=(), files=(), **tokenizer):
+  """special.ids of a folder with these files, and the mask of a tokenizer."""
+  for name, content in dict(files).items():
+    (folder_ / f'{name}.json').write_text(json.dumps(content))
+  (folder_ / 'tokenizer_config.json').write_text(json.dumps(tokenizer))
+  plan = folder.layout(random_checkpoint.describe(kind, 'tiny'))
+  ids = special.ids(folder_, plan, dict(config))
+  assert ids.pop('mask') == plan.mask
+  return ids, special.mask(folder_)
+
+
+def test_special_tokens_by_name(tmp_path):
+  assert special_of(tmp_path, config={'eos_token_id': [7, 5, 7]}) == (
+    {'eos': 7, 'eos_2': 5}, None
+  )
+  added = [{'content': x, 'id': i} for i, x in enumerate(
+    ['<s>', '</s>', '[SEP]', '[MASK]', '<|im_end|>', '<mine>'])]
+  files = {
+    'tokenizer': {'added_tokens': added},
+    'generation_config': {'eos_token_id': [1, 8, 10**6]},  # no token to write
+  }
+  # config.json comes first, then what the tokenizer says; ends are collected.
+  assert special_of(
+    tmp_path, config={'pad_token_id': 9, 'bos_token_id': None}, files=files,
+    eos_token='</s>', bos_token={'content': '<s>'}, pad_token='<s>',
+    mask_token={'content': '<mine>'},
+  ) == ({'eos': 1, 'eos_2': 8, 'pad': 9, 'bos': 0, 'eot': 4}, 5)
+  del files['generation_config']
+  (tmp_path / 'generation_config.json').unlink()
+  assert special_of(
+    tmp_path, 'bert', files=files, eos_token='[SEP]', bos_token='none',
+  ) == ({'eot': 4}, 3)
+  # A tokenizer without tokenizer.json.
+  (tmp_path / 'tokenizer.json').unlink()
+  files = {
+    'vocab': {'<|endoftext|>': 2, 'a': 1}, 'added_tokens': {'<|im_end|>': 3}
+  }
+  decoder = {'4': {'content': '<|mask|>'}}
+  assert special_of(
+    tmp_path, 'dream', files=files, eos_token='<|endoftext|>',
+    mask_token='<|mask|>', added_tokens_decoder=decoder,
+  ) == ({'eos': 2, 'eot': 3}, 4)
+  for wrong in ([1], {'eos_token_id': '1'}):
+    with pytest.raises(ValueError, match='JSON object|eos is'):
+      special_of(tmp_path, files={'generation_config': wrong})
+
+
+def test_the_mask_of_a_published_bert(made, tmp_path):
+  bert = altered(made['bert'], tmp_path / 'bert', {'mask_token_id': None})
+  with pytest.raises(ValueError, match='config.json has no mask_token_id'):
+    models.load(bert)
+  file = (made['bert'] / 'tokenizer.json').read_text()
+  (bert / 'tokenizer.json').write_text(file)
+  loaded = models.load(bert)
+  assert loaded.ids == {'mask': 259, 'pad': 258}
+  assert loaded.card['mask_token_id'] == 259  # an export needs no tokenizer
 
 
 CONFIGS = {
@@ -118,6 +179,30 @@ def test_configs_that_are_refused(name, made, tmp_path):
   with pytest.raises(ValueError, match=said) as error:
     models.load(bad)
   assert '\n' not in str(error.value)
+
+
+def test_old_names_of_norms(made, tmp_path):
+  def rename(arrays):
+    for name in list(arrays):
+      old = name.replace('Norm.weight', 'Norm.gamma')
+      arrays[old.replace('Norm.bias', 'Norm.beta')] = arrays.pop(name)
+
+  old = altered(made['bert'], tmp_path / 'old', change=rename)
+  assert not [n for n in tensors.open_tensors(old).shapes if 'm.weight' in n]
+  _, params, _ = folder.load(old)
+  _, same, _ = folder.load(made['bert'])
+  np.testing.assert_array_equal(
+    params['blocks']['mlp_norm']['bias'], same['blocks']['mlp_norm']['bias']
+  )
+
+
+def test_arguments_that_are_refused(made):
+  with pytest.raises(ValueError, match="unknown dtype 'float16'"):
+    models.load(made['llada'], dtype='float16')
+  assets = pathlib.Path(models.__file__).parents[1] / 'assets'
+  shipped = assets / 'shakespeare.safetensors'
+  with pytest.raises(ValueError, match='mesh is for folders'):
+    models.load(shipped, mesh=None)
 
 
 def test_known_strangers_may_be_ignored(made, tmp_path):

@@ -146,6 +146,16 @@ def test_a_changed_input_or_config_is_refused(finished):
   assert (workdir / 'results.jsonl').read_text() == text
 
 
+def test_a_run_goes_on_with_another_batch(finished):
+  workdir, rows, file = finished
+  (workdir / 'results.jsonl').write_text(json.dumps(rows[3]) + '\n')
+  smaller = settings(batch=1, bucket=24)
+  again = generate.run(smaller, str(workdir), input=file)
+  assert again[3] == rows[3] and again[0]['positions'] > rows[0]['positions']
+  written = lambda rows: [(row['tokens'], row['nfe']) for row in rows]
+  assert written(again) == written(rows)
+
+
 def test_one_prompt_is_printed(toy, capsys):
   rows = generate.run(settings(), model='other', prompt='abc')
   said = capsys.readouterr().out

@@ -242,7 +242,7 @@ class Request(NamedTuple):
   args: tuple
 
 
-def engine(harness, asked, length=6):
+def engine(harness, asked, length=6, prefix=''):
   """An Engine that remembers what it was asked; a token costs 1 nat."""
   from experiments import likelihood
 
@@ -254,7 +254,7 @@ def engine(harness, asked, length=6):
   text = text_lib.characters('abc ')
   chat = lambda messages: ''.join(m['content'] for m in messages) + 'a'
   loaded = Loaded(text, length, chat)
-  return harness.Engine('toy', None, None, score, loaded, {'k': 1})
+  return harness.Engine('toy', None, None, score, loaded, {'k': 1}, prefix)
 
 
 def test_likelihoods_of_lm_eval(harness, tmp_path):
@@ -276,6 +276,20 @@ def test_likelihoods_of_lm_eval(harness, tmp_path):
     model.loglikelihood([Request(('abcabc', 'a'))])
   with pytest.raises(ValueError, match='is not among'):
     model.loglikelihood([Request(('x', 'a'))])
+
+
+def test_likelihoods_behind_a_prefix(harness, tmp_path):
+  asked = []
+  known = harness.answers(tmp_path / 'answers.jsonl')
+  model = harness.Harness(engine(harness, asked, prefix='cc'), known)
+  pairs = [Request(('ab ', 'c')), Request(('', 'ab'))]
+  assert model.loglikelihood(pairs) == [(-2.0, False), (-2.0, False)]
+  assert asked == [('ccab c', 4), ('ccab', 2)]
+  del asked[:]
+  assert model.loglikelihood_rolling([Request(('abca',))]) == [-4.0]
+  assert asked == [('ccabc', 2), ('abca', 3)]
+  with pytest.raises(ValueError, match='have 7 tokens'):
+    model.loglikelihood([Request(('abc', 'ab'))])
 
 
 def test_an_answer_that_has_been_begun_is_not_closed(harness, tmp_path):

@@ -1,7 +1,11 @@
 """Programs that a model wrote: what they can do, and what they cannot."""
 
 import os
+import pathlib
+import subprocess
+import sys
 import time
+import tracemalloc
 
 import pytest
 
@@ -93,6 +97,17 @@ REFUSED = {
   'raw openat2': 'call(437, -100, 0, 0, 0)',
   'raw creat': 'call(85, FILE.encode(), 0)',
   '32-bit numbers': 'call(0x40000000 + 57)',
+  'upper half of flags': 'call(2, FILE.encode(), ctypes.c_ulong(2**32 + 1))',
+  'upper half of a command': 'call(72, 0, ctypes.c_ulong(2**32 + 8), 0)',
+  'signals from a file': 'fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())',
+  'which signal': 'fcntl.fcntl(0, fcntl.F_SETSIG, 9)',
+  'signals on': 'fcntl.fcntl(0, fcntl.F_SETFL, os.O_ASYNC)',
+  'owner of another kind': 'fcntl.fcntl(0, 15, bytes(8))',
+  'lease': 'fcntl.fcntl(open(FILE), fcntl.F_SETLEASE, fcntl.F_RDLCK)',
+  'lock': 'fcntl.lockf(open(FILE), fcntl.LOCK_SH)',
+  'broken memory': 'call(28, 0, 0, 101)',
+  'terminal': 'fcntl.ioctl(0, 0x5413)',
+  'name': 'call(157, 15, b"x", 0, 0, 0)',
 }
 
 
@@ -103,7 +118,7 @@ def test_what_is_refused(name, tmp_path):
   file.write_text('kept')
   before = os.stat(file)
   program = f"""
-import _thread, ctypes, errno, os, resource, socket, subprocess, sys
+import _thread, ctypes, errno, fcntl, os, resource, socket, subprocess, sys
 FILE = {str(file)!r}
 
 def call(*args):
@@ -122,6 +137,59 @@ else:
   after = os.stat(file)
   assert file.read_text() == 'kept' and os.listdir(tmp_path) == ['precious']
   assert (before.st_mode, before.st_mtime) == (after.st_mode, after.st_mtime)
+
+
+SIGNALS = """
+import fcntl, os, time
+for file in range(10):
+  for attempt in (
+    lambda: fcntl.fcntl(file, fcntl.F_SETOWN, VICTIM),
+    lambda: fcntl.fcntl(file, fcntl.F_SETSIG, 9),
+    lambda: fcntl.fcntl(file, fcntl.F_SETFL, os.O_WRONLY | os.O_ASYNC),
+    lambda: os.write(file, b'x'),
+  ):
+    try:
+      attempt()
+    except OSError:
+      pass
+time.sleep(.2)
+"""
+
+
+@confined
+def test_no_signal_through_a_pipe():
+  with subprocess.Popen(['sleep', '60']) as victim:
+    program = SIGNALS.replace('VICTIM', str(victim.pid))
+    order = 'from experiments import sandbox; sandbox.confine(5, 0); exec('
+    done = subprocess.run(
+      [sys.executable, '-c', f'{order}{program!r})'], stdout=subprocess.PIPE,
+      stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+      cwd=pathlib.Path(__file__).parents[1],
+    )
+    ended = victim.poll()
+    victim.kill()
+  assert (done.returncode, done.stdout, ended) == (0, b'x', None)
+
+
+@confined
+def test_the_parent_is_not_flooded():
+  flood = 'import os\nwhile True: os.write(3, bytes(2**20))'
+  tracemalloc.start()
+  try:
+    assert not sandbox.passes(flood)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+  finally:
+    tracemalloc.stop()
+
+
+@confined
+def test_usual_commands_on_files_pass():
+  assert sandbox.passes(
+    'import fcntl, os\nfor command in (\n  fcntl.F_DUPFD, fcntl.F_GETFD,'
+    ' fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_DUPFD_CLOEXEC\n):\n'
+    '  fcntl.fcntl(0, command)\n'
+    'import mmap\nmmap.mmap(-1, 4096).madvise(mmap.MADV_DONTNEED)'
+  )
 
 
 @confined

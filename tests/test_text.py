@@ -1,5 +1,6 @@
 """Vocabularies, corpora and the iterator over them."""
 
+import json
 import pathlib
 import sys
 
@@ -88,7 +89,7 @@ def test_ids_that_the_model_lacks(tmp_path, vocab, mask):
     (lambda x: x.replace('"to": 1', '"to": -1'), 'no tokenizer that'),
     (lambda x: x.replace('"to": 1', '"to": 99999999999'), 'no tokenizer that'),
     (lambda x: '\udcff', "can't decode"),
-    (None, 'has no tokenizer.json'),
+    (None, 'has no tokenizer.json, nor vocab.json'),
   ],
 )
 def test_a_bad_tokenizer_file(tmp_path, change, said):
@@ -102,6 +103,100 @@ def test_a_bad_tokenizer_file(tmp_path, change, said):
   with pytest.raises(ValueError, match=said) as error:
     text.from_folder(tmp_path, 7, 4)
   assert str(tmp_path) in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_file_that_cuts_and_pads(tmp_path):
+  tokenizers = pytest.importorskip('tokenizers')
+  inner = tokenizers.Tokenizer.from_file(tokenizer_file(tmp_path))
+  inner.enable_truncation(3)
+  inner.enable_padding(length=3)
+  found = text.tokenizer(inner.to_str())
+  assert found.encode('to').tolist() == [1]
+  assert found.encode('to be or not').tolist() == [1, 2, 3, 4]
+
+
+def merges_folder(folder, kind='Qwen2Tokenizer', added=None, **card):
+  """A tokenizer of vocab.json and merges.txt, added tokens behind it."""
+  tokenizers = pytest.importorskip('tokenizers')
+  letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+  pairs = "t h,th e,Ġ the,1 2,Ċ Ċ,. Ċ,Ġ Ġ,' t,Ã ©".split(',')
+  tokens = ['<|endoftext|>', *letters, *(p.replace(' ', '') for p in pairs)]
+  vocab = {token: i for i, token in enumerate(tokens)}
+  added = {len(vocab): '<|m_end|>', len(vocab) + 1: '<|mask|>'} | (added or {})
+  card |= {
+    'tokenizer_class': kind,
+    'added_tokens_decoder': {
+      str(i): {'content': token, 'special': True}
+      for i, token in added.items()
+    },
+  }
+  (folder / 'vocab.json').write_text(json.dumps(vocab))
+  (folder / 'merges.txt').write_text('\n'.join(['#version: 0.2', *pairs, '']))
+  (folder / 'tokenizer_config.json').write_text(json.dumps(card))
+  return vocab
+
+
+def test_a_folder_of_vocabulary_and_merges(tmp_path):
+  vocab = merges_folder(tmp_path, 'DreamTokenizer')
+  size = len(vocab) + 2
+  found = text.from_folder(tmp_path, size, size - 1)
+  say = lambda string: [vocab[x] for x in string.split(',')]
+  # Digits stand alone, and what follows a dot does not join the next word.
+  assert found.encode('the the12').tolist() == say('the,Ġthe,1,2')
+  assert found.encode('a<|m_end|>.\n').tolist() == [
+    vocab['a'], size - 2, vocab['.Ċ']
+  ]
+  assert found.encode('e\u0301░').tolist() == [vocab['Ã©'], size]  # NFC
+  assert found.decode(found.encode("<|endoftext|>thé n't ░")) == (
+    "<|endoftext|>thé n't ░"
+  )
+  with pytest.raises(ValueError, match="holds '<|mask|>'"):
+    found.encode('a<|mask|>')
+  merges_folder(tmp_path, 'GPT2TokenizerFast')
+  gpt2 = text.from_folder(tmp_path, size, size)
+  assert gpt2.encode('the12').tolist() == say('the,12')
+  assert text.from_spec(gpt2.spec).encode('the12').tolist() == say('the,12')
+
+
+@pytest.mark.parametrize('change, said', [
+  (dict(kind='CLIPTokenizer'), 'tokenizer_class is CLIPTokenizer and there is'),
+  (dict(kind=None), 'tokenizer_class is None and there is no tokenizer.json'),
+  (dict(added={999: '<|far|>'}), "'<|far|>' has the id 999, but"),
+  (dict(added={'x': '<|far|>'}), 'special tokens .* fetch its files again'),
+  (dict(merges='t\n'), 'no vocabulary and merges'),
+  (dict(vocab='[]'), 'no vocabulary and merges'),
+  (dict(vocab=None), 'no vocabulary and merges'),
+])
+def test_bad_vocabularies_and_merges(tmp_path, change, said):
+  files = {x: change.pop(x) for x in ('merges', 'vocab') if x in change}
+  merges_folder(tmp_path, **change)
+  for name, content in files.items():
+    file = tmp_path / ('merges.txt' if name == 'merges' else 'vocab.json')
+    file.write_text(content) if content else file.unlink()
+  said = said.replace('|', r'\|')
+  with pytest.raises(ValueError, match=said) as error:
+    text.from_folder(tmp_path, 300, 299)
+  assert str(tmp_path) in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize('kind', ['Qwen2Tokenizer', 'GPT2Tokenizer'])
+def test_merges_as_transformers_reads_them(tmp_path, kind):
+  transformers = pytest.importorskip('transformers')
+  vocab = merges_folder(tmp_path, kind)
+  theirs = getattr(transformers, kind).from_pretrained(tmp_path)
+  ours = text.from_folder(tmp_path, len(vocab) + 2, len(vocab) + 2)
+  for string in (
+    'the the12 3456', "can't WE'LL n't'th", ' the\n\n\nthe.\n\n  the  ',
+    'e\u0301 é 漢字 🙂 \u00bd\u0663', 'a<|m_end|>the<|endoftext|> the <|mask|>',
+    '\t\r\n the!?\r\nthe', '', ' ', '_x-y(12.5)',
+  ):
+    ids = theirs.encode(string, add_special_tokens=False)
+    assert ours.encode(string).tolist() == ids, string
+    said = theirs.decode(
+      ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    assert ours.decode(ids) == said
 
 
 def test_a_tokenizer_that_fails(tmp_path):

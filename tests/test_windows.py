@@ -33,25 +33,27 @@ def network(layers, shifted=False):
   return plan, tree
 
 
-def canvases():
+def canvases(gaps):
   """A plain row, one with given tokens inside, one that is padded left."""
   tokens = np.full((3, L), 9)
   tokens[0, :4] = 1
-  tokens[1, [0, 3, 6]] = 2
+  tokens[1, [0, 3, 6] if gaps else [0, 1, 2]] = 2
   tokens[2, 4:6] = 3
   valid = np.ones((3, L), bool)
   valid[2, :4] = False
   return tokens, valid
 
 
-def decode(plan, params, sampler, length=WIDE, window=WIDE, refresh=1.0):
+def decode(
+  plan, params, sampler, length=WIDE, window=WIDE, refresh=1.0, gaps=True
+):
   def build(params, knobs):
     model = folder.denoiser(plan, params, window)
     if length is None:
       return model, sampler
     return model, samplers.blocks(sampler, length, knobs)
 
-  tokens, valid = canvases()
+  tokens, valid = canvases(gaps)
   return punt_jax.compile(build)(
     params, refresh, jax.random.key(0), tokens, valid=valid
   )
@@ -65,8 +67,9 @@ def test_one_layer_is_exact(shifted):
   # The keys and values of one layer do not depend on other positions.
   plan, params = network(1, shifted)
   sampler = samplers.punt(0.02, score='left_to_right')
-  plain = decode(plan, params, sampler, window=None)
-  fast = decode(plan, params, sampler, refresh=np.inf)
+  gaps = not shifted
+  plain = decode(plan, params, sampler, window=None, gaps=gaps)
+  fast = decode(plan, params, sampler, refresh=np.inf, gaps=gaps)
   assert (plain.tokens == fast.tokens).all()
   np.testing.assert_allclose(plain.log_q, fast.log_q, atol=1e-4)
   assert (fast.meter.positions < 0.75 * plain.meter.positions).all()
@@ -102,6 +105,24 @@ def test_cost_by_hand():
   assert fast.meter.nfe[0] == fast.meter.depth[0] == 2 * (1 + 3)
   every_second = decode(plan, params, samplers.one_by_one(), refresh=2.0)
   assert every_second.meter.positions[0] == 2 * (12 + 4 + 12 + 4)
+
+
+def test_blocks_with_gaps_need_more_outputs_of_dream():
+  # Row 1 asks for outputs 0 and 3 beside its four: they do not fit, and the
+  # whole canvas is computed.
+  plan, params = network(2, shifted=True)
+  tokens, valid = canvases(gaps=True)
+  tokens = jnp.asarray(tokens, jnp.int32)
+  masked = (tokens == 9) & valid
+  open_ = masked & (jnp.cumsum(masked, -1) <= WIDE)
+  rows = jnp.ones(3, bool)
+  plain = folder.denoiser(plan, params)
+  fast = folder.denoiser(plan, params, WIDE)
+  memo = fast.commit(fast.init(tokens, valid), tokens, rows, open_)
+  shown = tokens.at[:, 5].set(4)
+  _, whole = plain.ask(plain.init(tokens, valid), shown, rows)
+  _, found = fast.ask(memo, shown, rows)
+  np.testing.assert_allclose(found.features, whole.features, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -187,6 +187,38 @@ def test_prompts_become_ids():
   assert make('ab').tolist() == make(messages).tolist()
 
 
+def test_blanks_are_those_of_the_person_not_of_a_template():
+  # Both the prefix and the template hold what stands for a blank.
+  config = settings(prefix='f', blank='f')
+  chat = lambda messages: 'f' + messages[0]['content'] + 'f'
+  make = functools.partial(
+    prompts.encode, config, toy(neighbors)._replace(chat=chat)
+  )
+  assert make('af').tolist() == [5, 0, V]
+  messages = [{'role': 'user', 'content': 'af'}]
+  assert make(messages).tolist() == [5, 5, 0, V, 5]
+  assert messages[0]['content'] == 'af'  # the caller's are as they were
+
+
+def test_every_end_token_ends_a_text():
+  loaded = toy(neighbors)._replace(
+    ids={'mask': 9, 'eos': 3, 'eos_2': 7, 'eot': 7, 'bos': 1, 'eos_3': 0}
+  )
+  assert prompts.ends_of(loaded) == [0, 3, 7]
+
+
+@pytest.mark.parametrize('name', ['runs/llada', './llada', '~llada', '..'])
+def test_a_path_to_nothing_is_no_name(name, monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  if name == '..':
+    name = '../..' + str(tmp_path / 'none')
+  for config in (settings(model=name), settings(model=name, group=2)):
+    with pytest.raises(ValueError, match='^there is no file or folder '):
+      writer.find(config)
+  with pytest.raises(ValueError, match="unknown pretrained model 'llada'"):
+    writer.find(settings(model='llada'))
+
+
 @pytest.mark.parametrize('given, said', [
   (('A', {}), "character 'A'"),
   (('a' * 27, {}), 'has 27 tokens and 6 are to follow'),
@@ -221,7 +253,7 @@ def test_settings_that_do_not_fit(values, said):
 
 def test_models_without_a_vocabulary_or_names():
   loaded = toy(neighbors)
-  with pytest.raises(ValueError, match='no tokenizer.json'):
+  with pytest.raises(ValueError, match='tokenizer.json, .* copy the files'):
     writer.writer(settings(), loaded._replace(text=None))
   with pytest.raises(ValueError, match='no chat template'):
     prompts.encode(settings(chat=True), loaded._replace(chat=None), 'a')

@@ -9,8 +9,14 @@ import pathlib
 import subprocess
 
 
-def claim(workdir, config):
-  """Makes workdir this config's own, or raises ValueError."""
+def claim(workdir, config, free=()):
+  """Makes workdir this config's own, or raises ValueError.
+
+  Args:
+    workdir: pathlib.Path.
+    config: of this run.
+    free: keys of it that may differ from those of the run that is there.
+  """
   file = workdir / 'config.json'
   mine = json.loads(config.to_json())
   if not file.exists():
@@ -23,7 +29,8 @@ def claim(workdir, config):
     return
   theirs = json.loads(file.read_text())
   changed = sorted(
-    k for k in set(mine) | set(theirs) if mine.get(k) != theirs.get(k)
+    k for k in (set(mine) | set(theirs)) - set(free)
+    if mine.get(k) != theirs.get(k)
   )
   if changed:
     raise ValueError(

@@ -1,6 +1,7 @@
 """Attention and rotary positions, shared by the networks of checkpoints."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -34,17 +35,23 @@ def attention(q, k, v, mask):
     (N, W, H K).
   """
   n, window, _, _ = q.shape
-  backend = jax.default_backend()
-  if backend == 'cpu':
+  if jax.default_backend() == 'cpu':
     return _on_cpu(q, k, v, mask)
   if mask is not None:
     shape = n, 1, window, mask.shape[1]
     mask = jnp.broadcast_to(mask[:, None, None], shape)
-  flash = backend == 'gpu' and q.dtype != jnp.float32
   y = jax.nn.dot_product_attention(
-    q, k, v, mask=mask, implementation='cudnn' if flash else 'xla'
+    q, k, v, mask=mask, implementation='cudnn' if _flash(q) else 'xla'
   )
   return y.reshape(n, window, -1)
+
+
+def _flash(q):
+  """Whether cuDNN has a kernel for it: Ampere or later, half precision."""
+  capability = getattr(jax.local_devices()[0], 'compute_capability', '')
+  cuda = re.fullmatch(r'\d+\.\d+', str(capability))  # ROCm has names
+  fits = q.dtype != jnp.float32 and q.shape[-1] in range(8, 129, 8)
+  return bool(cuda) and float(capability) >= 8 and fits
 
 
 def _on_cpu(q, k, v, mask):

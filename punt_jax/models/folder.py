@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from punt_jax import denoiser as wrappers
+from punt_jax import select, windows
 from punt_jax import tensors as files
-from punt_jax import windows
-from punt_jax.models import bert, dit, llama, sharding
-from punt_jax.models.layout import STACKED, Layout, number
+from punt_jax.models import bert, dit, llama, sharding, special
+from punt_jax.models.layout import STACKED, Layout
 
 ARCHITECTURES = {  # model_type in config.json
   'bert': bert.layout,
@@ -30,15 +30,16 @@ ARCHITECTURES = {  # model_type in config.json
 IDLE = re.compile(  # keys of config.json that do not change the network
   r'_.*|architectures|auto_map|model_type|.*dropout.*|.*_token_id|id2label|'
   r'label2id|init_.*|initializer_.*|(torch_)?dtype|precision|use_cache|'
-  r'transformers(\.js)?_.*|gradient_checkpointing|classifier_.*|finetuning_task|'
-  r'flash_attention|use_flash.*|attn_implementation|problem_type|'
+  r'transformers(\.js)?_.*|gradient_checkpointing|classifier_.*|'
+  r'finetuning_task|flash_attention|use_flash.*|attn_implementation|'
+  r'problem_type|'
   r'tokenizer_class|return_dict|output_.*|is_(encoder_)?decoder|'
   r'add_cross_attention|cross_attention_.*|pruned_heads|torchscript|'
-  r'chunk_size_.*|max_window_layers|sliding_window|mlp_ratio|'
+  r'chunk_size_.*|pooler_.*|directionality|max_window_layers|'
+  r'sliding_window|mlp_ratio|'
   r'rope_full_precision|alibi_bias_max|attention_layer_norm_with_affine|'
   r'task_specific_params|use_bfloat16|pad_token|language|license|card'
 )
-TURNS = ('<|eot_id|>', '<|im_end|>')  # ends of a turn, by their text
 
 
 def read_config(folder):
@@ -151,6 +152,8 @@ def denoiser(plan, params, window=None):
 def load(folder, dtype=None, mesh=None, ignore=()):
   """(Layout, parameters, config) of a checkpoint directory.
 
+  A mask_token_id that config.json lacks is the tokenizer's, if it has one.
+
   Args:
     folder: with config.json and safetensors files.
     dtype: of weights and matrix products, 'bfloat16' or 'float32'; None for
@@ -163,11 +166,15 @@ def load(folder, dtype=None, mesh=None, ignore=()):
       is missing, unknown, of another shape, or not finite.
   """
   config = read_config(folder)
+  mask = special.mask(folder) if config.get('mask_token_id') is None else None
+  if mask is not None:  # published BERTs keep it with the tokenizer
+    config['mask_token_id'] = mask
   plan = layout(config, ignore)
-  stored = files.open_tensors(folder)
+  stored = _modern(files.open_tensors(folder))
   if dtype is None:
     kinds = {kind for _, kind in stored.shapes.values()}
     dtype = 'bfloat16' if kinds == {'bfloat16'} else 'float32'
+  select.known('dtype', dtype, ('bfloat16', 'float32'))
   plan = plan._replace(module=plan.module.clone(dtype=dtype))
   like = shapes(plan)
   slots = _slots(plan, like, stored)
@@ -228,23 +235,18 @@ def export(folder, plan, params, config, shard_bytes=4 * 2**30):
   (pathlib.Path(folder) / 'config.json').write_text(text)
 
 
-def special_ids(folder, plan, config):
-  """{'mask', 'eos', 'pad', 'bos', 'eot': id}, those that are known.
-
-  From config.json; the end of a turn by its text in tokenizer.json.
-  """
-  ids = {'mask': plan.mask}
-  for name in ('eos', 'pad', 'bos'):
-    found = config.get(f'{name}_token_id')
-    found = found[0] if isinstance(found, list) and found else found
-    if found is not None:
-      ids[name] = number({name: found}, name, low=0)
-  file = pathlib.Path(folder) / 'tokenizer.json'
-  tokens = json.loads(file.read_text('utf-8')) if file.exists() else {}
-  for token in tokens.get('added_tokens', ()):
-    if token['content'] in TURNS:
-      ids['eot'] = token['id']
-  return ids
+def _modern(stored):
+  """Tensors under today's names: LayerNorm's were once gamma and beta."""
+  new = lambda name: re.sub(
+    r'\.beta$', '.bias', re.sub(r'\.gamma$', '.weight', name)
+  )
+  old = {new(name): name for name in stored.shapes}
+  if len(old) < len(stored.shapes):
+    return stored
+  shapes = {name: stored.shapes[old[name]] for name in old}
+  return stored._replace(
+    shapes=shapes, read=lambda name: stored.read(old[name])
+  )
 
 
 def _slots(plan, like, stored):

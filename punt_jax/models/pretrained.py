@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from punt_jax import chat, checkpoint, select
+from punt_jax import chat, checkpoint, select, token_files
 from punt_jax import text as text_lib
-from punt_jax.models import folder, transformer
+from punt_jax.models import folder, special, transformer
 
 ASSETS = pathlib.Path(__file__).parents[1] / 'assets'
 
@@ -21,11 +21,12 @@ class Pretrained(NamedTuple):
   params: Any
   denoiser: Callable  # (params, ...) -> Denoiser; call it inside `build`:
   # transformer.denoiser or folder.denoiser says what else it takes
-  text: text_lib.Text | None  # its vocabulary; None without a tokenizer.json
+  text: text_lib.Text | None  # its vocabulary; None without a tokenizer
   length: int  # the longest canvas, or the one it was trained on
   card: dict  # how it was trained and what it scores, or config.json
   chat: Callable | None = None  # [{'role': .., 'content': ..}, ..] -> prompt
-  ids: Any = None  # {'eos', 'pad', 'bos', 'eot' or 'mask': token id}, if known
+  ids: Any = None  # {'eos', 'pad', 'bos', 'eot' or 'mask': token id}, if known;
+  # further ends of a text are 'eos_2', ...
 
 
 def names():
@@ -34,7 +35,12 @@ def names():
 
 
 def pretrained(name):
-  """The model called `name`; ValueError lists the known names."""
+  """The model called `name`; ValueError lists the known names.
+
+  A name that is written like a path is taken for one that does not exist.
+  """
+  if pathlib.Path(name).name != name or name[:1] in ('.', '~'):
+    raise ValueError(f'there is no file or folder {name}')
   select.known('pretrained model', name, names())
   return load(ASSETS / f'{name}.safetensors')
 
@@ -43,7 +49,7 @@ def load(path, **how):
   """A model from a file of train/export.py, or from a checkpoint directory.
 
   Directories hold config.json and safetensors as on the Hugging Face hub:
-  LLaDA, Dream, MDLM, BERT, RoBERTa; tokenizer.json needs `tokenizers`.
+  LLaDA, Dream, MDLM, BERT, RoBERTa; their texts need `tokenizers`.
 
   Args:
     path: file or folder.
@@ -55,6 +61,8 @@ def load(path, **how):
   """
   if pathlib.Path(path).is_dir():
     return _from_folder(pathlib.Path(path), **how)
+  if how:
+    raise ValueError(f'{sorted(how)[0]} is for folders, and {path} is none')
   params, card = checkpoint.import_params(path)
   missing = {'model', 'text', 'length'} - set(card)
   if missing:
@@ -75,10 +83,10 @@ def load(path, **how):
 def _from_folder(path, **how):
   plan, params, config = folder.load(path, **how)
   text = None
-  if (path / 'tokenizer.json').exists():
+  if any((path / name).exists() for name in token_files.FILES):
     text = text_lib.from_folder(path, plan.vocab, plan.mask)
   return Pretrained(
     plan.module, params, functools.partial(folder.denoiser, plan), text,
     plan.length, config, chat.chat_template(path),
-    folder.special_ids(path, plan, config),
+    special.ids(path, plan, config),
   )

@@ -3,7 +3,7 @@
 The window of a row is the first block of its open positions that still has
 masks, so blocks start where writing starts and skip given tokens inside.
 
-With a model that has a KV cache (denoiser.from_windows), what lies outside the
+With a model that has a KV cache (windows.from_windows), what lies outside the
 window is computed when the block begins and every `refresh` steps, as in
 Fast-dLLM (Wu et al., 2025, arXiv 2505.22618, DualCache).
 """
@@ -37,7 +37,9 @@ def blocks(inner, length, refresh=1.0) -> Sampler:
       question of every step is about the canvas just committed, so its answer
       is exact, and only later questions of the step (PUNT's probes) reuse keys
       and values that have not seen what they show; with inf those of a whole
-      block do. Without a KV cache it changes nothing.
+      block do. Samplers that begin a step with what they asked before
+      (lookahead, info_gain) gain nothing from 1. Without a KV cache it changes
+      nothing.
 
   Raises:
     ValueError: length or refresh < 1, or NaN.
