@@ -119,7 +119,7 @@ def test_an_unknown_size_is_one_sentence(tmp_path):
     cwd=ROOT, capture_output=True, text=True,
   )
   assert done.returncode == 1 and 'Traceback' not in done.stderr
-  said = "ValueError: unknown size 'huge': use one of small, short, long, full"
+  said = "unknown size 'huge': use one of small, short, long, full"
   assert done.stderr.strip() == f'beyond: {said}'
 
 

@@ -6,7 +6,6 @@ what is still masked to the right becomes EOS at no cost, as in Fast-dLLM
 """
 
 import jax.numpy as jnp
-import numpy as np
 
 from punt_jax.types import Sampler
 
@@ -21,7 +20,7 @@ def stop(inner, eos) -> Sampler:
     inner: Sampler.
     eos: token id, or several: any of them ends a row, the first fills it.
   """
-  ends = np.ravel(eos)
+  ends = jnp.ravel(jnp.asarray(eos))
 
   def step(keys, t, canvas, carry, memo, model):
     move, carry, memo = inner.step(keys, t, canvas, carry, memo, model)
