@@ -61,7 +61,9 @@ def enumerated(sharpness, start):
   return total
 
 
-@pytest.mark.parametrize('sharpness', [1.0, 0.3])
+@pytest.mark.parametrize('sharpness', [
+  pytest.param(1.0, marks=pytest.mark.slow), 0.3
+])
 def test_the_likelihood_is_the_enumerated_bound(sharpness):
   config = writer.defaults()
   config.update(dict(batch=512, bucket=8))

@@ -31,7 +31,10 @@ def load(tmp_path_factory):
   return load
 
 
-@pytest.mark.parametrize('kind', LOADED)
+@pytest.mark.parametrize('kind', [
+  'llada',
+  *(pytest.param(kind, marks=pytest.mark.slow) for kind in LOADED[1:]),
+])
 def test_features_agree(kind, load):
   loaded = load(kind)
 
