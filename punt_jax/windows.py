@@ -15,7 +15,7 @@ from punt_jax.types import Answer, Array, Denoiser
 class Window(NamedTuple):
   """What a model with a KV cache remembers: all of the last commit."""
 
-  ready: Array  # () bool: there was one, and the window holds all it should
+  ready: Array  # (B,) bool: there was one, and the window holds all it should
   tokens: Array  # (B, L) int32 the canvas then
   features: Array  # (B, L, D)
   past: Any  # leaves (layers, B, L, ...): keys and values
@@ -32,9 +32,9 @@ def from_windows(
   window are remembered. That is approximate, since a bidirectional model's
   keys and values see the whole canvas, save (a) for a question about the
   committed canvas itself, whose answer is remembered and costs nothing, and
-  (b) in a model of one layer. Without `blocks` nothing commits, and if a block
-  is longer than `width` nothing is remembered: every question then computes
-  the whole canvas.
+  (b) in a model of one layer. Without `blocks` nothing commits, and of a row
+  whose block is longer than `width` nothing is remembered: its questions then
+  compute the whole canvas.
 
   Args:
     prefill_fn: (tokens (N, L), valid (N, L)) -> features (N, L, D) and past,
@@ -57,7 +57,8 @@ def from_windows(
     like = jax.eval_shape(prefill_fn, tokens, valid)
     features, past = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
     index = jnp.zeros((len(tokens), size(tokens.shape[1])), jnp.int32)
-    cache = Window(jnp.array(False), tokens, features, past, index)
+    ready = jnp.zeros(len(tokens), bool)
+    cache = Window(ready, tokens, features, past, index)
     return whole.init(tokens, valid)._replace(cache=cache)
 
   def commit(memo, tokens, rows, open_):
@@ -70,16 +71,12 @@ def from_windows(
       count = memo.cache.index.shape[1]
       order = jnp.argsort(~wanted, -1)
       new = Window(
-        (wanted.sum(-1) <= count).all(),
-        tokens, features, past, order[:, :count],
+        wanted.sum(-1) <= count, tokens, features, past, order[:, :count]
       )
       old = memo.cache
       keep = functools.partial(pick_rows, rows)
-      cache = Window(
-        new.ready,
-        *keep((new.tokens, new.features), (old.tokens, old.features)),
-        jax.tree.map(functools.partial(_pick, rows), new.past, old.past),
-        keep(new.index, old.index),
+      cache = keep(new._replace(past=()), old._replace(past=()))._replace(
+        past=jax.tree.map(functools.partial(_pick, rows), new.past, old.past)
       )
       meter = charge(memo.meter, tokens.shape, rows)
       return memo._replace(meter=meter, cache=cache)
@@ -111,22 +108,24 @@ def from_windows(
       spread = each(cache.features)
       return spread.reshape(tokens.shape + spread.shape[-1:])
 
-    def windowed(meter):
-      said = (flat != each(cache.tokens)).any(-1).reshape(rows.shape)
-      asking = rows & said
-      some = asking.any()
-      features = jax.lax.cond(some, compute, remembered)
-      shape = tokens.shape[:-1] + cache.index.shape[-1:]
-      billed = charge(meter, shape, asking)
-      ran = jnp.where(some, billed.forwards, meter.forwards)
-      return billed._replace(forwards=ran), Answer(features)
-
-    def full(meter):
-      told, answer = whole.ask(memo._replace(meter=meter), tokens, rows)
-      return told.meter, answer
-
-    meter, answer = jax.lax.cond(cache.ready, windowed, full, memo.meter)
-    return memo._replace(meter=meter), answer
+    # A row never depends on what others in its batch can remember.
+    ready = cache.ready.reshape((-1,) + (1,) * len(probes))
+    said = (flat != each(cache.tokens)).any(-1).reshape(rows.shape)
+    some, others = rows & ready & said, rows & ~ready
+    features = jax.lax.cond(some.any(), compute, remembered)
+    features = jax.lax.cond(
+      others.any(),
+      lambda: jnp.where(
+        ready[..., None, None], features,
+        whole.ask(memo, tokens, rows)[1].features,
+      ),
+      lambda: features,
+    )
+    meter = charge(memo.meter, tokens.shape[:-1] + index.shape[-1:], some)
+    meter = charge(meter, tokens.shape, others)
+    ran = math.prod(probes) * (some.any() + others.any().astype(jnp.int32))
+    meter = meter._replace(forwards=memo.meter.forwards + ran)
+    return memo._replace(meter=meter), Answer(features)
 
   return Denoiser(vocab, init, ask, whole.read, commit)
 

@@ -108,8 +108,8 @@ def test_cost_by_hand():
 
 
 def test_blocks_with_gaps_need_more_outputs_of_dream():
-  # Row 1 asks for outputs 0 and 3 beside its four: they do not fit, and the
-  # whole canvas is computed.
+  # Row 1 asks for outputs 0 and 3 beside its four: they do not fit, and its
+  # whole canvas is computed. The other rows stay in their windows.
   plan, params = network(2, shifted=True)
   tokens, valid = canvases(gaps=True)
   tokens = jnp.asarray(tokens, jnp.int32)
@@ -121,8 +121,15 @@ def test_blocks_with_gaps_need_more_outputs_of_dream():
   memo = fast.commit(fast.init(tokens, valid), tokens, rows, open_)
   shown = tokens.at[:, 5].set(4)
   _, whole = plain.ask(plain.init(tokens, valid), shown, rows)
-  _, found = fast.ask(memo, shown, rows)
-  np.testing.assert_allclose(found.features, whole.features, atol=1e-5)
+  after, found = fast.ask(memo, shown, rows)
+  near = np.isclose(found.features, whole.features, atol=1e-5).all((1, 2))
+  assert near.tolist() == [False, True, False]
+  alone = fast.commit(
+    fast.init(tokens[:1], valid[:1]), tokens[:1], rows[:1], open_[:1]
+  )
+  alone, own = fast.ask(alone, shown[:1], rows[:1])
+  np.testing.assert_allclose(found.features[:1], own.features, atol=1e-5)
+  assert after.meter.positions.tolist() == [L + WIDE + 1, 2 * L, L + WIDE + 1]
 
 
 @pytest.mark.slow
