@@ -16,6 +16,7 @@ from absl import flags
 
 from punt_jax import tensors
 from punt_jax.models import folder
+from punt_jax.models.layout import STACKED
 from punt_jax.select import known
 from train import command
 
@@ -105,8 +106,7 @@ def weights(config, seed, dtype):
   number = 0
   for path, x in folder.shapes(plan).items():
     source = plan.sources[path]
-    stacked = len(source.names) > 1 or x.shape[0] == 1 and 'blocks/' in path
-    shape = x.shape[1:] if stacked else x.shape
+    shape = x.shape[path.startswith(STACKED) :]
     for name in source.names:
       number += 1
       random = np.random.default_rng((seed, number))

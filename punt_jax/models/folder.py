@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from punt_jax import denoiser as wrappers
-from punt_jax import select, windows
+from punt_jax import select, token_files, windows
 from punt_jax import tensors as files
 from punt_jax.models import bert, dit, llama, sharding, special
 from punt_jax.models.layout import STACKED, Layout
@@ -49,16 +49,12 @@ def read_config(folder):
     ValueError: one sentence, if it is missing or no JSON object.
   """
   file = pathlib.Path(folder) / 'config.json'
-  try:
-    config = json.loads(file.read_text(encoding='utf-8'))
-  except (OSError, ValueError, RecursionError) as error:
+  if not file.exists():
     raise ValueError(
-      f'{file} cannot be read as JSON ({type(error).__name__}): a checkpoint'
-      ' directory has one that says what the model is'
-    ) from None
-  if not isinstance(config, dict):
-    raise ValueError(f'{file} must hold a JSON object, not {config!r:.40}')
-  return config
+      f'{file} cannot be read (FileNotFoundError): a checkpoint directory has'
+      ' one that says what the model is'
+    )
+  return token_files.read_json(file)
 
 
 class Read(dict):
