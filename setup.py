@@ -44,7 +44,7 @@ setup(
   license='Apache-2.0',
   license_files=['LICENSE'],
   packages=find_packages(include=['punt_jax', 'punt_jax.*']),
-  package_data={'punt_jax': ['assets/*']},
+  package_data={'punt_jax': ['assets/*.safetensors', 'assets/orders/*']},
   python_requires='>=3.11,<3.14',
   install_requires=[
     'absl-py',

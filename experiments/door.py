@@ -3,20 +3,26 @@
 A sampler is looked up by name in punt_jax.samplers.__all__, its knobs by name
 in its signature. Three more wrap any: `block` in samplers.blocks (0: the
 whole canvas at once) with its `refresh`, `particles` in samplers.smc (1: none).
-Behind this door nothing knows of configs.
+A knob that is a trained network (`policy` of learned, `head` of influence) is a
+word: the name of an order that ships, or a file of train/orders.py. Behind this
+door nothing knows of configs.
 """
 
 import inspect
 import math
 import numbers
+import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+import flax
 import ml_collections
 import numpy as np
 from ml_collections import config_dict
 
 from punt_jax import samplers
+from punt_jax.models import orders
+from punt_jax.models.pretrained import ASSETS
 from punt_jax.select import in_range, known
 
 # What a sampler asks of a model beyond log-probabilities.
@@ -29,7 +35,9 @@ NEEDS = {
 REMASK = ('remdm',)  # even on models that are sure of what they see
 FIXED = (str, int)
 LEARNED = ('table', 'sizes')
-WRAPPERS = ('block', 'refresh', 'particles')
+NETWORKS = {'policy': 'policy', 'head': 'pairs'}  # knob: kind of the network
+ORDERS = ASSETS / 'orders'  # that ship
+WRAPPERS = ('block', 'refresh', 'particles', 'head')  # not the sampler's own
 KINDS = {str: 'a word', int: 'a whole number', numbers.Real: 'a number'}
 
 
@@ -60,16 +68,19 @@ def signature(name):
   """{knob: its default, or inspect.Parameter.empty} of a sampler.
 
   Those that take functions or arrays are left out: None, and LEARNED, of which
-  `sizes` has `steps` in its place: how many sizes are asked for.
+  `sizes` has `steps` in its place, how many sizes are asked for, and `table` a
+  `head`, '' for a table. A network is a word.
 
   Raises:
     ValueError: an unknown sampler; the sentence lists the known ones.
   """
   make = getattr(samplers, known('sampler', name, samplers.__all__))
   parameters = inspect.signature(make).parameters
-  steps = {'steps': inspect.Parameter.empty} if 'sizes' in parameters else {}
-  return steps | {
-    knob: p.default for knob, p in parameters.items()
+  told = {'steps': inspect.Parameter.empty} if 'sizes' in parameters else {}
+  told |= {'head': ''} if 'table' in parameters else {}
+  return told | {
+    knob: '' if knob in NETWORKS else p.default
+    for knob, p in parameters.items()
     if p.default is not None and knob not in LEARNED
   } | {'block': 0.0, 'refresh': 1.0, 'particles': 1}
 
@@ -96,6 +107,8 @@ def choose(name, settings) -> Choice:
   for knob, default in defaults.items():
     if default is inspect.Parameter.empty and knob not in settings:
       raise ValueError(f'{name} needs a value for its knob {knob}')
+  if 'policy' in defaults and not settings.get('policy'):
+    raise ValueError(f'{name} needs a policy: {orders_said()}')
   settings = {k: settings[k] for k in defaults if k in settings}
   words = {k: v for k, v in settings.items() if kind(defaults[k]) in FIXED}
   knobs = {k: v for k, v in settings.items() if k not in words}
@@ -105,9 +118,13 @@ def choose(name, settings) -> Choice:
     raise ValueError(f'refresh = {knobs["refresh"]} of {name} needs a block')
   if words.get('particles') == 1:
     del words['particles']
+  if words.get('head') == '':
+    del words['head']
+  networks = networks_of(words)
 
   def make(knobs):
-    own = {k: v for k, v in {**words, **knobs}.items() if k not in WRAPPERS}
+    given = {**words, **knobs, **networks}
+    own = {k: v for k, v in given.items() if k not in WRAPPERS}
     sampler = getattr(samplers, name)(**own)
     if 'block' in knobs:
       refresh = knobs.get('refresh', 1.0)
@@ -117,7 +134,7 @@ def choose(name, settings) -> Choice:
     return sampler
 
   own = inspect.signature(getattr(samplers, name)).parameters
-  learns = next((knob for knob in LEARNED if knob in own), None)
+  learns = next((k for k in LEARNED if k in own and k not in networks), None)
   trial = dict(knobs)
   if learns == 'table':
     trial['table'] = np.ones((1, 1))
@@ -127,6 +144,62 @@ def choose(name, settings) -> Choice:
   make(trial)  # names the knob that is out of range
   rewrites = name in REMASK or 'particles' in words
   return Choice(name, words, knobs, make, learns, NEEDS.get(name), rewrites)
+
+
+def networks_of(words):
+  """{argument of the sampler: function} of the words that name networks."""
+  found = {}
+  for knob, kind in NETWORKS.items():
+    if knob in words:
+      network = order(words[knob], kind)
+      argument = 'table' if knob == 'head' else knob
+      found[argument] = network.apply(network.params)
+  return found
+
+
+def order(name, kind) -> orders.Order:
+  """The network of this kind that is called `name`, or lies at that path.
+
+  Its function says so in a ValueError when it is used beside a denoiser whose
+  features have another width.
+
+  Raises:
+    ValueError: one sentence: it is not there, damaged, or of another kind.
+  """
+  path = ORDERS / f'{name}.safetensors'
+  if not path.exists():
+    path = pathlib.Path(name)
+    if path.suffix != '.safetensors' or not path.is_file():
+      raise ValueError(f'there is no order {name}: {orders_said()}')
+  found = orders.load(path)
+  if found.card['kind'] != kind:
+    raise ValueError(
+      f'the order {name} is of the kind {found.card["kind"]!r}, and one of the'
+      f' kind {kind!r} is needed'
+    )
+
+  def apply(params):
+    network = found.apply(params)
+
+    def call(*seen):
+      try:
+        return network(*seen)
+      except flax.errors.ScopeParamShapeError as error:
+        raise ValueError(
+          f'the order {name} was trained beside {found.card["denoiser"]} and'
+          ' does not fit the features of this denoiser: train one for it'
+        ) from error
+
+    return call
+
+  return found._replace(apply=apply)
+
+
+def orders_said():
+  """Which orders there are."""
+  names = sorted(file.stem for file in ORDERS.glob('*.safetensors'))
+  ship = f'one of {", ".join(names)}, or ' if names else ''
+  return f'use {ship}the path of an order.safetensors of train.orders'
 
 
 def most_steps(choice, length):

@@ -107,7 +107,7 @@ def export_params(path, params, metadata):
   from safetensors.numpy import save
 
   flat = flax.traverse_util.flatten_dict(params, sep='.')
-  arrays = {k: np.ascontiguousarray(x) for k, x in flat.items()}
+  arrays = {k: np.asarray(x, order='C') for k, x in flat.items()}
   header = {k: json.dumps(v) for k, v in metadata.items()}
   pathlib.Path(path).write_bytes(save(arrays, metadata=header))
 

@@ -47,6 +47,7 @@ def read(keys, t, canvas, total, answer, model) -> View:
     total=total,
     step=t,
     extra=answer.extra,
+    features=answer.features,
     **said._asdict(),
   )
 

@@ -152,6 +152,20 @@ def prefix(good, masked):
   return jnp.clip(length, 1, jnp.maximum(masked.sum(), 1))
 
 
+def act(action, score, masked, last):
+  """What a policy's action writes, (L,) bool; never nothing.
+
+  Args:
+    action: (L,) bool; an empty one falls back to the position of best score.
+    score: (L,).
+    masked: (L,) bool.
+    last: () bool: no step comes after this one, so all is written.
+  """
+  chosen = action & masked
+  best = (rank(score, masked) == 0) & masked
+  return jnp.where(last, masked, jnp.where(chosen.any(), chosen, best))
+
+
 def thin(weight, limit, rank, candidates):
   """Walks through the candidates, best rank first, and takes those that fit.
 

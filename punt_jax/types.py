@@ -92,6 +92,7 @@ class View(NamedTuple):
   total: Array  # (): masked positions at the start (of the block)
   step: Array  # (): steps since then
   extra: Any = ()  # (K, L, L) attention, see Answer; or ()
+  features: Any = ()  # (L, D), see Answer
 
 
 class Move(NamedTuple):

@@ -55,6 +55,7 @@ EXAMPLES = {
   'influence': dict(
     table=np.random.default_rng(0).random((6, 6), np.float32), kappa=0.8
   ),
+  'learned': dict(policy=6.0, budget=4.0, temperature=1.0, bias=0.0),
   'random_size': dict(steps=3.0, law='uniform'),
   'random_order': dict(sizes=np.array([2.0, 0, 3, 1])),
   'explore': dict(),
@@ -99,6 +100,11 @@ def make(name, **args):
   if name in WRAPPERS:
     inner = samplers.punt(args.pop('epsilon'))
     return getattr(samplers, name)(inner, **args)
+  if name == 'learned':
+    slope = args.pop('policy')
+    args['policy'] = lambda view, left: (
+      slope * (view.confidence - 0.5) + 1 / left
+    )
   return getattr(samplers, name)(**args)
 
 

@@ -243,11 +243,12 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
 
 def test_every_sampler_is_in_the_family():
   config = configs.get_config('family')
-  assert sorted(config.samplers) == sorted(samplers.__all__)
+  trained = {'learned'}  # beside one model: experiments/learned.py
+  assert set(config.samplers) == set(samplers.__all__) - trained
   here = lambda world: {
     p.choice.name for p in frontier.points(config) if p.world == world
   }
-  everyone = set(samplers.__all__)
+  everyone = set(config.samplers)
   assert everyone - here('documents') == {'dapd', 'adas'}
   assert everyone - here('shakespeare') == {'adaptive_parallel', 'speculative'}
 

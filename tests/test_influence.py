@@ -113,6 +113,7 @@ def test_explore_records_what_each_reveal_moved():
   assert compared == 3 + 2 + 1 + 2 + 1
 
 
+@pytest.mark.slow
 def test_a_learned_table_pays():
   """A shuffled chain: fewer passes than PUNT at no more error."""
   length, vocab, rows = 16, 4, 256

@@ -20,6 +20,7 @@ NAMES = {
 }
 REST = {
   'influence': dict(table=np.full((L, L), 0.1, np.float32), kappa=0.25),
+  'learned': dict(policy=2.0, budget=3.0),
   'one_by_one': {},
   'top_k': dict(k=2),
   'maskgit': dict(steps=3),
@@ -64,6 +65,9 @@ def build_for(name):
     steps = jnp.broadcast_to(transition, (L - 1, V, V))
     world = oracles.chain(first, steps)
     model = attending(oracles.as_denoiser(world), ATTENTION)
+    if name == 'learned':
+      policy = lambda view, left: view.confidence - knobs['policy'] / left
+      return model, samplers.learned(policy, knobs['budget'])
     return model, getattr(samplers, name)(**knobs)
 
   return build

@@ -6,6 +6,7 @@ each epoch shifts the cuts and shuffles the windows anew.
 """
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 
 from punt_jax import oracles, select
 from punt_jax import text as text_lib
+from train import puzzles
 
 
 class Data(NamedTuple):
@@ -169,8 +171,26 @@ def world_data(config):
   )
 
 
+def puzzle_data(config):
+  """Fresh Sudoku grids; data.heldout others, of those never trained on."""
+  select.known('puzzle', config.data.puzzle, ('sudoku',))
+  draw = lambda stream, count, test: puzzles.draw(
+    np.random.default_rng([config.seed, *stream]), count, test
+  )
+  return Data(
+    vocab=puzzles.SIDE,
+    batch=lambda step: draw((0, step), config.batch, False),
+    heldout=draw((1,), config.data.heldout, True),
+    units=1.0,
+    text=text_lib.characters(puzzles.ALPHABET),
+    floor=math.log(puzzles.COUNT) / puzzles.LENGTH,
+  )
+
+
 def load(config):
-  """The data that config.data describes: a world if it names one, or text."""
+  """The data that config.data describes: a world, a puzzle, or text."""
+  if 'puzzle' in config.data:
+    return puzzle_data(config)
   if 'world' in config.data:
     return world_data(config)
   return text_data(config)

@@ -41,14 +41,16 @@ def export(workdir, out):
   if run.data.text is None:
     raise ValueError(f'{workdir} was trained on a world, not on text')
   # The weights travel; where the corpus lay on this machine does not.
-  config.data.path = pathlib.Path(config.data.path).name
+  path = config.data.get('path')
+  if path:
+    config.data.path = pathlib.Path(path).name
   card = {
     'model': dict(config.model),
     'text': run.data.text.spec,
-    'length': config.data.length,
+    'length': run.data.heldout.shape[1],
     'parameters': sum(x.size for x in jax.tree.leaves(run.state.ema)),
     'command': f'python -m train.main --config=configs/{out.stem}.py'
-    f' --config.data.path={config.data.path}',
+    + (f' --config.data.path={config.data.path}' if path else ''),
     'config': config.to_dict(),
     **last_score(workdir),
   }

@@ -51,20 +51,25 @@ def prepare(config, workdir):
       f'a batch of {config.batch} rows does not divide over {len(devices)}'
       ' devices: set --config.batch to a multiple'
     )
+  data = data_lib.load(config)
+  module = transformer.Transformer(vocab=data.vocab, **config.model)
+  init = lambda: step_lib.init_state(config, module, data.heldout.shape[1])
+  workdir = pathlib.Path(workdir)
+  state, manager = begin(config, workdir, init)
+  return Run(config, workdir, data, module, state, manager, devices)
+
+
+def begin(config, workdir, init):
+  """Claims workdir -> (newest state or init(), checkpoint manager)."""
   if config.save_every % config.log_every:
     raise ValueError(
       f'save_every ({config.save_every}) must be a multiple of log_every'
       f' ({config.log_every}), so that a resumed curve has the same rows'
     )
-  workdir = pathlib.Path(workdir)
-  data = data_lib.load(config)
-  module = transformer.Transformer(vocab=data.vocab, **config.model)
-  init = lambda: step_lib.init_state(config, module, data.heldout.shape[1])
   records.claim(workdir, config)
   manager = checkpoint.open_checkpoints(workdir / 'checkpoints')
   found = checkpoint.restore(manager, jax.eval_shape(init))
-  state = init() if found is None else found[0]
-  return Run(config, workdir, data, module, state, manager, devices)
+  return (init() if found is None else found[0]), manager
 
 
 def tensorboard(folder, start):
@@ -107,37 +112,59 @@ def score(run, evaluate, params, rows, draws):
 
 def train(run):
   """Trains to the last step. Returns the row added to results.jsonl."""
-  config, data, state = run.config, run.data, run.state
+  config = run.config
   update = step_lib.make_update(config, run.module, run.devices)
   evaluate = step_lib.make_evaluate(run.module, config.batch)
-  metrics = run.workdir / 'metrics.jsonl'
+  state, seconds = drive(
+    config, run.workdir, run.manager, run.state,
+    lambda state, step: update(state, run.data.batch(step)),
+    lambda state: score(run, evaluate, state.ema, config.eval_rows, 2),
+  )
+  return finish(run, evaluate, state, seconds)
+
+
+def drive(config, workdir, manager, state, advance, evaluate):
+  """Advances a state to config.steps, with metrics, progress, checkpoints.
+
+  Args:
+    config: steps, log_every, eval_every, save_every.
+    workdir: pathlib.Path.
+    manager: from `begin`.
+    state: pytree with a leaf `step`, updates done.
+    advance: (state, updates done) -> (state, {name: scalar}).
+    evaluate: state -> {name: number}.
+
+  Returns:
+    the last state, and the seconds since the start or the resumption.
+  """
+  metrics = workdir / 'metrics.jsonl'
   start = int(state.step)
   records.cut_rows(metrics, start)
-  records.cut_rows(run.workdir / 'results.jsonl', start - 1)
-  board = tensorboard(run.workdir, start)
-  begin, recent = time.monotonic(), []
+  records.cut_rows(workdir / 'results.jsonl', start - 1)
+  board = tensorboard(workdir, start)
+  begun, recent = time.monotonic(), []
 
   def report(step, row):
     records.add_row(metrics, {'step': step, **row})
     for name, value in row.items() if board else ():
       board.add_scalar(name, value, step)
-    progress(step, config.steps, begin, start, row)
+    progress(step, config.steps, begun, start, row)
 
   for step in range(start + 1, config.steps + 1):
-    state, values = update(state, data.batch(step - 1))
+    state, values = advance(state, step - 1)
     recent.append(values)
     if step % config.log_every == 0:
       mean = {k: [float(v[k]) for v in recent] for k in values}
       report(step, {k: float(np.mean(v)) for k, v in mean.items()})
       recent = []
     if step % config.eval_every == 0:
-      report(step, score(run, evaluate, state.ema, config.eval_rows, 2))
+      report(step, evaluate(state))
     if step % config.save_every == 0 or step == config.steps:
       extra = {'data_step': step, 'config': json.loads(config.to_json())}
-      checkpoint.save(run.manager, step, state, extra)
+      checkpoint.save(manager, step, state, extra)
   if board:
     board.close()
-  return finish(run, evaluate, state, time.monotonic() - begin)
+  return state, time.monotonic() - begun
 
 
 def finish(run, evaluate, state, seconds):

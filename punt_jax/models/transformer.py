@@ -86,6 +86,8 @@ class Transformer(nn.Module):
     layers: blocks.
     heads: attention heads.
     taps: neighbors that the depthwise convolution sees, odd.
+    places: positions with a learned embedding of their own, for canvases on
+      which they mean something (a grid); 0: only distances are known.
   """
 
   vocab: int
@@ -93,9 +95,12 @@ class Transformer(nn.Module):
   layers: int = 6
   heads: int = 4
   taps: int = 3
+  places: int = 0
 
   def setup(self):
     self.embed = nn.Embed(self.vocab + 1, self.width)
+    if self.places:
+      self.place = nn.Embed(self.places, self.width)
     self.blocks = [Block(self.heads, self.taps) for _ in range(self.layers)]
     self.norm = nn.RMSNorm()
     self.readout = nn.Dense(
@@ -115,12 +120,22 @@ class Transformer(nn.Module):
 
     Returns:
       (N, L, D) float32.
+
+    Raises:
+      ValueError: more positions than `places`.
     """
     if valid is None:
       position = jnp.arange(tokens.shape[1])[None]
     else:
       position = jnp.cumsum(valid, axis=1) - 1
     x = self.embed(tokens)
+    if self.places:
+      if tokens.shape[1] > self.places:
+        raise ValueError(
+          f'canvases of {tokens.shape[1]} positions, and this model knows'
+          f' {self.places}: use at most so many'
+        )
+      x = x + self.place(position)
     for block in self.blocks:
       x = block(x, position, valid)
     return self.norm(x)

@@ -24,6 +24,8 @@ from punt_jax.samplers.influence import influence as influence
 from punt_jax.samplers.influence import thin as thin
 from punt_jax.samplers.info_gain import info_gain
 from punt_jax.samplers.klass import klass
+from punt_jax.samplers.learned import Acts as Acts
+from punt_jax.samplers.learned import learned
 from punt_jax.samplers.lookahead import lookahead
 from punt_jax.samplers.maskgit import maskgit
 from punt_jax.samplers.one_by_one import one_by_one
@@ -71,4 +73,5 @@ __all__ = [
   'adas',
   'adaptive_parallel',
   'speculative',
+  'learned',
 ]

@@ -13,7 +13,8 @@ then needs no test, only the table. One pass per step, and a warm-up:
 
 DEMASK (Ringel et al. 2604.02560) predicts the same influence with a trained
 head on hidden states; a table needs no training, but its positions, or their
-distances, must mean the same in every row.
+distances, must mean the same in every row. A head can stand in a table's place:
+train/pairs.py trains one on PUNT's own probes.
 """
 
 from typing import NamedTuple
@@ -57,11 +58,13 @@ def thin(table, kappa, score='entropy'):
   In order of score, a masked position is admitted while the influence on it of
   those admitted before sums to at most kappa. The influence of i on j is the
   table's, but no more than the entropy of either: a mutual information never
-  is, so sure positions neither disturb nor are disturbed.
+  is, so sure positions neither disturb nor are disturbed. A function knows the
+  canvas, and what it says counts as it is.
 
   Args:
     table: (L, L) nats, or larger; table[i, j]: how far revealing position i
-      moves position j, both counted among the valid positions.
+      moves position j, both counted among the valid positions. Or a function
+      View -> (L, L) that predicts it for each canvas (models.orders.pairs).
     kappa: nats per position and step.
     score: order of the positions, see select.score_fn.
 
@@ -74,9 +77,12 @@ def thin(table, kappa, score='entropy'):
   def rule(key, view):
     del key
     here = view.position
-    weight = jnp.asarray(table, jnp.float32)[here[:, None], here]
-    sure = jnp.minimum(view.entropy[:, None], view.entropy)
-    weight = jnp.minimum(weight, sure)
+    if callable(table):
+      weight = table(view)
+    else:
+      weight = jnp.asarray(table, jnp.float32)[here[:, None], here]
+      sure = jnp.minimum(view.entropy[:, None], view.entropy)
+      weight = jnp.minimum(weight, sure)
     rank = select.rank(order(view), view.masked)
     return select.thin(weight, kappa, rank, view.masked)
 

@@ -1,0 +1,84 @@
+"""Learned orders against heuristics, on Sudoku or on text.
+
+  python -m experiments.learned --config=configs/learned.py \\
+    --workdir=runs/learned
+
+`--config=configs/learned.py:text` compares on the shipped text model. Orders
+are names of those that ship, or paths of what train/orders.py has written.
+"""
+
+import ml_collections
+
+from punt_jax.select import known
+
+SEEDS = (0, 1, 2)
+COSTS = (0.01, 0.03, 0.06)  # of a step
+
+
+def get_config(task='sudoku'):
+  """Plain values; experiments/learned.py reads every one of them.
+
+  Args:
+    task: 'sudoku' or 'text'.
+  """
+  text = known('task', task, ('sudoku', 'text')) == 'text'
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  config.seeds = SEEDS  # of decoding, for those that were not trained
+  config.temperature = 1.0  # of the drafts
+  config.rows = 1024  # puzzles
+  config.text_rows = 64
+  config.draws = 24  # masks per text when it is scored
+  config.batch = 16 if text else 256  # rows at a time
+  config.task = dict(model='sudoku', clues=8)
+  config.columns = (4, 8, 16)  # passes at which the table compares
+  grids = {}
+  steps = (4, 6, 8, 12, 16, 28)
+  grids['independent'] = dict(steps=(4, 8, 16, 28))
+  grids['one by one'] = {}
+  grids['top probability'] = dict(steps=steps)
+  grids['margin'] = dict(steps=steps)
+  grids['threshold'] = dict(tau=(0.5, 0.6, 0.7, 0.8, 0.9, 0.99))
+  grids['entropy bound'] = dict(gamma=(1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0, 3.0))
+  epsilon = (0.01, 0.3, 3.0, 10.0)
+  grids['punt'] = dict(epsilon=epsilon)
+  grids['punt by confidence'] = dict(epsilon=epsilon)
+  grids['variational'] = dict(budget=steps)
+  grids['reinforce'] = dict(bias=0.0)
+  grids['reinforce, biased'] = dict(bias=(-4.0, -2.0, 0.0, 2.0, 4.0))
+  kappa = (1e-4, 1e-3, 0.01, 0.1, 0.3, 1.0, 3.0)
+  grids['pairs'] = dict(kappa=kappa)
+  probed = dict(kappa=(0.001, 0.1, 1.0, 3.0), epsilon=0.3)
+  grids['pairs, 1 probe'] = grids['pairs, 2 probes'] = probed
+  config.orders = dict(
+    variational=each('variational'),
+    reinforce=tuple(
+      name for cost in COSTS for name in each(f'reinforce_{cost}')
+    ),
+    biased=each(f'reinforce_{COSTS[1]}'),
+    pairs=each('pairs'),
+  )
+  if text:
+    config.task = dict(model='shakespeare', length=128)
+    config.columns = (8, 16, 32, 64)
+    config.orders = dict(
+      variational=each('variational_text'), pairs=each('pairs_text')
+    )
+    steps = (4, 8, 16, 32, 64)
+    for name in ('independent', 'top probability', 'margin'):
+      grids[name] = dict(steps=steps)
+    grids['variational'] = dict(budget=steps)
+    grids['entropy bound'] = dict(gamma=(0.3, 1.0, 3.0, 8.0, 16.0))
+    grids['punt'] = grids['punt by confidence'] = dict(
+      epsilon=(0.02, 0.08, 0.3, 1.0)
+    )
+  config.contenders = tuple(
+    name for name in grids if not (text and name.startswith('reinforce'))
+  )
+  config.grids = grids
+  return config
+
+
+def each(name):
+  """An order's files, one for each training seed."""
+  return tuple(f'{name}_{seed}' for seed in SEEDS)

@@ -1,0 +1,62 @@
+"""What the ways to learn an order share: a state, an optimizer, a shape."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from punt_jax.sampler import look
+from punt_jax.types import Canvas
+
+
+class State(NamedTuple):
+  """Everything that changes during training."""
+
+  step: Any  # () int32, updates done
+  params: Any
+  opt: Any  # optax state
+
+
+class Method(NamedTuple):
+  """A way to learn an order on a task."""
+
+  kind: str  # of the network, see models.orders.MODULES
+  module: Any  # the network
+  init: Callable  # key -> params
+  advance: Callable  # (State, updates done) -> (State, {name: scalar})
+  evaluate: Callable  # State -> {name: number}
+  keep: Callable  # params -> those of the network
+
+
+def optimizer(config):
+  """optax: clip the gradient's norm, then Adam with a cosine decay."""
+  rate = optax.warmup_cosine_decay_schedule(
+    0.0, config.rate, config.warmup, config.steps, 0.01 * config.rate
+  )
+  return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
+
+
+def start(config, init) -> State:
+  """A fresh State, from config.seed."""
+  params = init(jax.random.key(config.seed))
+  return State(jnp.zeros((), jnp.int32), params, optimizer(config).init(params))
+
+
+def descend(rule, state, grad) -> State:
+  """One update of the optimizer."""
+  updates, opt = rule.update(grad, state.opt, state.params)
+  return State(state.step + 1, optax.apply_updates(state.params, updates), opt)
+
+
+def example(task):
+  """A View of one row, to initialize networks with."""
+  model = task.loaded.denoiser(task.loaded.params)
+  canvas = jnp.full((1, task.length), model.vocab)
+  open_ = jnp.ones(canvas.shape, bool)
+  return look(
+    jax.random.split(jax.random.key(0), 1), jnp.zeros(1, jnp.int32),
+    Canvas(canvas, open_, open_, open_), open_.sum(-1),
+    model.init(canvas, open_), model,
+  )[2]
