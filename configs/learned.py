@@ -12,7 +12,8 @@ import ml_collections
 from punt_jax.select import known
 
 SEEDS = (0, 1, 2)
-COSTS = (0.01, 0.03, 0.06)  # of a step
+REWARDED = 'reinforce', 'reinforce, biased'  # text has no judge
+COSTS = ('0.003', '0.01', '0.03', '0.1')  # of a step
 
 
 def get_config(task='sudoku'):
@@ -27,7 +28,7 @@ def get_config(task='sudoku'):
   config.seeds = SEEDS  # of decoding, for those that were not trained
   config.temperature = 1.0  # of the drafts
   config.rows = 1024  # puzzles
-  config.text_rows = 64
+  config.text_rows = 32
   config.draws = 24  # masks per text when it is scored
   config.batch = 16 if text else 256  # rows at a time
   config.task = dict(model='sudoku', clues=8)
@@ -60,21 +61,24 @@ def get_config(task='sudoku'):
   )
   if text:
     config.task = dict(model='shakespeare', length=128)
-    config.columns = (8, 16, 32, 64)
+    config.seeds = (0,)
+    config.columns = (8, 16, 32)
     config.orders = dict(
-      variational=each('variational_text'), pairs=each('pairs_text')
+      variational=('variational_text_0',), pairs=each('pairs_text')
     )
-    steps = (4, 8, 16, 32, 64)
-    for name in ('independent', 'top probability', 'margin'):
+    steps = (8, 16, 32)
+    for name in ('independent', 'top probability'):
       grids[name] = dict(steps=steps)
     grids['variational'] = dict(budget=steps)
-    grids['entropy bound'] = dict(gamma=(0.3, 1.0, 3.0, 8.0, 16.0))
-    grids['punt'] = grids['punt by confidence'] = dict(
-      epsilon=(0.02, 0.08, 0.3, 1.0)
-    )
-  config.contenders = tuple(
-    name for name in grids if not (text and name.startswith('reinforce'))
-  )
+    grids['threshold'] = dict(tau=(0.35, 0.6))
+    grids['entropy bound'] = dict(gamma=(3.0, 8.0, 16.0))
+    grids['punt'] = dict(epsilon=(0.02, 0.3, 1.0))
+    grids['pairs'] = dict(kappa=(0.03, 0.1, 0.3, 1.0))
+    probed = dict(kappa=(0.1, 0.5), epsilon=0.3)
+    grids['pairs, 1 probe'] = grids['pairs, 2 probes'] = probed
+    for name in ('margin', 'punt by confidence', *REWARDED):
+      del grids[name]
+  config.contenders = tuple(grids)
   config.grids = grids
   return config
 

@@ -27,7 +27,7 @@ def get_config(name='variational'):
   config.seed = 0
   config.task = dict(model='sudoku', clues=8)
   if name.endswith('_text'):
-    config.task = dict(model='shakespeare', length=128, rows=96)
+    config.task = dict(model='shakespeare', length=128, rows=1)
   config.rate = 0.003 if method == 'pairs' else 0.005
   config.warmup = 20
   config.clip = 1.0
@@ -46,9 +46,10 @@ def get_config(name='variational'):
     config.steps = 800
     if name == 'variational_text':
       config.budgets = (8, 16, 32)
-      config.batch = 8
-      config.tests = 16
-      config.steps = 120
+      config.task.rows = 48
+      config.batch = 4
+      config.tests = 8
+      config.steps = 100
   if method == 'reinforce':
     config.module = dict(
       sees='confidence', width=16, layers=1, heads=2, start=-0.9, slope=1.0,
@@ -62,7 +63,8 @@ def get_config(name='variational'):
     config.clip_ratio = 0.2
     config.normalize = True
     config.tests = 256
-    config.steps = 60
+    config.rate = 0.01
+    config.steps = 100
   if method == 'pairs':
     # Explains .388 of the variance on other rows; a table of all pairs .204.
     config.module = dict(width=32, hidden=64, reach=8, places=36)
@@ -77,7 +79,6 @@ def get_config(name='variational'):
     config.save_every = 500
   if name == 'pairs_text':
     # Explains .601; a table by distance .567, of all pairs .530.
-    config.task.rows = 1  # PUNT writes its own texts
     config.module = dict(width=32, hidden=64, reach=32, places=0)
     config.rows = 48
     config.tests = 8
