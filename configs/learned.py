@@ -13,7 +13,7 @@ from punt_jax.select import known
 
 SEEDS = (0, 1, 2)
 REWARDED = 'reinforce', 'reinforce, biased'  # text has no judge
-COSTS = ('0.003', '0.01', '0.03', '0.1')  # of a step
+COSTS = '0.003', '0.03', '0.1'  # of a step
 
 
 def get_config(task='sudoku'):

@@ -106,7 +106,12 @@ def plan(config):
       files = config.orders[known('orders', name, config.orders)]
     for file, setting in itertools.product(files, itertools.product(*many)):
       knobs = dict(zip(grid, setting, strict=True))
-      CONTENDERS[contender](knobs, len)  # names a knob that is out of range
+      try:
+        CONTENDERS[contender](knobs, len)  # names a knob that is out of range
+      except (KeyError, TypeError) as error:
+        raise ValueError(
+          f'the grid of {contender} has a wrong or missing knob: {error}'
+        ) from None
       if file is None:
         found += [Setting(contender, None, knobs, s) for s in config.seeds]
         continue

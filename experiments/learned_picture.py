@@ -10,8 +10,6 @@ matplotlib.use('Agg')  # a file, whatever the machine has for a screen
 import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments.show import counted
-
 END = 0.1  # as a share: so close to an end of a line counts as the end
 COLORS = {  # of the learned ones
   'variational': '#1d6fb8', 'reinforce': '#c1121f',
@@ -95,24 +93,21 @@ def table(rows, columns):
   said = {'accuracy': 'share of puzzles solved'}.get(
     key, 'excess NLL, nats per token'
   )
-  seeds = max(
-    sum(r['contender'] == name for r in rows) // len(line)
-    for name, line in lines(rows).items()
-  )
   head = (
-    f'{said}, of {rows[0]["rows"]} canvases,\nmean over'
-    f' {counted(seeds, "seed")} +- standard error of both, at so many passes on'
-    ' average'
+    f'{said}, of {rows[0]["rows"]} canvases,\nmean over the seeds +- standard'
+    ' error of both, at so many passes on average'
   )
   cell = lambda found: f'{found[0]:8.3f} +- {found[1]:.3f}' if found else (
     f'{"-":>8}{"":9}'
   )
   titles = ''.join(f'{f"{n} passes":>17}' for n in columns)
-  body = [f'{"":20}{titles}{"best":>17} (at)']
+  body = [f'{"":20}{titles}{"best":>17}   (at) seeds']
   for name, line in lines(rows).items():
     top = best(line, key)
     cells = ''.join(cell(at(line, n)) for n in columns)
-    body.append(f'{name:20}{cells}{cell(top[2:])} ({top.nfe:.1f})')
+    seeds = sum(row['contender'] == name for row in rows) // len(line)
+    where = f'({top.nfe:.1f})'
+    body.append(f'{name:20}{cells}{cell(top[2:])} {where:>6}{seeds:6d}')
   return '\n'.join([head, *body])
 
 

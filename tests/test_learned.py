@@ -106,10 +106,12 @@ def test_the_table_interpolates_between_settings_by_hand():
   assert learned_picture.at(line, 11.1) is None
   *_, a, b = learned_picture.table(rows, (4, 7)).splitlines()
   assert a.split() == [
-    'a', '-', '0.500', '+-', '0.060', '0.800', '+-', '0.104', '(10.0)'
+    'a', '-', '0.500', '+-', '0.060', '0.800', '+-', '0.104', '(10.0)',
+    '2'
   ]
   assert b.split() == [
-    'b', '0.250', '+-', '0.030', '-', '0.250', '+-', '0.030', '(4.0)'
+    'b', '0.250', '+-', '0.030', '-', '0.250', '+-', '0.030', '(4.0)',
+    '1'
   ]
 
 

@@ -11,7 +11,7 @@ from configs import orders as configs
 from punt_jax import samplers
 from punt_jax.models import orders as networks
 from punt_jax.models.pretrained import ASSETS
-from train import orders, tasks
+from train import method, orders, tasks
 
 
 def tiny(name):
@@ -77,10 +77,45 @@ def test_kill_and_resume_is_exact(name, tmp_path, monkeypatch):
   assert (np.asarray(out.tokens)[given] == tokens[given]).all()
 
 
+def advanced(config, steps):
+  """The method's metrics of each update."""
+  task = tasks.load(config, 0)
+  way = orders.METHODS[config.method](config, task)
+  state, found = method.start(config, way.init), []
+  for step in range(steps):
+    state, values = way.advance(state, step)
+    found.append({k: float(v) for k, v in values.items()})
+  return found
+
+
+@pytest.mark.slow
+def test_the_bound_rises():
+  config = tiny('variational')  # at first it writes nearly all at once
+  config.module.update(start=2.0, slope=0.0, temperature=1.0)
+  config.update(batch=8, samples=4, steps=40, budgets=(8,), rate=0.05)
+  bound = [values['bound'] for values in advanced(config, 40)]
+  assert np.mean(bound[-5:]) > np.mean(bound[:5]) + 5
+
+
+@pytest.mark.slow
+def test_the_reward_rises():
+  config = tiny('reinforce')  # never right at first, so fewer steps are better
+  config.module.update(start=-1.0, slope=0.0, temperature=1.0)
+  config.update(batch=8, samples=4, steps=20, rate=0.05, step_cost=0.1)
+  found = advanced(config, 20)
+  steps = [values['steps'] for values in found]
+  reward = [values['reward'] for values in found]
+  assert np.mean(steps[-3:]) < 0.5 * np.mean(steps[:3])
+  assert np.mean(reward[-3:]) > np.mean(reward[:3]) + 0.2
+
+
 @pytest.mark.parametrize('values, said', [
   (dict(method='guess'), "unknown method 'guess'"),
   (dict(samples=1), 'samples = 1 must be a whole number'),
   (dict(budgets=(0,)), 'budget = 0 must be a whole number'),
+  (dict(budgets=()), 'budgets is empty'),
+  (dict(tests=0), 'tests = 0 must be a whole number'),
+  (dict(task=dict(model='shakespeare', clues=8)), 'is no model of Sudoku'),
   (dict(save_every=5, log_every=2), 'save_every .5. must be a multiple'),
   (dict(task=dict(model='sudoko', clues=8)), "unknown pretrained model 'sudo"),
 ])

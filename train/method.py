@@ -30,10 +30,16 @@ class Method(NamedTuple):
   keep: Callable  # params -> those of the network
 
 
-def optimizer(config):
-  """optax: clip the gradient's norm, then Adam with a cosine decay."""
+def optimizer(config, epochs=1):
+  """optax: clip the gradient's norm, then Adam with a cosine decay.
+
+  Args:
+    config: rate, warmup, steps and clip.
+    epochs: times that each update descends.
+  """
   rate = optax.warmup_cosine_decay_schedule(
-    0.0, config.rate, config.warmup, config.steps, 0.01 * config.rate
+    0.0, config.rate, config.warmup * epochs, config.steps * epochs,
+    0.01 * config.rate,
   )
   return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))
 
@@ -50,13 +56,18 @@ def descend(rule, state, grad) -> State:
   return State(state.step + 1, optax.apply_updates(state.params, updates), opt)
 
 
+def view_of(model, tokens):
+  """What `model` says of canvases (N, L): their View, with unread drafts."""
+  rows = len(tokens)
+  valid, masked = jnp.ones(tokens.shape, bool), tokens == model.vocab
+  return look(
+    jax.random.split(jax.random.key(0), rows), jnp.zeros(rows, jnp.int32),
+    Canvas(tokens, valid, masked, masked), masked.sum(-1),
+    model.init(tokens, valid), model,
+  )[2]
+
+
 def example(task):
   """A View of one row, to initialize networks with."""
   model = task.loaded.denoiser(task.loaded.params)
-  canvas = jnp.full((1, task.length), model.vocab)
-  open_ = jnp.ones(canvas.shape, bool)
-  return look(
-    jax.random.split(jax.random.key(0), 1), jnp.zeros(1, jnp.int32),
-    Canvas(canvas, open_, open_, open_), open_.sum(-1),
-    model.init(canvas, open_), model,
-  )[2]
+  return view_of(model, jnp.full((1, task.length), model.vocab))

@@ -11,6 +11,8 @@ reads.
 
 import json
 import pathlib
+import shlex
+import sys
 
 import jax
 
@@ -33,8 +35,14 @@ METHODS = {
 }
 
 
-def train(config, workdir):
-  """Trains to the last step. Returns the card of the network it has written."""
+def train(config, workdir, said=''):
+  """Trains to the last step. Returns the card of the network it has written.
+
+  Args:
+    config: of configs/orders.py.
+    workdir: folder.
+    said: the command's flags, for the card.
+  """
   make = METHODS[select.known('method', config.method, METHODS)]
   workdir = pathlib.Path(workdir)
   task = tasks.load(config, config.seed)
@@ -50,10 +58,9 @@ def train(config, workdir):
   card = {
     'kind': way.kind,
     'module': sizes,
-    'denoiser': config.task.model,
+    'denoiser': pathlib.Path(config.task.model).stem,
     'parameters': sum(x.size for x in jax.tree.leaves(params)),
-    'command': 'python -m train.orders --config=configs/orders.py:'
-    f'{config.name} --config.seed={config.seed}',
+    'command': f'python -m train.orders {said}',
     'config': json.loads(config.to_json()),
     'step': int(state.step),
     'scores': way.evaluate(state),
@@ -68,7 +75,8 @@ def train(config, workdir):
 
 def main(config, workdir):
   """Trains, and says what came out."""
-  card = train(config, workdir)
+  said = shlex.join(x for x in sys.argv[1:] if x.startswith('--config'))
+  card = train(config, workdir, said)
   scores = ', '.join(f'{k} {v:.3f}' for k, v in card['scores'].items())
   file = pathlib.Path(workdir) / 'order.safetensors'
   print(f'{file}: {card["parameters"]} parameters, {scores}')

@@ -20,11 +20,9 @@ import punt_jax
 from punt_jax import samplers, select
 from punt_jax.decode import film
 from punt_jax.models import orders
-from punt_jax.sampler import look
-from punt_jax.types import Canvas, View
+from punt_jax.samplers.influence import MOST
+from punt_jax.types import View
 from train import method
-
-MOST = 100.0  # nats; stands for infinity, as in samplers.fit_influence
 
 
 class Asked(NamedTuple):
@@ -78,14 +76,7 @@ def seen(task, tokens, batch) -> View:
   """The View of each canvas (N, L), computed once, `batch` at a time."""
 
   def one(frozen, row):
-    model = task.loaded.denoiser(frozen)
-    tokens = row[None]
-    masked, valid = tokens == model.vocab, jnp.ones(tokens.shape, bool)
-    view = look(
-      jax.random.split(jax.random.key(0), 1), jnp.zeros(1, jnp.int32),
-      Canvas(tokens, valid, masked, masked), masked.sum(-1),
-      model.init(tokens, valid), model,
-    )[2]
+    view = method.view_of(task.loaded.denoiser(frozen), row[None])
     return jax.tree.map(lambda x: x[0], view)
 
   every = lambda frozen, tokens: jax.lax.map(
@@ -100,7 +91,7 @@ def answers(weight, shown):
 
 
 def deviance(answer, moved):
-  """Mean Poisson deviance, but for what no answer changes."""
+  """Mean Poisson deviance: half of it, but for what no answer changes."""
   tested = ~jnp.isnan(moved)
   moved = jnp.where(tested, moved, 0.0)
   each = answer - moved * jnp.log(answer + 1e-6)
@@ -142,8 +133,10 @@ def make(config, task) -> method.Method:
     task: tasks.Task.
 
   Raises:
-    ValueError: nothing was asked.
+    ValueError: no rows to learn from or to test on, or a knob out of range.
   """
+  for name in ('rows', 'tests', 'batch'):
+    select.whole(name, config[name], 1)
   module = orders.Pairs(**config.module)
   rule = method.optimizer(config)
   answered = task.batch(0, config.rows + config.tests)

@@ -7,7 +7,7 @@ finished canvas is
 
   1 if it is right, minus step_cost for each step it took
 
-(the paper also multiplies the two instead; ours is a sum). Gradient: that of
+(others multiply the two; a sum says what a step is worth). Gradient: that of
 group-relative policy optimization (GRPO), with the rewards of the same canvas
 as the baseline, the probability ratio of each step's action clipped (PPO).
 """
@@ -26,7 +26,9 @@ from train import method
 def advantages(rewards, normalize):
   """Rewards (B, K) minus the mean of their row, by its deviation if wanted.
 
-  Without it, and times K / (K - 1), the policy gradient is unbiased.
+  Without it, and times K / (K - 1), the policy gradient is unbiased. With it,
+  as in GRPO, canvases that are all right or all wrong count as much as others
+  and teach speed alone, whatever a step costs.
   """
   gain = rewards - rewards.mean(-1, keepdims=True)
   return gain / (rewards.std(-1, keepdims=True) + 1e-6) if normalize else gain
@@ -68,10 +70,12 @@ def make(config, task) -> method.Method:
     raise ValueError('reinforce: this task does not know what is right')
   select.known('sees', config.module.sees, ('confidence',))
   select.whole('samples', config.samples, 2)
-  select.whole('epochs', config.epochs, 1)
-  select.in_range('step_cost', config.step_cost, 0)
+  for name in ('batch', 'epochs', 'tests'):
+    select.whole(name, config[name], 1)
+  for name in ('step_cost', 'clip_ratio'):
+    select.in_range(name, config[name], 0)
   module = orders.Policy(**config.module)
-  rule = method.optimizer(config)
+  rule = method.optimizer(config, config.epochs)
 
   def init(key):
     return module.init(key, method.example(task), jnp.ones(1))['params']

@@ -1,8 +1,8 @@
 """What orders are learned on: a frozen model, and canvases it is to fill.
 
-Sudoku with few clues: fresh puzzles, and an exact judge. Text: what the model
-itself wrote, one by one in random order, since its own joint is what every
-faster order is to keep; there is no judge.
+Sudoku with few clues: random puzzles of grids that are not held out, and an
+exact judge. Text: what the model itself wrote, one by one in random order,
+since its own joint is what every faster order is to keep; there is no judge.
 """
 
 from collections.abc import Callable
@@ -30,17 +30,24 @@ def load(config, seed) -> Task:
   """The task that config.task describes.
 
   Args:
-    config: task.model, the name or path of a model. 'sudoku' takes
-      task.clues, shown in each puzzle; text task.length and task.rows, texts
-      that are written to learn from.
+    config: task.model, the name or path of a model; for Sudoku task.clues,
+      shown in each puzzle; for text task.length, and task.rows, texts that are
+      written to learn from.
     seed: of `batch`; `test` is the same for every seed.
+
+  Raises:
+    ValueError: one sentence: no such model, or it does not fit the task.
   """
   task = config.task
-  if task.model == 'sudoku':
-    select.in_range('clues', task.clues, 0, puzzles.LENGTH - 1)
-    return sudoku(models.pretrained('sudoku'), task.clues, seed)
   file = task.model.endswith('.safetensors')
   loaded = (models.load if file else models.pretrained)(task.model)
+  if 'clues' in task:
+    if loaded.text.vocab != puzzles.SIDE or loaded.length != puzzles.LENGTH:
+      raise ValueError(
+        f'task.clues is set, and {task.model} is no model of Sudoku grids'
+      )
+    select.in_range('clues', task.clues, 0, puzzles.LENGTH - 1)
+    return sudoku(loaded, task.clues, seed)
   return text(loaded, task.length, task.rows, seed)
 
 

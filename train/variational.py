@@ -17,7 +17,7 @@ step, the expectation over its own action is exact (Rao-Blackwell), for the
 steps after it the score function with the mean of the other samples of the same
 row as a baseline (RLOO, Kool et al. 2019). What else the paper leaves open to
 us: the temperature divides both logits, and one policy serves several budgets,
-told how many steps are left (the paper trains one for each).
+told how many steps are left.
 """
 
 from typing import NamedTuple
@@ -115,6 +115,10 @@ def make(config, task) -> method.Method:
     task: tasks.Task.
   """
   select.whole('samples', config.samples, 2)
+  for name in ('batch', 'tests'):
+    select.whole(name, config[name], 1)
+  if not config.budgets:
+    raise ValueError('budgets is empty: name at least one number of steps')
   for budget in config.budgets:
     select.whole('budget', budget, 1)
   module = orders.Policy(**config.module)

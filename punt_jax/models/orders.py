@@ -29,8 +29,9 @@ class Policy(nn.Module):
     width: of the transformer.
     layers: blocks; one in the paper.
     heads: attention heads.
-    start: at initialization the logit is (start + slope * confidence) /
-    slope: temperature, a soft threshold; both are learned from there.
+    start: at initialization the logit is (start + slope * confidence) divided
+      by temperature, a soft threshold.
+    slope: see start; both are learned from there.
     temperature: of all logits; small ones make draws nearly certain. Fox et
       al. report 0.05 to 0.1, against writing everything early.
   """
@@ -85,7 +86,8 @@ class Pairs(nn.Module):
   Attributes:
     width: of q and k.
     hidden: units of the hidden layer.
-    reach: distances up to this have a bias b of their own, each way.
+    reach: distances below this have a bias b of their own, each way, and all
+      others share one.
     places: positions whose every pair has a bias c of its own, for canvases on
       which they mean something (a grid); 0: only distances are known.
   """

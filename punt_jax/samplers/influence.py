@@ -28,7 +28,7 @@ from punt_jax.sampler import from_rule, look, no_features, reveal
 from punt_jax.samplers.uniform import any_of
 from punt_jax.types import Array, Sampler
 
-_MOST = 100.0  # nats; stands for infinity, where a support shrank
+MOST = 100.0  # nats; stands for infinity, where a support shrank
 
 
 class Probes(NamedTuple):
@@ -144,7 +144,7 @@ def fit_influence(probes: Probes, alike=None, iterations=300) -> np.ndarray:
   length = probes.shown.shape[-1]
   shown = np.asarray(probes.shown, np.float64).reshape(-1, length)
   moved = np.asarray(probes.moved, np.float64).reshape(-1, length)
-  moved = np.minimum(moved, _MOST)  # NaN stays
+  moved = np.minimum(moved, MOST)  # NaN stays
   tested = ~np.isnan(moved) & shown.any(-1, keepdims=True)
   asked = tested.any(-1)
   shown, moved, tested = shown[asked], moved[asked], tested[asked]

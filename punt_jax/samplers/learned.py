@@ -37,7 +37,8 @@ def learned(policy, budget=math.inf, temperature=1.0, bias=0.0) -> Sampler:
     budget: steps a canvas (or block) takes at most, >= 1; a fraction is
       rounded down.
     temperature: of the Bernoulli draws, >= 0; 0 takes what is above 1/2.
-    bias: added to the logits: larger is faster; -inf writes one by one.
+    bias: added to the logits: larger is faster; -inf writes one by one, until
+      the budget's last step.
 
   Raises:
     ValueError: a knob out of range.
