@@ -34,22 +34,22 @@ def get_config(task='sudoku'):
   config.task = dict(model='sudoku', clues=8)
   config.columns = (4, 8, 16)  # passes at which the table compares
   grids = {}
-  steps = (4, 6, 8, 12, 16, 28)
-  grids['independent'] = dict(steps=(4, 8, 16, 28))
+  steps = (4, 8, 16)
+  grids['independent'] = dict(steps=steps)
   grids['one by one'] = {}
   grids['top probability'] = dict(steps=steps)
   grids['margin'] = dict(steps=steps)
-  grids['threshold'] = dict(tau=(0.5, 0.6, 0.7, 0.8, 0.9, 0.99))
-  grids['entropy bound'] = dict(gamma=(1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0, 3.0))
-  epsilon = (0.01, 0.3, 3.0, 10.0)
+  grids['threshold'] = dict(tau=(0.5, 0.6, 0.7, 0.8, 0.9))
+  grids['entropy bound'] = dict(gamma=(1e-3, 0.1, 0.5, 1.0, 3.0))
+  epsilon = (0.02, 1.0, 10.0)
   grids['punt'] = dict(epsilon=epsilon)
   grids['punt by confidence'] = dict(epsilon=epsilon)
-  grids['variational'] = dict(budget=steps)
+  grids['variational'] = dict(budget=(4, 8, 12, 16, 28))
   grids['reinforce'] = dict(bias=0.0)
-  grids['reinforce, biased'] = dict(bias=(-4.0, -2.0, 0.0, 2.0, 4.0))
-  kappa = (1e-4, 1e-3, 0.01, 0.1, 0.3, 1.0, 3.0)
+  grids['reinforce, biased'] = dict(bias=(-2.0, 2.0, 4.0))
+  kappa = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
   grids['pairs'] = dict(kappa=kappa)
-  probed = dict(kappa=(0.001, 0.1, 1.0, 3.0), epsilon=0.3)
+  probed = dict(kappa=(0.1, 1.0, 3.0), epsilon=0.3)
   grids['pairs, 1 probe'] = grids['pairs, 2 probes'] = probed
   config.orders = dict(
     variational=each('variational'),

@@ -153,6 +153,7 @@ def exact_bound(params, runs, given):
   return (jnp.exp(walked.logq.sum(0)) * walked.value.sum(0)).sum()
 
 
+@pytest.mark.slow
 def test_the_exact_gradient_is_the_slope_of_the_bound():
   """The reference of the next test, against finite differences by hand."""
   params, way = networks(), networks(seed=1)
@@ -167,7 +168,10 @@ def test_the_exact_gradient_is_the_slope_of_the_bound():
     assert along == pytest.approx((ends[0] - ends[1]) / 2e-3, rel=1e-2)
 
 
-@pytest.mark.parametrize(('budget', 'given'), CASES[1:])
+@pytest.mark.parametrize(('budget', 'given'), [
+  *(pytest.param(*case, marks=pytest.mark.slow) for case in CASES[1:3]),
+  CASES[3],
+])
 def test_the_estimated_gradient_is_unbiased(budget, given):
   """RLOO with Rao-Blackwellized steps: exact mean over all pairs of runs."""
   params = networks()

@@ -97,6 +97,7 @@ def test_a_record_is_what_was_asked():
   assert passes < 10 + 10  # PUNT writes several at once
 
 
+@pytest.mark.slow
 def test_the_head_finds_an_influence_that_depends_on_the_canvas(monkeypatch):
   """A known influence, four times as large from positions that are unsure."""
   rng = np.random.default_rng(0)
