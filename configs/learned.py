@@ -64,7 +64,7 @@ def get_config(task='sudoku'):
     config.seeds = (0,)
     config.columns = (8, 16, 32)
     config.orders = dict(
-      variational=('variational_text_0',), pairs=each('pairs_text')
+      variational=('variational_text_0',), pairs=('pairs_text_0',)
     )
     steps = (8, 16, 32)
     for name in ('independent', 'top probability'):

@@ -323,11 +323,11 @@ def test_padding_does_not_move_a_policy():
     position=np.array([-1, -1, 0, 1, 2, 3, 4])
   )
   batched = jax.tree.map(lambda x: np.asarray(x)[None], view)
-  params = module.init(jax.random.key(0), batched, jnp.ones(1))['params']
+  like = jax.eval_shape(module.init, jax.random.key(0), batched, jnp.ones(1))
   params = jax.tree.map(
-    lambda x: jnp.array(rng.normal(size=x.shape), jnp.float32), params
+    lambda x: jnp.array(rng.normal(size=x.shape), jnp.float32), like['params']
   )
-  policy = orders.policy(module, params)
+  policy = jax.jit(orders.policy(module, params))
   found, same = policy(view, 3.0), policy(padded, 3.0)
   assert np.ptp(found) > 0.1
   np.testing.assert_allclose(found, same[2:], rtol=1e-4, atol=1e-5)

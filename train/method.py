@@ -46,7 +46,7 @@ def optimizer(config, epochs=1):
 
 def start(config, init) -> State:
   """A fresh State, from config.seed."""
-  params = init(jax.random.key(config.seed))
+  params = jax.jit(init)(jax.random.key(config.seed))
   return State(jnp.zeros((), jnp.int32), params, optimizer(config).init(params))
 
 

@@ -181,6 +181,5 @@ def make(config, task) -> method.Method:
       'explained': explained(found, test.moved),
     }
 
-  start = lambda key: module.init(key, method.example(task))['params']
-  init = jax.jit(start)  # traced, the example is not computed
+  init = lambda key: module.init(key, method.example(task))['params']
   return method.Method('pairs', module, init, advance, evaluate, lambda p: p)

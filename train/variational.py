@@ -124,11 +124,10 @@ def make(config, task) -> method.Method:
   module = orders.Policy(**config.module)
   tilt = orders.Policy(**{**config.module, 'start': 0.0, 'slope': 0.0})
   rule = method.optimizer(config)
-  example = method.example(task)
-  left = jnp.ones(1)
 
   def init(key):
     own, other = jax.random.split(key)
+    example, left = method.example(task), jnp.ones(1)
     truth = jnp.zeros(example.masked.shape)
     return {
       'policy': module.init(own, example, left)['params'],
