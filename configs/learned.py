@@ -13,7 +13,6 @@ from punt_jax.select import known
 
 SEEDS = (0, 1, 2)
 REWARDED = 'reinforce', 'reinforce, biased'  # text has no judge
-COSTS = '0.003', '0.03', '0.1'  # of a step
 
 
 def get_config(task='sudoku'):
@@ -53,10 +52,10 @@ def get_config(task='sudoku'):
   grids['pairs, 1 probe'] = grids['pairs, 2 probes'] = probed
   config.orders = dict(
     variational=each('variational'),
-    reinforce=tuple(
-      name for cost in COSTS for name in each(f'reinforce_{cost}')
+    reinforce=(
+      'reinforce_0.003_0', *each('reinforce_0.03'), *each('reinforce_0.1')
     ),
-    biased=each(f'reinforce_{COSTS[1]}'),
+    biased=each('reinforce_0.03'),
     pairs=each('pairs'),
   )
   if text:
