@@ -53,7 +53,7 @@ def get_config(task='sudoku'):
   config.orders = dict(
     variational=each('variational'),
     reinforce=(
-      'reinforce_0.003_0', *each('reinforce_0.03'), *each('reinforce_0.1')
+      'reinforce_0.003_0', *each('reinforce_0.03'), 'reinforce_0.1_0'
     ),
     biased=each('reinforce_0.03'),
     pairs=each('pairs'),
@@ -71,7 +71,7 @@ def get_config(task='sudoku'):
     grids['variational'] = dict(budget=steps)
     grids['threshold'] = dict(tau=(0.35, 0.6))
     grids['entropy bound'] = dict(gamma=(3.0, 8.0, 16.0))
-    grids['punt'] = dict(epsilon=(0.02, 0.3, 1.0))
+    grids['punt'] = dict(epsilon=(0.1, 1.0))
     grids['pairs'] = dict(kappa=(0.03, 0.1, 0.3, 1.0))
     probed = dict(kappa=(0.1, 0.5), epsilon=0.3)
     grids['pairs, 1 probe'] = grids['pairs, 2 probes'] = probed
