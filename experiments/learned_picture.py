@@ -10,6 +10,7 @@ matplotlib.use('Agg')  # a file, whatever the machine has for a screen
 import matplotlib.pyplot as plt
 import numpy as np
 
+GAP = 2.5  # times as many passes: nothing is said between points so far apart
 END = 0.1  # as a share: so close to an end of a line counts as the end
 COLORS = {  # of the learned ones
   'variational': '#1d6fb8', 'reinforce': '#c1121f',
@@ -34,6 +35,7 @@ class Point(NamedTuple):
   nfe_error: float
   value: float
   error: float  # standard error, of seeds and items
+  seeds: int
 
 
 def judged(row):
@@ -68,14 +70,20 @@ def point(rows):
   key = judged(rows[0])
   return Point(
     float(column('nfe').mean()), both('nfe'), float(column(key).mean()),
-    both(key),
+    both(key), len(rows),
   )
 
 
 def at(line, passes):
-  """(value, error) between the points of a line, or None outside of it."""
+  """(value, error) between two points of a line, or None: no two are near."""
   nfe = [p.nfe for p in line]
   if not nfe[0] * (1 - END) <= passes <= nfe[-1] * (1 + END):
+    return None
+  below, above = (
+    [n for n in nfe if n <= passes * (1 + END)],
+    [n for n in nfe if n >= passes * (1 - END)],
+  )
+  if min(above) > GAP * max(below):
     return None
   between = lambda column: float(np.interp(passes, nfe, column))
   return between([p.value for p in line]), between([p.error for p in line])
@@ -105,9 +113,9 @@ def table(rows, columns):
   for name, line in lines(rows).items():
     top = best(line, key)
     cells = ''.join(cell(at(line, n)) for n in columns)
-    seeds = sum(row['contender'] == name for row in rows) // len(line)
     where = f'({top.nfe:.1f})'
-    body.append(f'{name:20}{cells}{cell(top[2:])} {where:>6}{seeds:6d}')
+    seeds = '-'.join(map(str, sorted({p.seeds for p in line})))
+    body.append(f'{name:20}{cells}{cell(top[2:])} {where:>6}{seeds:>6}')
   return '\n'.join([head, *body])
 
 
@@ -140,6 +148,7 @@ def frontier(axis, rows):
   key = judged(rows[0])
   for i, (name, line) in enumerate(lines(rows).items()):
     strong = name in COLORS
+    line = broken(line)
     axis.errorbar(
       [p.nfe for p in line], [p.value for p in line],
       xerr=[p.nfe_error for p in line], yerr=[p.error for p in line],
@@ -157,6 +166,15 @@ def frontier(axis, rows):
   if key == 'excess_nll':
     axis.axhline(0, color='0.6', linewidth=0.8)
   axis.legend(frameon=False, fontsize=8)
+
+
+def broken(line):
+  """The line with an empty point in each gap, so that nothing is drawn there."""
+  found = line[:1]
+  for last, new in zip(line, line[1:], strict=False):
+    far = new.nfe > GAP * last.nfe
+    found += [new._replace(value=math.nan)] * far + [new]
+  return found
 
 
 def costs(axis, rows):

@@ -104,6 +104,10 @@ def test_the_table_interpolates_between_settings_by_hand():
   np.testing.assert_allclose(learned_picture.at(line, 10.9)[0], 0.8)
   assert learned_picture.at(line, 4.4) is None
   assert learned_picture.at(line, 11.1) is None
+  # Between points more than 2.5 times apart nothing is known.
+  far = [line[0], line[1]._replace(nfe=16.0)]
+  assert learned_picture.at(far, 8) is None
+  np.testing.assert_allclose(learned_picture.at(far, 5.4)[0], 0.3, atol=0.03)
   *_, a, b = learned_picture.table(rows, (4, 7)).splitlines()
   assert a.split() == [
     'a', '-', '0.500', '+-', '0.060', '0.800', '+-', '0.104', '(10.0)',
