@@ -169,7 +169,7 @@ def frontier(axis, rows):
 
 
 def broken(line):
-  """The line with an empty point in each gap, so that nothing is drawn there."""
+  """The line with an empty point in each gap: nothing is drawn there."""
   found = line[:1]
   for last, new in zip(line, line[1:], strict=False):
     far = new.nfe > GAP * last.nfe
