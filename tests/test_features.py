@@ -51,6 +51,7 @@ def test_what_is_looked_at_belongs_to_the_canvas_before(loaded):
   np.testing.assert_allclose(cosine[:, range(6), range(6)], 1, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_end_to_end(tmp_path):
   config = config_file.get_config()
   config.update(rows=4, length=8)

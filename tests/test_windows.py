@@ -107,6 +107,7 @@ def test_cost_by_hand():
   assert every_second.meter.positions[0] == 2 * (12 + 4 + 12 + 4)
 
 
+@pytest.mark.slow
 def test_blocks_with_gaps_need_more_outputs_of_dream():
   # Row 1 asks for outputs 0 and 3 beside its four: they do not fit, and its
   # whole canvas is computed. The other rows stay in their windows.
