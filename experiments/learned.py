@@ -125,7 +125,7 @@ def plan(config):
 def prepare(config) -> Place:
   """The canvases of config.task and their judge."""
   task = config.task
-  if task.model == 'sudoku':
+  if 'clues' in task:
     in_range('rows', config.rows, 2)
     puzzles = tasks.load(config, config.seed)
     tokens, given = puzzles.test(config.rows)

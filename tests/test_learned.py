@@ -36,7 +36,7 @@ def save(path, kind, module, width=48, seed=0, **config):
   """Writes an untrained network for features of this width."""
   row = jax.tree.map(lambda x: jnp.asarray(x)[None], view(width))
   seen = (row, jnp.ones(1)) if kind == 'policy' else (row,)
-  net = orders.MODULES[kind](**module)
+  net = orders.KINDS[kind][0](**module)
   card = dict(
     kind=kind, module=module, denoiser='sudoku', config={'seed': seed, **config}
   )

@@ -22,8 +22,7 @@ class State(NamedTuple):
 class Method(NamedTuple):
   """A way to learn an order on a task."""
 
-  kind: str  # of the network, see models.orders.MODULES
-  module: Any  # the network
+  kind: str  # of the network, see models.orders.KINDS
   init: Callable  # key -> params
   advance: Callable  # (State, updates done) -> (State, {name: scalar})
   evaluate: Callable  # State -> {name: number}

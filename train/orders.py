@@ -54,10 +54,9 @@ def train(config, workdir, said=''):
     config, workdir, manager, state, way.advance, way.evaluate
   )
   params = way.keep(state.params)
-  sizes = {k: getattr(way.module, k) for k in config.module}
   card = {
     'kind': way.kind,
-    'module': sizes,
+    'module': config.module.to_dict(),
     'denoiser': pathlib.Path(config.task.model).stem,
     'parameters': sum(x.size for x in jax.tree.leaves(params)),
     'command': f'python -m train.orders {said}',

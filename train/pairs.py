@@ -182,4 +182,4 @@ def make(config, task) -> method.Method:
     }
 
   init = lambda key: module.init(key, method.example(task))['params']
-  return method.Method('pairs', module, init, advance, evaluate, lambda p: p)
+  return method.Method('pairs', init, advance, evaluate, lambda p: p)

@@ -15,7 +15,7 @@ import zlib
 
 import numpy as np
 
-SIDE, BOX = 6, (2, 3)
+SIDE = 6
 LENGTH = SIDE * SIDE
 ALPHABET = '123456'
 COUNT = 28_200_960  # grids; the test of `canonical` counts them

@@ -142,5 +142,5 @@ def make(config, task) -> method.Method:
     }
 
   return method.Method(
-    'policy', module, init, advance, evaluate, lambda params: params
+    'policy', init, advance, evaluate, lambda params: params
   )

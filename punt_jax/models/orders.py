@@ -124,9 +124,6 @@ class Pairs(nn.Module):
     return nn.softplus(match + bias + start)
 
 
-MODULES = {'policy': Policy, 'pairs': Pairs}
-
-
 class Order(NamedTuple):
   """A trained network."""
 
@@ -147,6 +144,9 @@ def pairs(module, params):
   return lambda view: module.apply({'params': params}, *_batched((view,)))[0]
 
 
+KINDS = {'policy': (Policy, policy), 'pairs': (Pairs, pairs)}
+
+
 def load(path) -> Order:
   """A network from a file that train/orders.py wrote.
 
@@ -154,11 +154,11 @@ def load(path) -> Order:
     ValueError: one sentence, if the file is missing, damaged or another's.
   """
   params, card = checkpoint.import_params(path)
-  if card.get('kind') not in MODULES:
+  if card.get('kind') not in KINDS:
     raise ValueError(f'{path} holds no order: train one with train.orders')
-  module = MODULES[card['kind']](**card['module'])
-  make = {'policy': policy, 'pairs': pairs}[card['kind']]
-  return Order(params, functools.partial(make, module), card)
+  module, make = KINDS[card['kind']]
+  apply = functools.partial(make, module(**card['module']))
+  return Order(params, apply, card)
 
 
 def _batched(row):
