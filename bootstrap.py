@@ -1,6 +1,6 @@
 """From a bare Python to the demo or the tests in one command.
 
-  python3 bootstrap.py demo [arguments of experiments.sample]
+  python3 bootstrap.py demo [arguments of punt_jax.cli.demo]
   python3 bootstrap.py test [arguments of pytest]
   python3 bootstrap.py parity [arguments of pytest]  (torch, lm-eval: 5 GB)
   python3 bootstrap.py lint [arguments of ruff check]
@@ -222,7 +222,7 @@ def commands(name, python, arguments):
   lint = module + ['ruff', 'check', '.']
   demo = ['--config=configs/demo.py', '--workdir=runs/demo']
   return {
-    'demo': [module + ['experiments.sample'] + demo + arguments],
+    'demo': [module + ['punt_jax.cli.demo'] + demo + arguments],
     'test': [lint, module + ['pytest'] + list(PYTEST) + arguments],
     'parity': [
       module + ['pytest', '-m', 'torch', '--slow'] + list(PYTEST) + arguments

@@ -13,11 +13,11 @@ judges with Sapiens, `:short` does so with fewer rows.
 
 import ml_collections
 
-from punt_jax.select import known
+from punt_jax.checks import known
 
 
 def get_config(size='sapiens'):
-  """Plain values; experiments/antibody.py reads every one of them."""
+  """Plain values; experiments/antibody/ reads every one of them."""
   known('size', size, ('sapiens', 'antiberty', 'short'))
   config = ml_collections.ConfigDict()
   config.seed = 0
@@ -32,7 +32,7 @@ def get_config(size='sapiens'):
   # First residues of a whole domain that are given if lengths is (): Sapiens
   # was trained on many that lack the first 16 and leaves them out.
   config.shown = 4
-  # See experiments/antibody_judge.py; AntiBERTy is the dear one.
+  # See experiments/antibody/judge.py; AntiBERTy is the dear one.
   config.judged = 128 if size == 'sapiens' else config.rows
   config.groups = 6
   config.asked = 1 if size == 'sapiens' else 6

@@ -12,11 +12,11 @@ them training. False accepts at epsilon 0.02, bits msb first, 64 tokens: 0.05
 
 import ml_collections
 
-from punt_jax.select import known
+from punt_jax.checks import known
 
 
 def get_config(size='small'):
-  """Plain values; experiments/audit.py reads every one of them.
+  """Plain values; experiments/audit/ reads every one of them.
 
   Args:
     size: 'small', or 'full'.
@@ -24,7 +24,7 @@ def get_config(size='small'):
   full = known('size', size, ('small', 'full')) == 'full'
   config = ml_collections.ConfigDict()
   config.seed = 0
-  # Of the worlds, see experiments/worlds.py; beta and up in nats.
+  # Of the worlds, see punt_jax/oracles/named.py; beta and up in nats.
   config.settings = dict(
     vocab=8, beta=1.2, states=8, checks=0.25, weight=3, paragraphs=3,
     details=4, down=1.0, up=2.0,

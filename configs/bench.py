@@ -7,7 +7,7 @@ import ml_collections
 
 
 def get_config():
-  """Plain values; experiments/bench.py reads every one of them."""
+  """Plain values; experiments/bench/ reads every one of them."""
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.vocab = (8192, 126464)

@@ -1,6 +1,6 @@
 """Positions, time and deviations of block decoding with a KV cache.
 
-  python -m experiments.bench_cache --config=configs/bench_cache.py \\
+  python -m experiments.bench.cache --config=configs/bench_cache.py \\
       --workdir=runs/bench_cache
 
 Two CPU threads, three minutes of processor time.
@@ -10,7 +10,7 @@ import ml_collections
 
 
 def get_config():
-  """Plain values; experiments/bench_cache.py reads every one of them."""
+  """Plain values; experiments/bench/cache.py reads every one of them."""
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.model_shape = 'llada_mini'

@@ -7,14 +7,14 @@
 
 The first needs an accelerator with 32 GiB and has not been run on one; the
 second is the same at a size for two CPU threads (three minutes of processor
-time). Shapes: SHAPES in experiments/bench_model.py. How many tokens a pass of
+time). Shapes: SHAPES in experiments/bench/model.py. How many tokens a pass of
 random weights writes says nothing: here PUNT accepts all, and tokens per second
 are its best case.
 """
 
 import ml_collections
 
-from punt_jax.select import known
+from punt_jax.checks import known
 
 
 def get_config(size='full'):

@@ -10,7 +10,7 @@ rows (hours).
 
 import ml_collections
 
-from punt_jax.select import known
+from punt_jax.checks import known
 
 BAR = ('punt', 'punt msb')
 SHORT = (
@@ -23,7 +23,7 @@ NAMES = (
 
 
 def get_config(size='small'):
-  """Plain values; experiments/beyond.py reads every one of them."""
+  """Plain values; experiments/beyond/ reads every one of them."""
   sizes = 'small', 'short', 'long', 'full'
   full = known('size', size, sizes) == 'full'
   config = ml_collections.ConfigDict()

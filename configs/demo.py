@@ -1,6 +1,6 @@
 """The demo: the shipped Shakespeare model, PUNT and its baselines.
 
-  python -m experiments.sample --config=configs/demo.py --workdir=runs/demo
+  python -m punt_jax.cli.demo --config=configs/demo.py --workdir=runs/demo
 
 Two CPU cores: some 70 s, half of it compilation. PUNT fills a canvas with 45
 forward passes, where one by one takes 128 and influence 12, and scores 2.02 +-
@@ -19,7 +19,7 @@ instead.
 
 import ml_collections
 
-from experiments import door
+from punt_jax.generation import options
 
 # 128 characters, as long as the canvas.
 PROMPT = """\
@@ -60,5 +60,5 @@ def get_config():
   config.samplers.halton = dict(steps=46)
   config.samplers.threshold = dict(tau=0.2)
   config.samplers.factor = dict(f=3.3)
-  config.sampler = door.placeholders()
+  config.sampler = options.placeholders()
   return config

@@ -1,6 +1,6 @@
 """Dream 7B (Ye et al., 2025, arXiv 2508.15487), Base and Instruct.
 
-  python -m experiments.generate --config=configs/dream.py --model=DIR \\
+  python -m punt_jax.cli.generate --config=configs/dream.py --model=DIR \\
       --prompt='Why is the sky blue?'
 
 That is PUNT with our settings, for a chat. The authors' settings of each
@@ -24,8 +24,8 @@ top-p has divergences without bound. Where this differs from the authors' code:
 No published weights have been run with this file.
 """
 
-from experiments import writer
-from punt_jax.select import known
+from punt_jax.checks import known
+from punt_jax.generation import generator
 
 CHAT = dict(chat=True, temperature=0.1, top_p=0.9, judged=True)
 CODE = dict(temperature=0.2, top_p=0.95, judged=True)
@@ -49,7 +49,7 @@ OURS = dict(CHAT, new=256, block=64, eos_last=True, judged=False)
 def get_config(name='punt'):
   """The config called `name`: 'punt' or one of PRESETS."""
   known('preset', name, ('punt', *PRESETS))
-  config = writer.defaults()
+  config = generator.defaults()
   if name == 'punt':
     config.update(OURS)
     return config

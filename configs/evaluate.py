@@ -23,8 +23,8 @@ it compilation. No published weights have been run with this file.
 """
 
 from configs import dream, llada
-from experiments import writer
-from punt_jax.select import known
+from punt_jax.checks import known
+from punt_jax.generation import generator
 
 PRESETS = {
   'llada': {
@@ -53,7 +53,7 @@ PRESETS = {
 
 
 def get_config(name='llada'):
-  """Plain values; experiments/evaluate.py and the writer read every one.
+  """Plain values; experiments/evaluate/ and the writer read every one.
 
   Args:
     name: one of PRESETS, and behind a slash some of its tasks, by commas.
@@ -61,7 +61,7 @@ def get_config(name='llada'):
   name, _, tasks = name.partition('/')
   preset = PRESETS[known('preset', name, PRESETS)]
   base = name.endswith('_base')
-  config = writer.defaults()
+  config = generator.defaults()
   config.data = ''  # folder of the questions
   config.limit = 0  # questions of each task; 0: all
   config.more = ''  # folder of more task files of lm-eval

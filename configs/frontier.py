@@ -18,12 +18,12 @@ shuffled chain alone: 2.9 minutes of CPU time, four fifths of it compilation.
 
 import ml_collections
 
-from experiments import worlds
-from punt_jax.select import known
+from punt_jax.checks import known
+from punt_jax.oracles import named
 
 
 def get_config(size='small'):
-  """Plain values; experiments/frontier.py reads every one of them.
+  """Plain values; experiments/frontier/ reads every one of them.
 
   Args:
     size: 'small', 'family' for every sampler, or 'full' for every sampler,
@@ -33,14 +33,14 @@ def get_config(size='small'):
   family = size == 'family'
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.worlds = worlds.NAMES
+  config.worlds = named.NAMES
   config.lengths = (32, 64, 128, 256) if full else (32, 128)
   if family:
     config.worlds = ('permuted', 'documents', 'shakespeare')
     config.lengths = (64,)
   if full:
     config.worlds += ('shakespeare',)
-  # Of the worlds, see experiments/worlds.py; beta and up in nats.
+  # Of the worlds, see punt_jax/oracles/named.py; beta and up in nats.
   config.settings = dict(
     vocab=8, beta=1.2, states=8, checks=0.25, weight=3, paragraphs=3,
     details=4, down=1.0, up=2.0,

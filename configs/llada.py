@@ -1,6 +1,6 @@
 """LLaDA 8B (Nie et al., 2025, arXiv 2502.09992), Base, Instruct and 1.5.
 
-  python -m experiments.generate --config=configs/llada.py --model=DIR \\
+  python -m punt_jax.cli.generate --config=configs/llada.py --model=DIR \\
       --prompt='Why is the sky blue?'
 
 That is PUNT with our settings, for a chat. The authors' settings of each
@@ -23,8 +23,8 @@ authors' code:
 No published weights have been run with this file.
 """
 
-from experiments import writer
-from punt_jax.select import known
+from punt_jax.checks import known
+from punt_jax.generation import generator
 
 LAST = dict(eos_last=True)
 # What is not said: one block, temperature 0, one token per step.
@@ -53,7 +53,7 @@ OURS = dict(new=256, block=64, **LAST)
 def get_config(name='punt'):
   """The config called `name`: 'punt' or one of PRESETS."""
   known('preset', name, ('punt', *PRESETS))
-  config = writer.defaults()
+  config = generator.defaults()
   config.chat = name != 'base'
   if name == 'punt':
     config.update(OURS)

@@ -1,6 +1,6 @@
 """MDLM (Sahoo et al., 2024, arXiv 2406.07524): text out of nothing.
 
-  python -m experiments.generate --config=configs/mdlm.py --model=DIR \\
+  python -m punt_jax.cli.generate --config=configs/mdlm.py --model=DIR \\
       --prompt=''
 
 PUNT fills a canvas of 1,024 tokens at temperature 1. The authors' sampler is
@@ -18,13 +18,13 @@ without that id everything is shown.
 No published weights have been run with this file.
 """
 
-from experiments import writer
-from punt_jax.select import known
+from punt_jax.checks import known
+from punt_jax.generation import generator
 
 
 def get_config(name='punt'):
   """The config called `name`: 'punt' or 'ancestral'."""
-  config = writer.defaults()
+  config = generator.defaults()
   config.new = 1024
   config.temperature = 1.0
   config.stop = False

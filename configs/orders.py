@@ -2,7 +2,7 @@
 
   python -m train.orders --config=configs/orders.py:variational --workdir=DIR
 
-See train/orders.py for the other names.
+See train/orders/ for the other names.
 
 Hardware: a Xeon core with two hyperthreads, three to five processes on it.
 Time, compilation included, data not: variational 12 to 15 minutes, reinforce 3
@@ -11,7 +11,7 @@ to 8, pairs half a minute, variational_text 12. Results: docs/learned_orders.md.
 
 import ml_collections
 
-from punt_jax.select import known
+from punt_jax.checks import known
 
 NAMES = (
   'variational', 'reinforce', 'pairs', 'variational_text', 'pairs_text'
@@ -60,7 +60,7 @@ def get_config(name='variational'):
     config.samples = 8
     config.epochs = 2
     config.clip_ratio = 0.2
-    config.normalize = False  # GRPO's, see train/reinforce.py
+    config.normalize = False  # GRPO's, see train/orders/reinforce.py
     config.tests = 256
     config.steps = 80
   if method == 'pairs':

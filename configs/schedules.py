@@ -11,10 +11,10 @@ import ml_collections
 
 
 def get_config():
-  """Plain values; experiments/schedules.py reads every one of them."""
+  """Plain values; experiments/schedules/ reads every one of them."""
   config = ml_collections.ConfigDict()
   config.seed = 0
-  config.subject = 'shakespeare'  # or a name of experiments/worlds.py
+  config.subject = 'shakespeare'  # or a name of punt_jax/oracles/named.py
   config.path = ''  # a text; empty: the model writes its own
   config.heldout = 0.1  # the last share of that text
   config.length = 64

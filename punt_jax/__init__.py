@@ -1,7 +1,7 @@
 """Sampling from masked diffusion models in JAX."""
 
 from punt_jax import decode, oracles, samplers, schedules, select
-from punt_jax.compiled import compile, step, watch
+from punt_jax.api import compile, step, watch
 from punt_jax.denoiser import (
   ban,
   bias,

@@ -3,7 +3,7 @@ keys, and records what was written when and with which probability.
 
 Three drivers share its body `advance`: `decode` (lax.while_loop), `film`
 (lax.scan, keeps every move) and `watch` (Python). These are traced code; the
-public jitted doors are in punt_jax/compiled.py.
+public jitted doors are in punt_jax/api.py.
 """
 
 from typing import Any, NamedTuple

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from punt_jax import select
+from punt_jax import checks
 from punt_jax.types import Answer, Denoiser, Memo, Meter
 
 
@@ -71,13 +71,13 @@ def charge(meter, shape, rows) -> Meter:
 
 def temper(model, temperature) -> Denoiser:
   """Drafts are drawn at this temperature (traced or not; 0 is argmax)."""
-  select.in_range('temperature', temperature, 0)
+  checks.in_range('temperature', temperature, 0)
   return _law(model, temperature=temperature)
 
 
 def top_p(model, p) -> Denoiser:
   """Drafts come from the fewest most likely tokens with mass >= p."""
-  select.in_range('top_p', p, 0, 1)
+  checks.in_range('top_p', p, 0, 1)
   return _law(model, top_p=p)
 
 

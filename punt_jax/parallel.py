@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from punt_jax.select import known
+from punt_jax.checks import known
 
 AXES = 'data', 'model'  # of a mesh: rows are split over one, weights over both
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from punt_jax import oracles, select
-from punt_jax import text as text_lib
+from punt_jax import checks, oracles
+from punt_jax.text import vocabulary as text_lib
 from train import puzzles
 
 
@@ -26,7 +26,7 @@ class Data(NamedTuple):
   batch: Callable  # step -> (B, L) int32
   heldout: Any  # (n, L) int32, never trained on
   units: float  # tokens per character (text) or 1.0 (worlds)
-  text: Any = None  # punt_jax.text.Text, or None for a world
+  text: Any = None  # punt_jax.text.vocabulary.Text, or None for a world
   floor: Any = None  # worlds: mean -log p of `heldout`, nats per token
 
 
@@ -147,7 +147,7 @@ def build_world(data):
     ),
     'parity': lambda: oracles.parity(data.length, data.checks),
   }
-  return builders[select.known('world', data.world, builders)]()
+  return builders[checks.known('world', data.world, builders)]()
 
 
 def world_data(config):
@@ -173,7 +173,7 @@ def world_data(config):
 
 def puzzle_data(config):
   """Fresh Sudoku grids; data.heldout others, of those never trained on."""
-  select.known('puzzle', config.data.puzzle, ('sudoku',))
+  checks.known('puzzle', config.data.puzzle, ('sudoku',))
   draw = lambda stream, count, test: puzzles.draw(
     np.random.default_rng([config.seed, *stream]), count, test
   )

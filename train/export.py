@@ -3,7 +3,7 @@
   python -m train.export --workdir=DIR --out=punt_jax/assets/NAME.safetensors
 
 The header keeps the model's sizes, its vocabulary, the config and the last
-held-out score, so that punt_jax.models.load(FILE) needs nothing else.
+held-out score, so that punt_jax.checkpoints.load(FILE) needs nothing else.
 """
 
 import json
@@ -13,8 +13,9 @@ import jax
 import ml_collections
 from absl import flags
 
-from punt_jax import checkpoint
-from train import command, loop
+from punt_jax.checkpoints import saving
+from punt_jax.cli import command
+from train import loop
 
 
 def last_score(workdir):
@@ -54,7 +55,7 @@ def export(workdir, out):
     'config': config.to_dict(),
     **last_score(workdir),
   }
-  checkpoint.export_params(out, run.state.ema, card)
+  saving.export_params(out, run.state.ema, card)
   return card
 
 

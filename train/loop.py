@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from punt_jax import checkpoint, corruption, select
+from punt_jax import checks, corruption, jsonl
+from punt_jax.checkpoints import saving
+from punt_jax.cli import records
 from punt_jax.models import transformer
 from train import data as data_lib
-from train import records
 from train import step as step_lib
 
 
@@ -43,8 +44,8 @@ def prepare(config, workdir):
     ValueError: one sentence about what the user gave; nothing is written
       before all of it has been checked.
   """
-  select.known('loss_weight', config.loss_weight, corruption.WEIGHTS)
-  select.known('optimizer', config.optimizer, step_lib.OPTIMIZERS)
+  checks.known('loss_weight', config.loss_weight, corruption.WEIGHTS)
+  checks.known('optimizer', config.optimizer, step_lib.OPTIMIZERS)
   devices = jax.local_devices()
   if config.batch % len(devices):
     raise ValueError(
@@ -67,8 +68,8 @@ def begin(config, workdir, init):
       f' ({config.log_every}), so that a resumed curve has the same rows'
     )
   records.claim(workdir, config)
-  manager = checkpoint.open_checkpoints(workdir / 'checkpoints')
-  found = checkpoint.restore(manager, jax.eval_shape(init))
+  manager = saving.open_checkpoints(workdir / 'checkpoints')
+  found = saving.restore(manager, jax.eval_shape(init))
   return (init() if found is None else found[0]), manager
 
 
@@ -145,7 +146,7 @@ def drive(config, workdir, manager, state, advance, evaluate):
   begun, recent = time.monotonic(), []
 
   def report(step, row):
-    records.add_row(metrics, {'step': step, **row})
+    jsonl.append(metrics, {'step': step, **row})
     for name, value in row.items() if board else ():
       board.add_scalar(name, value, step)
     progress(step, config.steps, begun, start, row)
@@ -161,7 +162,7 @@ def drive(config, workdir, manager, state, advance, evaluate):
       report(step, evaluate(state))
     if step % config.save_every == 0 or step == config.steps:
       extra = {'data_step': step, 'config': json.loads(config.to_json())}
-      checkpoint.save(manager, step, state, extra)
+      saving.save(manager, step, state, extra)
   if board:
     board.close()
   return state, time.monotonic() - begun
@@ -182,5 +183,5 @@ def finish(run, evaluate, state, seconds):
     'seed': run.config.seed,
     'config': json.loads(run.config.to_json()),
   }
-  records.add_row(run.workdir / 'results.jsonl', row)
+  jsonl.append(run.workdir / 'results.jsonl', row)
   return row

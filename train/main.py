@@ -6,7 +6,8 @@ Any value of the config is a flag: --config.batch=64. Run the same command
 again to go on after an interruption.
 """
 
-from train import command, loop
+from punt_jax.cli import command
+from train import loop
 
 
 def main(config, workdir):

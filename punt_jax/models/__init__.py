@@ -1,8 +1,5 @@
-"""Networks, and the models that ship with the package."""
+"""Networks: flax modules, and what a sampler sees of them."""
 
-from punt_jax.models.pretrained import Pretrained, load, names, pretrained
 from punt_jax.models.transformer import Transformer, denoiser
 
-__all__ = [
-  'Pretrained', 'Transformer', 'denoiser', 'load', 'names', 'pretrained',
-]
+__all__ = ['Transformer', 'denoiser']

@@ -23,7 +23,7 @@ def attention(q, k, v, mask):
   """Softmax attention with float32 scores.
 
   jax.nn.dot_product_attention, in half precision on a GPU through cuDNN. A CPU
-  has its own: less than half the time (experiments/bench_torch.py).
+  has its own: less than half the time (experiments/bench/torch_forward.py).
 
   Args:
     q: (N, W, H, K).

@@ -7,15 +7,11 @@ does (Ringel et al. 2604.02560). Both read what the forward pass of the step has
 already computed, so a step costs one pass and little more.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from punt_jax import checkpoint, select
+from punt_jax import checks
 from punt_jax.models import transformer
 
 
@@ -53,7 +49,7 @@ class Policy(nn.Module):
       left: (N,) steps left, this one included; may be inf.
       more: further numbers (N, L) that the network sees.
     """
-    select.known('sees', self.sees, ('confidence', 'features'))
+    checks.known('sees', self.sees, ('confidence', 'features'))
     numbers = [view.masked, view.confidence]
     if self.sees == 'features':
       spread = lambda x: jnp.broadcast_to(x[:, None], view.masked.shape)
@@ -124,14 +120,6 @@ class Pairs(nn.Module):
     return nn.softplus(match + bias + start)
 
 
-class Order(NamedTuple):
-  """A trained network."""
-
-  params: Any
-  apply: Callable  # params -> what samplers.learned or thin takes
-  card: dict  # how it was trained, for which denoiser
-
-
 def policy(module, params):
   """(View of a row, steps left) -> logits (L,), for samplers.learned."""
   return lambda view, left: module.apply(
@@ -145,20 +133,6 @@ def pairs(module, params):
 
 
 KINDS = {'policy': (Policy, policy), 'pairs': (Pairs, pairs)}
-
-
-def load(path) -> Order:
-  """A network from a file that train/orders.py wrote.
-
-  Raises:
-    ValueError: one sentence, if the file is missing, damaged or another's.
-  """
-  params, card = checkpoint.import_params(path)
-  if card.get('kind') not in KINDS:
-    raise ValueError(f'{path} holds no order: train one with train.orders')
-  module, make = KINDS[card['kind']]
-  apply = functools.partial(make, module(**card['module']))
-  return Order(params, apply, card)
 
 
 def _batched(row):

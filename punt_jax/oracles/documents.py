@@ -10,10 +10,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from punt_jax.checks import in_range
 from punt_jax.oracles import messages, sections
 from punt_jax.oracles.sums import fold, normalize
 from punt_jax.oracles.world import World, lift
-from punt_jax.select import in_range
 from punt_jax.types import Array
 
 

@@ -8,7 +8,7 @@ position is drafted.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import readout, rows, select
+from punt_jax import checks, readout, rows, select
 from punt_jax.denoiser import left_to_right
 from punt_jax.sampler import consult, position_of
 from punt_jax.types import Move, Sampler
@@ -34,8 +34,8 @@ def adaptive_parallel(mix=0.5, window=200.0, judge=None) -> Sampler:
     ValueError: mix or window out of range, no judge and a model that cannot
       be one, or a judge of another vocabulary.
   """
-  select.in_range('mix', mix, 0, 1)
-  select.in_range('window', window, 1)
+  checks.in_range('mix', mix, 0, 1)
+  checks.in_range('window', window, 1)
 
   def judge_of(model):
     if judge is None:

@@ -7,7 +7,7 @@ pass per step, of a model whose Answer.extra holds attention.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import select
+from punt_jax import checks, select
 from punt_jax.samplers.top_k import top_k
 from punt_jax.types import Sampler
 
@@ -41,7 +41,7 @@ def discounted(alpha=40.0):
   Raises:
     ValueError: alpha < 0 or NaN; when used, a model that gives no attention.
   """
-  select.in_range('alpha', alpha, 0)
+  checks.in_range('alpha', alpha, 0)
 
   def score(view):
     attention = select.attention(view)[-1]

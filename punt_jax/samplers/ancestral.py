@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import rows, select
+from punt_jax import checks, rows
 from punt_jax.sampler import look, position_of, reveal
 from punt_jax.types import Array, Sampler
 
@@ -53,7 +53,7 @@ def ancestral(steps, path='linear') -> Sampler:
   Raises:
     ValueError: steps out of range, or an unknown path.
   """
-  level = PATHS[select.known('path', path, PATHS)]
+  level = PATHS[checks.known('path', path, PATHS)]
 
   def rates(t, s, sure, committed):
     del sure, committed
@@ -81,7 +81,7 @@ def leap(steps, rates) -> Sampler:
   Raises:
     ValueError: steps out of range.
   """
-  select.in_range('steps', steps, 1, 2**24)
+  checks.in_range('steps', steps, 1, 2**24)
   time = lambda index: jnp.maximum(1.0 - index / steps, 0.0)
 
   def wait(keys, canvas, clock):

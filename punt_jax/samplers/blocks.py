@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from punt_jax import rows, select
+from punt_jax import checks, rows
 from punt_jax.types import Array, Sampler
 
 
@@ -44,8 +44,8 @@ def blocks(inner, length, refresh=1.0) -> Sampler:
   Raises:
     ValueError: length or refresh < 1, or NaN.
   """
-  select.in_range('block length', length, 1)
-  select.in_range('refresh', refresh, 1)
+  checks.in_range('block length', length, 1)
+  checks.in_range('refresh', refresh, 1)
 
   every = jnp.minimum(refresh, 2**30).astype(jnp.int32)
 

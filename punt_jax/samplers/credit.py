@@ -8,7 +8,7 @@ token of the vocabulary.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import readout, select
+from punt_jax import checks, readout, select
 from punt_jax.sampler import read, reveal
 from punt_jax.types import Sampler
 
@@ -33,11 +33,11 @@ def credit(tau=0.9, alpha=0.7, gamma=0.2, beta=0.8, entries=8) -> Sampler:
   Raises:
     ValueError: a number out of range or NaN.
   """
-  select.in_range('tau', tau, 0)
-  select.in_range('alpha', alpha, 0)
-  select.in_range('gamma', gamma, 0)
-  select.in_range('beta', beta, 0, 1)
-  select.whole('entries', entries, 1)
+  checks.in_range('tau', tau, 0)
+  checks.in_range('alpha', alpha, 0)
+  checks.in_range('gamma', gamma, 0)
+  checks.in_range('beta', beta, 0, 1)
+  checks.whole('entries', entries, 1)
 
   def init(keys, canvas, model):
     del keys

@@ -6,7 +6,7 @@ Answer.extra holds attention (models.denoiser(..., attention=True)).
 
 import jax.numpy as jnp
 
-from punt_jax import select
+from punt_jax import checks, select
 from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
@@ -28,9 +28,9 @@ def dapd(tau, late=0.5, sure=0.9) -> Sampler:
   Raises:
     ValueError: a knob out of range, or a model that gives no attention.
   """
-  select.in_range('tau', tau)
-  select.in_range('late', late, 0, 1)
-  select.in_range('sure', sure, 0)
+  checks.in_range('tau', tau)
+  checks.in_range('late', late, 0, 1)
+  checks.in_range('sure', sure, 0)
 
   def rule(key, view):
     del key

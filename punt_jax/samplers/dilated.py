@@ -6,7 +6,7 @@ blocks: blocks(dilated(base), length).
 
 import jax.numpy as jnp
 
-from punt_jax import select
+from punt_jax import checks
 from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
@@ -23,7 +23,7 @@ def dilated(base=2.0) -> Sampler:
   Raises:
     ValueError: base <= 1 or NaN.
   """
-  select.in_range('base', base, 1.0 + 1e-6)
+  checks.in_range('base', base, 1.0 + 1e-6)
 
   def rule(key, view):
     del key

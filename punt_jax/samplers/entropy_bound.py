@@ -7,7 +7,7 @@ its entropies minus the largest. One pass per step.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import select
+from punt_jax import checks, select
 from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
@@ -22,7 +22,7 @@ def entropy_bound(gamma, score='entropy') -> Sampler:
   Raises:
     ValueError: gamma < 0 or NaN, or an unknown score.
   """
-  select.in_range('gamma', gamma, 0)
+  checks.in_range('gamma', gamma, 0)
   order = select.score_fn(score)
 
   def rule(key, view):

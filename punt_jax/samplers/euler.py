@@ -7,7 +7,7 @@ time step. Costs what `ancestral` costs: at most min(T, L) forward passes.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import select
+from punt_jax import checks
 from punt_jax.samplers.ancestral import PATHS, leap
 from punt_jax.types import Sampler
 
@@ -28,7 +28,7 @@ def euler(steps, path='linear') -> Sampler:
   Raises:
     ValueError: steps out of range, or an unknown path.
   """
-  level = PATHS[select.known('path', path, PATHS)]
+  level = PATHS[checks.known('path', path, PATHS)]
 
   def rates(t, s, sure, committed):
     del s, sure, committed

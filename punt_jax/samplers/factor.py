@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from punt_jax import select
+from punt_jax import checks, select
 from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
@@ -16,7 +16,7 @@ def factor(f) -> Sampler:
   Raises:
     ValueError: f < 0 or NaN.
   """
-  select.in_range('f', f, 0)
+  checks.in_range('f', f, 0)
 
   def rule(key, view):
     del key

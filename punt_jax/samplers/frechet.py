@@ -7,7 +7,7 @@ step.
 
 import jax.numpy as jnp
 
-from punt_jax import select
+from punt_jax import checks, select
 from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
@@ -27,7 +27,7 @@ def frechet(delta=0.25) -> Sampler:
   Raises:
     ValueError: delta < -1 or NaN.
   """
-  select.in_range('delta', delta, -1)
+  checks.in_range('delta', delta, -1)
 
   def rule(key, view):
     del key

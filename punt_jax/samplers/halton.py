@@ -7,7 +7,7 @@ follow the paper's arccos. One pass per step.
 
 import jax.numpy as jnp
 
-from punt_jax import bits, schedules, select
+from punt_jax import bits, checks, schedules, select
 from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
@@ -21,7 +21,7 @@ def halton(steps) -> Sampler:
   Raises:
     ValueError: steps < 1 or NaN.
   """
-  select.in_range('steps', steps, 1)
+  checks.in_range('steps', steps, 1)
   quota = schedules.arccos(steps)
 
   def rule(key, view):

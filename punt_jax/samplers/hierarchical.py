@@ -7,7 +7,7 @@ step.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import readout, select
+from punt_jax import checks, readout, select
 from punt_jax.sampler import look, reveal
 from punt_jax.types import Sampler
 
@@ -34,7 +34,7 @@ def hierarchical(low=0.4, high=float('inf'), remask=0.4) -> Sampler:
     ValueError: a number below 0 or NaN.
   """
   for name, value in dict(low=low, high=high, remask=remask).items():
-    select.in_range(name, value, 0)
+    checks.in_range(name, value, 0)
 
   def rule(masked, committed, confidence, probability):
     rank = select.rank(confidence, masked)

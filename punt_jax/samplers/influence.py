@@ -14,7 +14,7 @@ then needs no test, only the table. One pass per step, and a warm-up:
 DEMASK (Ringel et al. 2604.02560) predicts the same influence with a trained
 head on hidden states; a table needs no training, but its positions, or their
 distances, must mean the same in every row. A head can stand in a table's place:
-train/pairs.py trains one on PUNT's own probes.
+train/orders/pairs.py trains one on PUNT's own probes.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from punt_jax import readout, rows, select
+from punt_jax import checks, readout, rows, select
 from punt_jax.sampler import from_rule, look, no_features, reveal
 from punt_jax.samplers.uniform import any_of
 from punt_jax.types import Array, Sampler
@@ -71,7 +71,7 @@ def thin(table, kappa, score='entropy'):
   Raises:
     ValueError: an unknown score, or kappa is NaN.
   """
-  select.in_range('kappa', kappa)
+  checks.in_range('kappa', kappa)
   order = select.score_fn(score)
 
   def rule(key, view):

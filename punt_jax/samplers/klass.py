@@ -7,7 +7,7 @@ pass per step; the carry holds the features of the last one, (B, L, D).
 import jax
 import jax.numpy as jnp
 
-from punt_jax import readout, select
+from punt_jax import checks, readout, select
 from punt_jax.sampler import look, no_features, reveal
 from punt_jax.types import Sampler
 
@@ -29,10 +29,10 @@ def klass(tau=0.9, epsilon=0.01, history=2.0, k=1.0) -> Sampler:
   Raises:
     ValueError: a number out of range or NaN.
   """
-  select.in_range('tau', tau, 0)
-  select.in_range('epsilon', epsilon, 0)
-  select.in_range('history', history, 0)
-  select.in_range('k', k, 1)
+  checks.in_range('tau', tau, 0)
+  checks.in_range('epsilon', epsilon, 0)
+  checks.in_range('history', history, 0)
+  checks.in_range('k', k, 1)
 
   def init(keys, canvas, model):
     del keys

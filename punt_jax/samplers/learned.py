@@ -3,7 +3,7 @@
 Every position is decided on its own, so that many are written in one step: a
 Bernoulli vector. Policies are trained beside a frozen denoiser, by variational
 inference (Fox et al. 2602.23968) or by reinforcement (Jazbec et al.
-2512.09106), see train/orders.py. One pass per step and a small network.
+2512.09106), see train/orders/. One pass per step and a small network.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import rows, select
+from punt_jax import checks, rows, select
 from punt_jax.sampler import look, reveal
 from punt_jax.types import Array, Sampler, View
 
@@ -43,9 +43,9 @@ def learned(policy, budget=math.inf, temperature=1.0, bias=0.0) -> Sampler:
   Raises:
     ValueError: a knob out of range.
   """
-  select.in_range('budget', budget, 1)
-  select.in_range('temperature', temperature, 0)
-  select.in_range('bias', bias)
+  checks.in_range('budget', budget, 1)
+  checks.in_range('temperature', temperature, 0)
+  checks.in_range('bias', bias)
 
   def init(keys, canvas, model):
     del keys, model

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import readout, rows, select
+from punt_jax import checks, readout, rows, select
 from punt_jax.sampler import no_features, read, reveal
 from punt_jax.types import Answer, Array, Sampler
 
@@ -62,10 +62,10 @@ def search(k, paths, heat, skip, value, exact) -> Sampler:
   Raises:
     ValueError: a number out of range or NaN.
   """
-  select.in_range('k', k, 1)
-  select.whole('paths', paths, 1)
-  select.in_range('heat', heat, 0)
-  select.in_range('skip', skip, 0)
+  checks.in_range('k', k, 1)
+  checks.whole('paths', paths, 1)
+  checks.in_range('heat', heat, 0)
+  checks.in_range('skip', skip, 0)
 
   def init(keys, canvas, model):
     del keys

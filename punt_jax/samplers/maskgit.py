@@ -6,7 +6,7 @@ probability of each draft gets Gumbel noise that fades out. One pass per step.
 
 import jax.numpy as jnp
 
-from punt_jax import rows, schedules, select
+from punt_jax import checks, rows, schedules, select
 from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
@@ -25,8 +25,8 @@ def maskgit(steps, noise=4.5) -> Sampler:
   Raises:
     ValueError: steps or noise out of range.
   """
-  select.in_range('steps', steps, 1)
-  select.in_range('noise', noise, 0)
+  checks.in_range('steps', steps, 1)
+  checks.in_range('noise', noise, 0)
   quota = schedules.cosine(steps)
 
   def rule(key, view):

@@ -8,7 +8,7 @@ in blocks T for each.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import readout, schedules, select
+from punt_jax import checks, readout, schedules, select
 from punt_jax.sampler import consult, look, reveal
 from punt_jax.types import Sampler
 
@@ -38,8 +38,8 @@ def p2(steps, eta=1.0, planner=None) -> Sampler:
   Raises:
     ValueError: a number out of range, or a planner of another vocabulary.
   """
-  select.in_range('steps', steps, 1, 2**24)
-  select.in_range('eta', eta, 0)
+  checks.in_range('steps', steps, 1, 2**24)
+  checks.in_range('eta', eta, 0)
 
   def init(keys, canvas, model):
     del keys, canvas

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import bits, readout, rows, select
+from punt_jax import bits, checks, readout, rows, select
 from punt_jax.sampler import look, probe, reveal
 from punt_jax.types import Array, Sampler
 
@@ -55,11 +55,11 @@ def punt(
   Raises:
     ValueError: unknown names, or epsilon is NaN.
   """
-  select.in_range('epsilon', epsilon)
+  checks.in_range('epsilon', epsilon)
   order = select.score_fn(score)
-  select.known('divergence', divergence, readout.DIVERGENCES)
-  select.known('bit order', first, ('msb', 'lsb'))
-  select.known('codes', codes, ('plain', 'balanced'))
+  checks.known('divergence', divergence, readout.DIVERGENCES)
+  checks.known('bit order', first, ('msb', 'lsb'))
+  checks.known('codes', codes, ('plain', 'balanced'))
 
   def init(keys, canvas, model):
     del keys, model

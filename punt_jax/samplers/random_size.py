@@ -10,7 +10,7 @@ both are ours here. One forward pass per step, at most `steps`.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import rows, schedules, select
+from punt_jax import checks, rows, schedules
 from punt_jax.sampler import look, reveal
 from punt_jax.samplers.uniform import any_of
 from punt_jax.types import Sampler
@@ -40,9 +40,9 @@ def random_size(steps, scheme='dtc', law='uniform') -> Sampler:
   Raises:
     ValueError: steps < 1 or NaN, an unknown scheme or law.
   """
-  select.in_range('steps', steps, 1)
-  select.known('scheme', scheme, schedules.SCHEMES)
-  select.known('law', law, LAWS)
+  checks.in_range('steps', steps, 1)
+  checks.known('scheme', scheme, schedules.SCHEMES)
+  checks.known('law', law, LAWS)
 
   def init(keys, canvas, model):
     del model
@@ -74,7 +74,7 @@ def drawn_marks(key, total, length, steps, scheme, law):
     length: L.
     steps, scheme, law: see random_size.
   """
-  select.known('law', law, LAWS)
+  checks.known('law', law, LAWS)
   block = jnp.arange(1, length + 1)
   steps = jnp.clip(jnp.floor(steps + schedules.SLACK), 1, total)
   marks = schedules.geometric_marks(block, total, steps, scheme)

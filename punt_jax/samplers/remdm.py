@@ -8,7 +8,7 @@ in blocks T for each.
 
 import jax.numpy as jnp
 
-from punt_jax import select
+from punt_jax import checks
 from punt_jax.samplers.ancestral import PATHS, leap
 from punt_jax.types import Sampler
 
@@ -51,10 +51,10 @@ def remdm(
   """
   knobs = dict(eta=eta, t_on=t_on, t_off=t_off, alpha_on=alpha_on)
   for name, value in knobs.items():
-    select.in_range(name, value, 0, 1)
-  select.in_range('t_on - t_off', t_on - t_off, 0)
-  select.known('strategy', strategy, STRATEGIES)
-  level = PATHS[select.known('path', path, PATHS)]
+    checks.in_range(name, value, 0, 1)
+  checks.in_range('t_on - t_off', t_on - t_off, 0)
+  checks.known('strategy', strategy, STRATEGIES)
+  level = PATHS[checks.known('path', path, PATHS)]
   if strategy == 'loop':
     level = held(level, t_on, t_off, alpha_on)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import select
+from punt_jax import checks, select
 from punt_jax.sampler import look, reveal
 from punt_jax.types import Array, Sampler
 
@@ -48,11 +48,11 @@ def slowfast(slow=6.0, reach=0.3, spread=1.0, tau=0.9, k=3.0) -> Sampler:
   Raises:
     ValueError: a number out of range or NaN.
   """
-  select.in_range('slow', slow, 1)
-  select.in_range('reach', reach, 0)
-  select.in_range('spread', spread, 0)
-  select.in_range('tau', tau, 0)
-  select.in_range('k', k, 1)
+  checks.in_range('slow', slow, 1)
+  checks.in_range('reach', reach, 0)
+  checks.in_range('spread', spread, 0)
+  checks.in_range('tau', tau, 0)
+  checks.in_range('k', k, 1)
 
   def init(keys, canvas, model):
     del keys, model

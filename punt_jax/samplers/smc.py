@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import rows, select
+from punt_jax import checks, rows
 from punt_jax.types import Array, Canvas, Sampler
 
 
@@ -56,8 +56,8 @@ def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
   Raises:
     ValueError: particles is no whole number >= 1, or every < 1.
   """
-  select.whole('particles', particles, 1)
-  select.in_range('every', every, 1)
+  checks.whole('particles', particles, 1)
+  checks.in_range('every', every, 1)
   wide = lambda x: jnp.repeat(x, particles, 0)  # (B, ...) -> (B P, ...)
   flat = lambda x: x.reshape((-1,) + x.shape[2:])
   tall = lambda x: x.reshape((-1, particles) + x.shape[1:])

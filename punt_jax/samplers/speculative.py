@@ -9,7 +9,7 @@ tokens at least where two are masked, so no more passes than one by one.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import readout, rows, select
+from punt_jax import checks, readout, rows, select
 from punt_jax.denoiser import ordered
 from punt_jax.sampler import look, reveal
 from punt_jax.types import Sampler
@@ -32,7 +32,7 @@ def speculative(k=10.0, score='left_to_right') -> Sampler:
   Raises:
     ValueError: k < 1 or NaN, an unknown score, or a model without in_order.
   """
-  select.in_range('k', k, 1)
+  checks.in_range('k', k, 1)
   order = select.score_fn(score)
 
   def init(keys, canvas, model):

@@ -1,6 +1,6 @@
 """Threshold rule of Fast-dLLM (Wu et al. 2505.22618). One pass per step."""
 
-from punt_jax import select
+from punt_jax import checks, select
 from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
@@ -14,7 +14,7 @@ def threshold(tau) -> Sampler:
   Raises:
     ValueError: tau < 0 or NaN.
   """
-  select.in_range('tau', tau, 0)
+  checks.in_range('tau', tau, 0)
 
   def rule(key, view):
     del key

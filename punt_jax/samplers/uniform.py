@@ -1,6 +1,6 @@
 """k uniformly random positions per forward pass (Dream's `origin` order)."""
 
-from punt_jax import rows, select
+from punt_jax import checks, rows, select
 from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
@@ -14,7 +14,7 @@ def uniform(k) -> Sampler:
   Raises:
     ValueError: k < 1 or NaN.
   """
-  select.in_range('k', k, 1)
+  checks.in_range('k', k, 1)
 
   def rule(key, view):
     count = select.count_of(k, view)

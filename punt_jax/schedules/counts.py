@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from punt_jax.select import in_range, known
+from punt_jax.checks import in_range, known
 
 SLACK = 1e-4  # so that a whole number rounded down in float32 stays whole
 SCHEMES = ('dtc', 'tc')

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from punt_jax import readout, rows, scores
-from punt_jax.select import known
+from punt_jax.checks import known
 
 MOST = 2**24  # marginal probabilities that exact_profile may enumerate
 

@@ -1,0 +1,201 @@
+"""What the window cache saves, and what it changes.
+
+  python -m experiments.bench.cache --config=configs/bench_cache.py \\
+      --workdir=runs/bench_cache
+
+Each sampler runs in blocks, with and without the KV cache of
+punt_jax/kv_cache.py, with the same random numbers:
+
+* positions computed, and wall time, as ratios of the run with the cache to the
+  run without (alternating, median)
+* tokens written that differ, all of what follows a first difference included
+* mean KL(without || with), nats, over the masked positions of the block, at
+  every question that the run with the cache asked
+
+Weights are random (a shape of experiments/bench/model.py): positions and wall
+time are those of a trained model that writes as many tokens per step, the
+deviations are not. Writes results.jsonl; a run that was stopped goes on.
+"""
+
+import os
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import punt_jax
+from experiments.bench import model as bench_model
+from experiments.bench import timing
+from punt_jax import jsonl, samplers, scores
+from punt_jax.checkpoints import huggingface
+from punt_jax.checks import in_range
+from punt_jax.cli import command, records
+from punt_jax.generation import options
+from punt_jax.types import Denoiser
+
+KEYS = 'model_shape', 'length', 'block', 'prompt', 'sampler', 'refresh'
+
+
+class Bill(NamedTuple):
+  """A Meter, and how far the answers were from those without a cache."""
+
+  meter: Any  # Meter
+  moved: Any  # (B,) sum of KL, nats
+  compared: Any  # (B,) int32 positions
+
+
+def compared(fast, plain) -> Denoiser:
+  """`fast`, also asking `plain` each question; the meter becomes a Bill.
+
+  A sampler may drop what a probe leaves in the cache, but never the meter.
+  """
+
+  def init(tokens, valid):
+    memo = fast.init(tokens, valid)
+    bill = Bill(memo.meter, jnp.zeros(len(tokens)), memo.meter.nfe)
+    return memo._replace(meter=bill, cache=(memo.cache, valid))
+
+  def inside(memo):
+    return memo._replace(meter=memo.meter.meter, cache=memo.cache[0])
+
+  def outside(memo, bill, open_):
+    return memo._replace(
+      meter=bill._replace(meter=memo.meter), cache=(memo.cache, open_)
+    )
+
+  def commit(memo, tokens, rows, open_):
+    told = fast.commit(inside(memo), tokens, rows, open_)
+    return outside(told, memo.meter, open_)
+
+  def ask(memo, tokens, rows):
+    told, answer = fast.ask(inside(memo), tokens, rows)
+    whole = plain.init(tokens, memo.valid)
+    wanted = plain.ask(whole, tokens, rows)[1].features
+    far = scores.kl(plain.read(wanted), fast.read(answer.features))
+    where = memo.cache[1] & (tokens == fast.vocab) & rows[:, None]
+    bill = memo.meter._replace(
+      moved=memo.meter.moved + jnp.where(where, far, 0).sum(-1),
+      compared=memo.meter.compared + where.sum(-1, dtype=jnp.int32),
+    )
+    return outside(told, bill, memo.cache[1]), answer
+
+  return Denoiser(fast.vocab, init, ask, fast.read, commit, fast.law)
+
+
+def runners(config, choice, plan):
+  """{'plain', 'fast', 'compared': run} of a sampler; knobs hold `refresh`."""
+  plain = lambda params: huggingface.denoiser(plan, params)
+  fast = lambda params: huggingface.denoiser(plan, params, config.block)
+  models = dict(
+    plain=plain, fast=fast,
+    compared=lambda params: compared(fast(params), plain(params)),
+  )
+
+  def compiled(model):
+    def build(params, knobs):
+      told = punt_jax.temper(model(params), config.temperature)
+      inner = choice.make(knobs['sampler'])
+      return told, samplers.blocks(inner, config.block, knobs['refresh'])
+
+    return punt_jax.compile(build)
+
+  return {name: compiled(model) for name, model in models.items()}
+
+
+def measure(config, choice, runs, params, tokens, refresh):
+  """The numbers of a row."""
+  knobs = dict(sampler=choice.knobs, refresh=refresh)
+  key = jax.random.key(config.seed)
+  go = lambda name, tokens: runs[name](params, knobs, key, tokens)
+  almost = np.zeros_like(tokens)
+  almost[:, -1] = tokens[:, -1]
+  for name in runs:  # to compile them
+    go(name, almost)
+  outs, walls = {}, []
+  for _ in range(config.repeats):
+    wall = {}
+    for name in ('plain', 'fast'):
+      start = time.perf_counter()
+      outs[name] = jax.block_until_ready(go(name, tokens))
+      wall[name] = time.perf_counter() - start
+    walls.append(wall)
+  bill = go('compared', tokens).meter
+  plain, fast = outs['plain'], outs['fast']
+  written = np.asarray(plain.when) >= 0
+  positions = lambda out: int(out.meter.positions.sum())
+  return dict(
+    positions_ratio=positions(fast) / positions(plain),
+    wall_ratio=float(np.median([w['fast'] / w['plain'] for w in walls])),
+    plain_seconds=float(np.median([w['plain'] for w in walls])),
+    tokens_per_step=float(written.sum() / plain.steps.sum()),
+    plain_steps=int(plain.steps.sum()),
+    fast_steps=int(fast.steps.sum()),
+    plain_nfe=int(plain.meter.nfe.sum()),
+    fast_nfe=int(fast.meter.nfe.sum()),
+    differ=float(np.mean((plain.tokens != fast.tokens)[written])),
+    kl=float(bill.moved.sum() / bill.compared.sum()),
+    load=os.getloadavg()[0],
+  )
+
+
+def line(*cells):
+  """A line of the table."""
+  form = '{:12}{:>8}{:>8}{:>9}{:>10}{:>11}{:>7}{:>13}{:>9}{:>10}'
+  return form.format(*cells)
+
+
+def show(row):
+  """A row of results.jsonl as a line."""
+  return line(
+    row['sampler'], row['prompt'], row['refresh'],
+    f'{row["plain_steps"]}/{row["fast_steps"]}',
+    f'{row["plain_nfe"]}/{row["fast_nfe"]}', f'{row["positions_ratio"]:.2f}',
+    f'{row["wall_ratio"]:.2f}', f'{row["tokens_per_step"]:.2f}',
+    f'{row["differ"]:.3f}', f'{row["kl"]:.1e}',
+  )
+
+
+def run(config, workdir):
+  """The whole job. Returns the rows of results.jsonl."""
+  in_range('repeats', config.repeats, 1)
+  listed = config.samplers.to_dict().items()
+  choices = [options.choose(name, knobs) for name, knobs in listed]
+  workdir = pathlib.Path(workdir)
+  rows = records.resume(workdir, config)
+  done = {tuple(row[k] for k in KEYS) for row in rows}
+  print('ratios: with the cache / without; written/step, without')
+  print('\n' + line(
+    'sampler', 'prompt', 'refresh', 'steps', 'NFE', 'positions', 'wall',
+    'written/step', 'differ', 'KL, nats',
+  ))
+  for row in rows:
+    print(show(row))
+  plan, params = bench_model.make_model(
+    config.model_shape, config.dtype, config.seed
+  )
+  for choice in choices:
+    runs = runners(config, choice, plan)
+    for prompt in config.prompt:
+      tokens = bench_model.canvas(plan, config.rows, config.length, prompt)
+      for refresh in config.refresh[choice.name]:
+        values = (
+          config.model_shape, config.length, config.block, prompt, choice.name,
+          str(refresh),  # JSON knows no infinity
+        )
+        if values in done:
+          continue
+        found = measure(config, choice, runs, params, tokens, refresh)
+        named = {'label': str(choice), 'machine': timing.machine()}
+        row = dict(zip(KEYS, values, strict=True)) | found | named
+        rows.append(row | records.origin(config.seed))
+        jsonl.append(workdir / 'results.jsonl', rows[-1])
+        print(show(rows[-1]), flush=True)
+  print(f'\nin {workdir}: results.jsonl')
+  return rows
+
+
+if __name__ == '__main__':
+  command.run_config(run)

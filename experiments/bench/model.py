@@ -1,0 +1,245 @@
+"""Speed and memory of samplers on a model of a real one's shape.
+
+  python -m experiments.bench --config=configs/bench_model.py \\
+      --model_shape=llada8b --workdir=runs/bench_llada8b
+
+Weights are random and drawn on the device, parameter by parameter. How many
+tokens a pass writes depends on the weights, so read passes per second; tokens
+per second are those of this run, cut after config.steps.
+
+* overhead: wall / (device forwards x forward alone), see experiments/bench/
+* MFU: FLOP/s of the forward alone / FLOP/s of the device's own largest matrix
+  products, measured in the same run
+* memory: what the compiled decode holds, beside what it is allowed: the
+  features' program + 1.2 x (two feature canvases + one readout chunk); and the
+  device's own peak where it tells one and no earlier setting's was higher
+
+Writes results.jsonl (a run that was stopped goes on) and bench_model.png.
+"""
+
+import functools
+import itertools
+import math
+import pathlib
+
+import flax
+import jax
+import jax.numpy as jnp
+import matplotlib
+
+matplotlib.use('Agg')  # a file, whatever the machine has for a screen
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from experiments.bench import timing
+from punt_jax import jsonl, readout
+from punt_jax.checkpoints import huggingface
+from punt_jax.checks import in_range, known
+from punt_jax.cli import records
+from punt_jax.cli.random_checkpoint import describe
+from punt_jax.generation import options
+from punt_jax.models.layout import STACKED
+
+MIB = 2**20
+SHAPES = {  # config.json
+  'llada8b': describe('llada', '8b', 126464),
+  'llada1b': describe('llada', '1b', 126464),
+  'llada_small': describe('llada', 'small', 8192),
+  'llada_mini': describe('llada', 'tiny', 512) | dict(
+    d_model=256, n_layers=4, n_kv_heads=4, mlp_hidden_size=768
+  ),
+  'llada_tiny': describe('llada', 'tiny', 512),
+  'dream7b': describe('dream', '8b', 152064) | dict(
+    hidden_size=3584, num_hidden_layers=28, num_attention_heads=28,
+    num_key_value_heads=4, intermediate_size=18944,
+  ),
+  'dream_small': describe('dream', 'small', 8192),
+  'dream_tiny': describe('dream', 'tiny', 512),
+}
+KEYS = 'model_shape', 'dtype', 'length', 'batch', 'sampler'
+
+
+def make_model(shape, dtype, seed=0):
+  """(Layout, random parameters on the device) of one of SHAPES."""
+  known('model_shape', shape, SHAPES)
+  plan = huggingface.layout(SHAPES[shape])
+  plan = plan._replace(module=plan.module.clone(dtype=dtype))
+  # The largest first, so that its scratch finds the device empty.
+  likes = huggingface.shapes(plan).items()
+  likes = sorted(likes, key=lambda item: -math.prod(item[1].shape))
+  flat = {
+    path: draw(jax.random.fold_in(jax.random.key(seed), i), path, like.shape,
+               like.dtype.name)
+    for i, (path, like) in enumerate(likes)
+  }
+  return plan, flax.traverse_util.unflatten_dict(flat, sep='/')
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def draw(key, path, shape, dtype):
+  """A random parameter, layer by layer. Deviations keep features near 1."""
+  if path.endswith('scale'):
+    return jnp.ones(shape, dtype)
+  deviation = shape[-2] ** -0.5 if path.endswith('kernel') else 1.0
+  deviation = 0.1 if path.endswith('bias') else deviation
+  one = lambda key, shape: deviation * jax.random.normal(key, shape, dtype)
+  if not path.startswith(STACKED):
+    return one(key, shape)
+  keys = jax.random.split(key, shape[0])
+  return jax.lax.map(lambda key: one(key, shape[1:]), keys)
+
+
+def forward_flops(module, batch, length):
+  """FLOP of a forward pass: its matrix products, two per multiply-add.
+
+  B L (layers (2 D (2 Q + 2 P + 3 F) + 4 L Q) + 2 D V') with Q = heads x size
+  (query and out), P = groups x size (key and value), F = hidden (gate, up and
+  down), 4 L Q for scores and their sums, V' rows of the head.
+  """
+  m = module
+  q, p = m.heads * m.size, m.groups * m.size
+  layer = 2 * m.width * (2 * q + 2 * p + 3 * m.hidden) + 4 * length * q
+  return batch * length * (m.layers * layer + 2 * m.width * m.vocab)
+
+
+def canvas(plan, batch, length, given):
+  """(B, L) MASK, save `given` tokens at the left of each row."""
+  tokens = np.full((batch, length), plan.vocab, np.int32)
+  some = np.random.default_rng(0).integers(plan.mask, size=(batch, given))
+  tokens[:, :given] = some
+  return tokens
+
+
+def measure_forward(plan, params, tokens):
+  """(runs the forward alone, what is known of it)."""
+  apply = lambda params, tokens, method: plan.module.apply(
+    {'params': params}, tokens, method=method
+  )
+  alone = jax.jit(lambda *x: apply(*x, method='__call__').sum())
+  # All weights count, the readout's too.
+  network = jax.jit(
+    functools.partial(apply, method='features'), keep_unused=True
+  )
+  batch, length = tokens.shape
+  size = jnp.dtype(plan.module.dtype).itemsize
+  parts = dict(
+    features_mib=timing.program_bytes(network.lower(params, tokens).compile()),
+    canvas_mib=tokens.size * plan.module.width * size,
+    chunk_mib=readout.chunk_size(plan.vocab, tokens.size) * plan.vocab * 4,
+  )
+  parts = {name: value / MIB for name, value in parts.items()}
+  allowed = parts['features_mib'] + 1.2 * (
+    2 * parts['canvas_mib'] + parts['chunk_mib']
+  )
+  flops = forward_flops(plan.module, batch, length)
+  return lambda: alone(params, tokens), parts | dict(
+    allowed_mib=allowed, forward_tflop=flops / 1e12
+  )
+
+
+def measure(config, choice, plan, params, tokens, peak):
+  """The numbers of a row."""
+  forward, about = measure_forward(plan, params, tokens)
+  before = timing.device_peak()
+  decode, lowered = timing.decode_of(
+    config, choice, functools.partial(huggingface.denoiser, plan), params, tokens,
+    config.temperature,
+  )
+  out = decode()
+  after = timing.device_peak()
+  compiled = timing.program_bytes(lowered.compile()) / MIB
+  forwards = int(out.meter.forwards[0])
+  found = timing.overhead(forward, decode, forwards, config.repeats)
+  wrote = int((np.asarray(out.when) >= 0).sum())
+  peaks = {'peak_mib': after / MIB if after and after > before else None}
+  return about | found | peaks | dict(
+    nfe_per_second=int(out.meter.nfe.sum()) / found['wall_seconds'],
+    tokens_per_second=wrote / found['wall_seconds'],
+    mfu=about['forward_tflop'] * 1e12 / found['forward_seconds'] / peak,
+    tokens_per_nfe=wrote / int(out.meter.nfe.sum()),
+    decode_mib=compiled,
+    within=bool((peaks['peak_mib'] or compiled) <= about['allowed_mib']),
+    peak_tflops=peak / 1e12,
+  )
+
+
+def line(*cells):
+  """A line of the table."""
+  form = '{:14}{:>6}{:>3}{:>9}{:>12}{:>9}{:>9}{:>7}{:>11}{:>11}'
+  return form.format(*cells)
+
+
+def show(row):
+  """A row of results.jsonl as a line."""
+  return line(
+    row['sampler'], row['length'], row['batch'], row['forwards'],
+    f'{row["tokens_per_second"]:.3g}', f'{row["nfe_per_second"]:.3g}',
+    f'{row["overhead"]:.2f}', f'{row["mfu"]:.2f}',
+    f'{row["peak_mib"] or row["decode_mib"]:.0f}', f'{row["allowed_mib"]:.0f}',
+  )
+
+
+def picture(path, rows):
+  """Writes the PNG: overhead, memory and MFU of every setting."""
+  names = ['{sampler}, L {length}, B {batch}'.format(**row) for row in rows]
+  memory = [(r['peak_mib'] or r['decode_mib']) / r['allowed_mib'] for r in rows]
+  panels = (
+    ('wall / (forwards x forward alone)', [r['overhead'] for r in rows], 1),
+    ('memory / allowed', memory, 1),
+    ('MFU of the forward alone', [r['mfu'] for r in rows], None),
+  )
+  figure, axes = plt.subplots(
+    1, 3, figsize=(12, 1.5 + 0.3 * len(rows)), sharey=True,
+    layout='constrained',
+  )
+  for axis, (title, values, mark) in zip(axes, panels, strict=True):
+    axis.barh(names, values, color='#4c6f8f')
+    axis.set_xlabel(title)
+    if mark is not None:
+      axis.axvline(mark, color='gray', linewidth=1)
+  axes[0].invert_yaxis()
+  figure.suptitle('{model_shape}, {dtype}, {machine}'.format(**rows[-1]))
+  figure.savefig(path, dpi=130)
+  plt.close(figure)
+
+
+def run(config, workdir):
+  """The whole job. Returns the rows of results.jsonl."""
+  in_range('repeats', config.repeats, 1)
+  known('model_shape', config.model_shape, SHAPES)
+  known('dtype', config.dtype, ('bfloat16', 'float32'))
+  listed = config.samplers.to_dict().items()
+  choices = [options.choose(name, knobs) for name, knobs in listed]
+  workdir = pathlib.Path(workdir)
+  rows = records.resume(workdir, config)
+  done = {tuple(row[k] for k in KEYS) for row in rows}
+  print('overhead: wall / (device forwards x forward alone); memory in MiB')
+  print('\n' + line(
+    'sampler', 'L', 'B', 'forwards', 'tokens/s', 'NFE/s', 'overhead', 'MFU',
+    'memory', 'allowed',
+  ))
+  for row in rows:
+    print(show(row))
+  settings = sorted(  # by size, so that the device's peak can only rise
+    itertools.product(config.length, config.batch, choices),
+    key=lambda s: s[0] * s[1],
+  )
+  model = None
+  for length, batch, choice in settings:
+    values = config.model_shape, config.dtype, length, batch, choice.name
+    if values in done:
+      continue
+    if model is None:
+      model = make_model(config.model_shape, config.dtype, config.seed)
+      peak = timing.matmul_peak(config.dtype)
+    tokens = canvas(model[0], batch, length, config.given)
+    found = measure(config, choice, *model, tokens, peak)
+    about = dict(zip(KEYS, values, strict=True)) | {'label': str(choice)}
+    named = {'machine': timing.machine()} | records.origin(config.seed)
+    rows.append(about | found | named)
+    jsonl.append(workdir / 'results.jsonl', rows[-1])
+    print(show(rows[-1]), flush=True)
+  picture(workdir / 'bench_model.png', rows)
+  print(f'\nin {workdir}: bench_model.png, results.jsonl')
+  return rows

@@ -1,0 +1,166 @@
+"""Our forward pass beside torch's, on the same weights, in one run.
+
+  python -m experiments.bench.torch_forward --model=llada --sizes=1x256,4x256,1x1024
+
+torch's is the transformers library's Llama or Qwen2, without a causal mask and
+with its fastest attention. Both are float32, have the same processors and run
+alternately; medians of ratios are kept. On a machine with other work look at
+`cpu`, processor time on one thread (--threads=1), which others disturb little.
+Needs the extra: pip install 'punt-jax[torch]'.
+"""
+
+import json
+import os
+import pathlib
+import tempfile
+import time
+
+import jax
+import numpy as np
+from absl import flags
+
+from experiments.bench import timing
+from punt_jax import jsonl
+from punt_jax.checkpoints import huggingface, tensors
+from punt_jax.cli import command, random_checkpoint, records
+
+LLAMA = {  # LLaDA's names of a layer's tensors -> Llama's
+  'attn_norm': 'input_layernorm', 'ff_norm': 'post_attention_layernorm',
+  'q_proj': 'self_attn.q_proj', 'k_proj': 'self_attn.k_proj',
+  'v_proj': 'self_attn.v_proj', 'attn_out': 'self_attn.o_proj',
+  'ff_proj': 'mlp.gate_proj', 'up_proj': 'mlp.up_proj',
+  'ff_out': 'mlp.down_proj',
+}
+TOP = {
+  'wte': 'model.embed_tokens', 'ln_f': 'model.norm', 'ff_out': 'lm_head',
+}
+
+
+def llama_name(name):
+  """LLaDA's name of a tensor -> Llama's."""
+  *_, part, leaf = name.split('.')
+  if '.blocks.' not in name:
+    return f'{TOP[part]}.{leaf}'
+  return f'model.layers.{name.split(".")[3]}.{LLAMA[part]}.{leaf}'
+
+
+def torch_model(model, module, stored):
+  """The network in torch, with the weights of a checkpoint.
+
+  Raises:
+    ValueError: torch or transformers is not installed.
+  """
+  try:
+    import torch
+    import transformers
+  except ImportError as error:
+    raise ValueError(
+      f"{error}: the comparison needs pip install 'punt-jax[torch]'"
+    ) from None
+  settings = dict(
+    vocab_size=module.vocab, hidden_size=module.width,
+    num_hidden_layers=module.layers, num_attention_heads=module.heads,
+    num_key_value_heads=module.groups, intermediate_size=module.hidden,
+    rms_norm_eps=module.eps, tie_word_embeddings=module.tied, use_cache=False,
+    rope_parameters=dict(rope_type='default', rope_theta=module.theta),
+  )
+  if model == 'llada':
+    rename = llama_name
+    net = transformers.LlamaForCausalLM(transformers.LlamaConfig(**settings))
+  else:
+    rename = str
+    net = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**settings))
+  net.load_state_dict({
+    rename(name): torch.from_numpy(np.array(stored.read(name)))
+    for name in stored.shapes
+  })
+  for layer in net.model.layers:
+    layer.self_attn.is_causal = False
+  return net.eval()
+
+
+def pair(model, width):
+  """(ours, theirs): functions tokens (B, L) -> (B, L, V) logits."""
+  config = random_checkpoint.describe(model, 'small')
+  names = ('d_model', 'mlp_hidden_size') if model == 'llada' else (
+    'hidden_size', 'intermediate_size'
+  )
+  config |= dict(zip(names, (width, 3 * width), strict=True))
+  with tempfile.TemporaryDirectory() as place:
+    weights = random_checkpoint.weights(config, 0, np.float32)
+    tensors.write_tensors(place, weights)
+    pathlib.Path(place, 'config.json').write_text(json.dumps(config))
+    plan, params, _ = huggingface.load(place)
+    net = torch_model(model, plan.module, tensors.open_tensors(place))
+  import torch
+
+  run = jax.jit(lambda *x: plan.module.apply({'params': x[0]}, x[1]))
+
+  def theirs(tokens):
+    with torch.inference_mode():
+      return net(torch.from_numpy(tokens).long()).logits.numpy()
+
+  return lambda tokens: run(params, tokens).block_until_ready(), theirs
+
+
+def compare(ours, theirs, batch, length, rounds):
+  """Seconds of each, median ratios, and the largest difference."""
+  tokens = np.random.default_rng(0).integers(256, size=(batch, length))
+  tokens = tokens.astype(np.int32)
+  found, wanted = np.asarray(ours(tokens)), theirs(tokens)
+
+  def clock(run):
+    wall, cpu = time.perf_counter(), time.process_time()
+    run(tokens)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+  times = np.array([
+    [clock(ours), clock(theirs)] for _ in range(rounds + 1)
+  ])[1:]
+  median = np.median(times, 0)
+  ratio = np.median(times[:, 0] / times[:, 1], 0)
+  return dict(
+    difference=float(abs(found - wanted).max() / abs(wanted).max()),
+    ours_wall=median[0, 0], ours_cpu=median[0, 1],
+    torch_wall=median[1, 0], torch_cpu=median[1, 1],
+    wall_ratio=ratio[0], cpu_ratio=ratio[1],
+  )
+
+
+def main(_):
+  """The command."""
+  f = flags.FLAGS
+  if f.threads:
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: f.threads])
+  print('seconds; ratios are ours / theirs')
+  form = '{:8}{:>6}{:>8}{:>10}{:>10}{:>8}{:>8}{:>10}'
+  print(form.format(
+    'model', 'width', 'B x L', 'ours', 'torch', 'wall', 'cpu', 'differ'
+  ))
+  ours, theirs = pair(f.model, f.width)
+  import torch
+
+  torch.set_num_threads(f.threads or len(os.sched_getaffinity(0)))
+  for size in f.sizes:
+    batch, length = map(int, size.split('x'))
+    row = compare(ours, theirs, batch, length, f.rounds)
+    print(form.format(
+      f.model, f.width, size, f'{row["ours_wall"]:.3f}',
+      f'{row["torch_wall"]:.3f}', f'{row["wall_ratio"]:.2f}',
+      f'{row["cpu_ratio"]:.2f}', f'{row["difference"]:.0e}',
+    ), flush=True)
+    about = dict(model=f.model, width=f.width, size=size, threads=f.threads)
+    origin = {'machine': timing.machine(), 'torch': torch.__version__}
+    if f.workdir:
+      pathlib.Path(f.workdir).mkdir(parents=True, exist_ok=True)
+      jsonl.append(f.workdir / 'results.jsonl', about | row | origin | records.origin(0))
+
+
+if __name__ == '__main__':
+  flags.DEFINE_enum('model', 'llada', ['llada', 'dream'], 'Architecture.')
+  flags.DEFINE_integer('width', 512, 'D; 8 layers, 8 heads, 4 key heads.')
+  flags.DEFINE_list('sizes', ['1x256', '4x256', '1x1024'], 'B x L, each.')
+  flags.DEFINE_integer('rounds', 7, 'Timed rounds, after one to warm up.')
+  flags.DEFINE_integer('threads', 0, 'Processors used; 0 for all.')
+  flags.DEFINE_string('workdir', None, 'Folder for results.jsonl, if any.')
+  command.run(main)

@@ -1,0 +1,178 @@
+"""What an evaluation will ask of whom: checked before anything is computed."""
+
+import itertools
+import logging
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+from experiments.evaluate import sandbox, scoring
+from punt_jax import checks
+from punt_jax.generation import generator, likelihood
+
+TASKS = pathlib.Path(__file__).parent / 'tasks'
+# What an answer depends on beside prompt, model and sampler.
+LAW = (
+  'new', 'prefix', 'window', 'temperature', 'top_p', 'judged', 'stop',
+  'eos_last', 'eos_penalty', 'ban', 'dtype', 'seed',
+)
+
+
+class Place(NamedTuple):
+  """A task, and a way to answer its questions."""
+
+  name: str  # of the task
+  task: Any  # of lm-eval
+  config: Any  # for the writer
+  sampler: str  # 'random' for random tokens, 'likelihood' where none writes
+  settings: dict
+  label: str
+  engine: Any  # harness.Engine
+
+  def identity(self):
+    return self.name, self.sampler, self.label
+
+  def law(self):
+    return {key: self.config[key] for key in LAW}
+
+
+def import_harness():
+  """punt_jax.generation.lm_eval, offline and quiet; ValueError without the extra."""
+  for name in (
+    'HF_HUB_OFFLINE', 'HF_DATASETS_OFFLINE', 'TQDM_DISABLE',
+    'HF_DATASETS_DISABLE_PROGRESS_BARS',
+  ):
+    os.environ.setdefault(name, '1')
+  try:
+    import immutabledict  # noqa: F401
+    import langdetect  # noqa: F401
+    import nltk  # noqa: F401
+    import punkt  # noqa: F401
+
+    from punt_jax.generation import lm_eval
+  except ModuleNotFoundError as error:
+    raise ValueError(
+      f'benchmarks need {error.name}, which is not installed: pip install'
+      " 'punt-jax[eval]'"
+    ) from None
+  logging.getLogger('lm_eval').setLevel(logging.CRITICAL)
+  return lm_eval
+
+
+def prepare(config, harness, folder, may_run_code):
+  """Every Place of a config, those of a task together, the floor first."""
+  if not config.data:
+    raise ValueError('say where the questions are, with --data=DIR')
+  checks.whole('limit', config.limit, 0)
+  checks.whole('draws', config.draws, 1)
+  tasks = load_tasks(config, folder, may_run_code)
+  loaded = generator.find(config)
+  generator.need_text(loaded)
+  if config.chat and loaded.chat is None:
+    raise ValueError(
+      f'{config.model} has no chat template: use --config.chat=False, or a'
+      ' config for base models'
+    )
+  plan = []
+  for name, task in tasks.items():
+    own = task_config(config, name)
+    engine = harness.Engine(
+      config.model, None, harness.guesses(own, loaded),
+      likelihood.scorer(own, loaded, config.draws), loaded, None,
+      own.prefix,
+    )
+    if task.OUTPUT_TYPE != 'generate_until':
+      settings = {'draws': config.draws}
+      place = Place(name, task, own, 'likelihood', settings, '', engine)
+      plan.append(finish(place, made_for(own, loaded, name)))
+      continue
+    place = Place(name, task, own, 'random', {}, '', engine)
+    plan.append(finish(place, made_for(own, loaded, name)))
+    for one in sweep(config, own):
+      made = made_for(one, loaded, name)
+      place = Place(
+        name, task, one, made.choice.name, made.choice.settings(),
+        str(made.choice), engine._replace(write=made.write),
+      )
+      plan.append(finish(place, made))
+  return plan
+
+
+def made_for(config, loaded, name):
+  """The Writer for a task; a ValueError says where its settings stand."""
+  try:
+    return generator.writer(config, loaded)
+  except ValueError as error:
+    raise ValueError(
+      f'{name}: {error}; what a task sets stands under config.tasks.{name}'
+    ) from None
+
+
+def finish(place, made):
+  """The Place, its Engine told how to read prompts and all that matters."""
+  said = [place.sampler, place.settings, place.law()]
+  engine = place.engine._replace(encode=made.encode, settings=said)
+  return place._replace(engine=engine)
+
+
+def load_tasks(config, folder, may_run_code):
+  """{name: task of lm-eval}, with its questions."""
+  from lm_eval.tasks import TaskManager
+
+  manager = TaskManager(
+    include_path=[str(TASKS), *([config.more] if config.more else [])],
+    include_defaults=False, metadata={'data': config.data},
+  )
+  there = manager.all_subtasks
+  for name in config.tasks:
+    checks.known('task', name, there)
+  if not config.tasks:
+    raise ValueError(f'config.tasks is empty: name some of {", ".join(there)}')
+  if 'ifeval' in config.tasks:
+    scoring.ready_ifeval(folder)
+  tasks = manager.load(list(config.tasks))['tasks']
+  unsafe = [n for n, task in tasks.items() if getattr(task, 'UNSAFE_CODE', 0)]
+  if unsafe and not may_run_code:
+    raise ValueError(
+      f'{" and ".join(unsafe)} would run programs that the model writes: agree'
+      ' with --allow_code_execution, or choose other tasks'
+    )
+  if unsafe:
+    sandbox.check()
+  return {name: tasks[name] for name in config.tasks}
+
+
+def task_config(config, name):
+  """The writer's config for a task: config with what the task says instead."""
+  own = config.copy_and_resolve_references()
+  settings = config.tasks[name].to_dict()
+  for key in settings:
+    checks.known(f'setting of {name}:', key, ('shots', *generator.defaults()))
+  own.update({k: v for k, v in settings.items() if k != 'shots'})
+  own.chat = False  # what is encoded has been through the template
+  first = next(iter(sweep(config, own)), None)
+  if first is None:
+    raise ValueError('config.samplers is empty: name at least one sampler')
+  return first
+
+
+def sweep(config, own):
+  """Writer's configs: `own` with each sampler setting that config asks for.
+
+  Those of config.samplers; of one alone, if config.sampler names it, and then
+  what is set there stands in for what is listed.
+  """
+  wanted, only = config.samplers, config.sampler.name
+  for name in wanted if only is None else [only]:
+    knobs = {
+      knob: value for knob, value in wanted.get(name, {}).items()
+      if config.sampler.get(knob) is None
+    }
+    several = [
+      v if isinstance(v, (tuple, list)) else (v,) for v in knobs.values()
+    ]
+    for setting in itertools.product(*several):
+      one = own.copy_and_resolve_references()
+      one.samplers = {name: dict(zip(knobs, setting, strict=True))}
+      one.sampler.name = name
+      yield one

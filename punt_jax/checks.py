@@ -1,0 +1,46 @@
+"""Checks of what a user gave: names and numbers, each ends in a sentence."""
+
+import jax
+import numpy as np
+
+
+def known(what, name, names):
+  """`name`, if it is one of `names`; a ValueError that lists them if not."""
+  if name not in names:
+    raise ValueError(f'unknown {what} {name!r}: use one of {", ".join(names)}')
+  return name
+
+
+def in_range(what, value, low=None, high=None):
+  """`value`, unless a concrete number is NaN or outside [low, high].
+
+  Traced values pass: punt_jax.compile calls the constructors once with the
+  concrete knobs, so that a bad one is named before anything runs.
+
+  Raises:
+    ValueError: NaN, or out of range.
+  """
+  if isinstance(value, jax.core.Tracer) or callable(value):
+    return value
+  number = np.asarray(value)
+  fits = ~np.isnan(number)
+  fits &= number >= (-np.inf if low is None else low)
+  fits &= number <= (np.inf if high is None else high)
+  if not fits.all():
+    rule = 'a number, not NaN' if low is None else f'at least {low}'
+    rule += '' if high is None else f' and at most {high}'
+    raise ValueError(f'{what} = {value} is out of range: it must be {rule}')
+  return value
+
+
+def whole(what, value, low):
+  """`value`, a whole number of at least `low` that shapes the program.
+
+  Raises:
+    ValueError: it is not one, or it is traced.
+  """
+  if not isinstance(value, (int, np.integer)) or value < low:
+    raise ValueError(
+      f'{what} = {value} must be a whole number (not traced) of at least {low}'
+    )
+  return int(value)

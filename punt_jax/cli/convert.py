@@ -1,0 +1,80 @@
+"""Files of torch.save -> safetensors, without torch and executing nothing.
+
+  python -m punt_jax.cli.convert --source=pytorch_model.bin --out=DIR \\
+      --rename='^model\\.=,^last_optimizer_state.*='
+
+SOURCE is a file, a pattern of files ('pytorch_model-*.bin') or an index
+(pytorch_model.bin.index.json). Each OLD=NEW of --rename, in order, replaces
+the regular expression OLD in the names; a tensor whose name becomes empty is
+left out.
+"""
+
+import glob
+import pathlib
+import re
+
+from absl import flags
+
+from punt_jax.checkpoints import tensors, torch_files
+from punt_jax.cli import command
+
+
+def sources(source):
+  """The files that --source means, sorted."""
+  file = pathlib.Path(source)
+  if source.endswith('.index.json') and file.is_file():
+    names = set(tensors.listed(file).values())
+    return sorted(str(file.parent / name) for name in names)
+  found = [source] if file.is_file() else sorted(glob.glob(source))
+  if not found:
+    raise ValueError(f'there is no file {source}')
+  return found
+
+
+def renamed(name, rules):
+  """A tensor's new name; '' leaves it out."""
+  for rule in rules:
+    old, equals, new = rule.partition('=')
+    if not equals:
+      raise ValueError(f'--rename: {rule!r} is not OLD=NEW')
+    try:
+      name = re.sub(old, new, name)
+    except (re.error, IndexError) as error:
+      raise ValueError(f'--rename: {rule!r} cannot be used: {error}') from error
+  return name
+
+
+def convert(source, out, rename=()):
+  """Writes the folder `out`; returns (tensors, bytes).
+
+  Raises:
+    ValueError: one sentence, see pickles.read_torch and
+      tensors.write_tensors; two tensors with one name.
+  """
+  count = 0
+
+  def each():
+    nonlocal count
+    for file in sources(source):
+      for name, array in torch_files.read_torch(file).items():
+        name = renamed(name, rename)
+        count += bool(name)
+        if name:
+          yield name, array
+
+  size = tensors.write_tensors(out, each())
+  return count, size
+
+
+def main(_):
+  given = flags.FLAGS
+  count, size = convert(given.source, given.out, given.rename)
+  print(f'{given.out}: {count} tensors, {size} bytes')
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('source', None, 'File, pattern or index to read.')
+  flags.DEFINE_string('out', None, 'Folder to write.')
+  flags.DEFINE_list('rename', [], 'OLD=NEW,... for the names of the tensors.')
+  flags.mark_flags_as_required(['source', 'out'])
+  command.run(main)

@@ -1,0 +1,206 @@
+"""The main job: a masked diffusion model writes, with PUNT and its baselines.
+
+  python -m punt_jax.cli.demo --config=configs/demo.py --workdir=runs/demo
+
+Fills an empty canvas and a prompt with blanks (--config.prompt='To __ or not',
+where _ is a blank and \\n a line break), prints the texts and what they cost,
+and writes results.jsonl, samples.txt, order.png and film.html.
+"""
+
+import concurrent.futures
+import json
+import math
+import pathlib
+import sys
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import punt_jax
+from punt_jax import jsonl
+from punt_jax.cli import command, records
+from punt_jax.cli import job as job_lib
+from punt_jax.generation import options, quality
+from punt_jax.viz import film, picture, terminal
+
+
+class Outcome(NamedTuple):
+  """What one sampler did with one page."""
+
+  choice: options.Choice
+  page: job_lib.Page
+  decoded: punt_jax.Decoded  # NumPy arrays
+  seconds: float
+  text: Any  # punt_jax.text.vocabulary.Text
+
+  def row(self, r):
+    """(letters, when, steps) of a row, without padding."""
+    inside = slice(self.page.length)
+    letters = [self.text.decode([i]) for i in self.decoded.tokens[r, inside]]
+    return letters, self.decoded.when[r, inside], self.decoded.steps[r]
+
+
+def compile_one(job, choice, filmed):
+  """fill(page) -> what punt_jax.compile gives, already compiled.
+
+  It is compiled by filling a canvas that has nothing open, which costs
+  nothing. A film has one row, and Move.info as film.metered says.
+  """
+  wrap = film.metered if filmed else lambda sampler: sampler
+  build, knobs = job_lib.builder(job, choice, wrap)
+  most = options.most_steps(choice, job.config.length)
+  if filmed:
+    run = punt_jax.compile(build, most, driver=punt_jax.decode.film)
+  else:
+    run = punt_jax.compile(build, most, job.devices)
+  rows = slice(1 if filmed else None)
+
+  def fill(page):
+    key = jax.random.fold_in(jax.random.key(job.config.seed), page.number)
+    out = run(
+      job.loaded.params, knobs, key, page.tokens[rows], valid=page.valid[rows]
+    )
+    return jax.tree.map(np.asarray, out)
+
+  first = job.pages[0]
+  fill(first._replace(tokens=np.zeros_like(first.tokens)))
+  return fill
+
+
+def compile_all(job):
+  """{(choice, filmed): fill}, compiled two at a time."""
+  tasks = [(choice, False) for choice in job.choices]
+  tasks += [(choice, True) for choice in job.film]
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    waiting = [pool.submit(compile_one, job, *task) for task in tasks]
+    for n, _ in enumerate(concurrent.futures.as_completed(waiting), 1):
+      terminal.progress(f'compiled {n} of {len(tasks)}')
+  return {
+    (choice.name, filmed): future.result()
+    for (choice, filmed), future in zip(tasks, waiting, strict=True)
+  }
+
+
+def fill_page(job, page, choice, fill) -> Outcome:
+  """Fills a page, and takes the time."""
+  terminal.progress(f'{choice.name} fills the {page.name}')
+  start = time.perf_counter()
+  decoded = fill(page)
+  seconds = time.perf_counter() - start
+  options.check_finished(choice, decoded)
+  return Outcome(choice, page, decoded, seconds, job.loaded.text)
+
+
+def result(job, outcome, score):
+  """The row of results.jsonl."""
+  config, decoded = job.config, outcome.decoded
+  tokens = decoded.tokens[:, : outcome.page.length]
+  bits, error = score(tokens)
+  nfe = float(decoded.meter.nfe.mean())
+  written = float((decoded.when >= 0).sum(1).mean())
+  keys = ('model', 'rows', 'length', 'temperature', 'top_p')
+  return {
+    'sampler': outcome.choice.name,
+    'label': str(outcome.choice),
+    'settings': outcome.choice.settings(),
+    'page': outcome.page.name,
+    'nfe': nfe,
+    'depth': float(decoded.meter.depth.mean()),
+    'steps': float(decoded.steps.mean()),
+    'forwards': decoded.meter.forwards.tolist(),
+    'seconds': outcome.seconds,
+    'characters_per_nfe': written / nfe,
+    'bits_per_character': bits,
+    'bits_error': None if math.isnan(error) else error,
+    'distinct_4': quality.distinct(tokens),
+    'texts': [job.loaded.text.decode(row) for row in tokens],
+    **{key: config[key] for key in keys},
+    **records.origin(config.seed),
+  }
+
+
+def shoot(job, page, choice, fill):
+  """Films the first row of a page."""
+  decoded, moves = fill(page)
+  inside = slice(page.length)
+  row = moves._replace(tokens=moves.tokens[:, 0, inside], info=moves.info[:, 0])
+  start, steps = page.tokens[0, inside], decoded.steps[0]
+  return film.reel(choice, job.loaded.text, start, steps, row)
+
+
+def report(job, outcomes, rows, color):
+  """Prints texts and table."""
+  print('\n' + terminal.legend(color))
+  for page in job.pages:
+    mine = [o for o in outcomes if o.page is page]
+    first = mine[0]
+    passes = terminal.counted(first.decoded.meter.nfe[0], 'forward pass', 'es')
+    knobs = f' ({first.choice})' if str(first.choice) else ''
+    print(f'\n{first.choice.name}{knobs} on the {page.name}, {passes}:\n')
+    print(terminal.verse(*first.row(0), color))
+    if len(mine) > 1:
+      print(f'\nEvery sampler on the {page.name}:\n')
+      print(terminal.strips(mine, 0, color))
+  print('\n' + terminal.table([r for r in rows if r['page'] == job.pages[0].name]))
+  heldout = job.loaded.card.get('heldout_bits')
+  devices = len(job.devices or [0])
+  print('\n' + terminal.notes(rows, devices, heldout) + '\n')
+
+
+def save(workdir, job, outcomes, rows, scenes):
+  """Writes the files."""
+  lines = [json.dumps(row) + '\n' for row in rows]
+  jsonl.replace_text(workdir / 'results.jsonl', ''.join(lines))
+  texts = [
+    f'== {row["sampler"]}, {row["page"]}, row {r}\n{text}\n\n'
+    for row in rows
+    for r, text in enumerate(row['texts'])
+  ]
+  jsonl.replace_text(workdir / 'samples.txt', ''.join(texts))
+  title = f'{job_lib.describe(job)}, {job.pages[0].name}'
+  shown = [o for o in outcomes if o.page is job.pages[0]]
+  picture.write(workdir / 'order.png', title, shown, rows)
+  title = f'{job_lib.describe(job)}: the first row'
+  film.write(workdir / 'film.html', title, scenes)
+
+
+def run(config, workdir):
+  """The whole job. Returns the rows of results.jsonl."""
+  job = job_lib.prepare(config)
+  workdir = pathlib.Path(workdir)
+  records.claim(workdir, config)
+  print(f'{job_lib.describe(job)}; compiling ...', flush=True)
+  job = job_lib.learn_first(job)
+  marks = [time.perf_counter()]
+  made = compile_all(job)
+  marks.append(time.perf_counter())
+  outcomes = [
+    fill_page(job, page, choice, made[choice.name, False])
+    for page in job.pages
+    for choice in job.choices
+  ]
+  scenes = {
+    page.name: [
+      shoot(job, page, choice, made[choice.name, True]) for choice in job.film
+    ]
+    for page in job.pages
+  }
+  marks.append(time.perf_counter())
+  terminal.progress('scoring')
+  score = quality.scorer(job.loaded, config.draws, config.seed)
+  rows = [result(job, outcome, score) for outcome in outcomes]
+  marks.append(time.perf_counter())
+  terminal.progress('')
+  report(job, outcomes, rows, terminal.colored(sys.stdout))
+  save(workdir, job, outcomes, rows, scenes)
+  spent = 'compiled in {:.0f} s, filled in {:.0f} s, scored in {:.0f} s'
+  print(spent.format(*np.diff(marks)))
+  print(f'in {workdir}: film.html (open it), order.png, samples.txt,')
+  print('results.jsonl')
+  return rows
+
+
+if __name__ == '__main__':
+  command.run_config(run)

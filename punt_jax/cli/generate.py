@@ -1,0 +1,162 @@
+"""Texts from a model: one prompt, or a file of them.
+
+  python -m punt_jax.cli.generate --config=configs/llada.py --model=DIR \\
+      --prompt='Why is the sky blue?'
+  python -m punt_jax.cli.generate --config=configs/llada.py --model=DIR \\
+      --input=prompts.jsonl --workdir=runs/answers
+
+A line of the file is {"prompt": "..."} or {"messages": [{"role": "user",
+"content": "..."}]}; other keys are copied to its results. Each finished batch
+is appended to results.jsonl in the workdir; a run that was killed and is
+started again goes on where it was, with another batch, bucket or group if it
+does not fit in memory. At the end the rows stand in the order of
+the file, and nfe.png shows what they cost. --model is a folder (config.json,
+safetensors, tokenizer.json), a file of train.export, or the name of a model
+that ships.
+
+Masks may also stand inside of a prompt. Rows of BERT need their frame (<s> and
+</s> with RoBERTa):
+
+  python -m punt_jax.cli.generate --config=configs/mdlm.py --model=DIR \\
+      --config.blank=_ --prompt='[CLS] the _ sat on the mat [SEP]'
+"""
+
+import functools
+import json
+import pathlib
+import time
+
+from punt_jax import checks, jsonl
+from punt_jax.cli import command, prompt_files, records
+from punt_jax.generation import generator
+from punt_jax.viz import terminal
+
+# git is asked once, not for every row
+origin = functools.cache(records.origin)
+
+
+def run(config, workdir=None, model=None, prompt=None, input=None):
+  """Answers a prompt, or all prompts of a file -> rows of results.jsonl."""
+  if (prompt is None) == (input is None):
+    raise ValueError('give either --prompt or --input')
+  if (input is None) != (workdir is None):
+    raise ValueError('--input needs a --workdir for its results, --prompt none')
+  checks.whole('samples', config.samples, 1)
+  config.model = model or config.model
+  if prompt is None:
+    return answer_file(config, pathlib.Path(workdir), pathlib.Path(input))
+  config.batch = min(config.batch, config.samples)  # no rows for nothing
+  made = generator.writer(config, generator.find(config))
+  ids = made.encode(prompt.replace('\\n', '\n'))
+  rows = []
+  for batch in made.write([ids] * config.samples, range(config.samples)):
+    rows += [result(made, config, {'prompt': prompt}, row) for row in batch]
+  for row in rows:
+    print(row['text'] + '\n')
+  print(summary(rows))
+  return rows
+
+
+def answer_file(config, workdir, file):
+  """The batch mode; see the top of this file."""
+  asked, digest = prompt_files.read(file)
+  made = generator.writer(config, generator.find(config))
+  prompts = []
+  for n, line in enumerate(asked, 1):
+    try:
+      prompts.append(made.encode(line.get('prompt', line.get('messages'))))
+    except ValueError as error:
+      raise ValueError(f'line {n} of {file}: {error}') from None
+  rows = resume(workdir, config, file, digest)
+  there = {(row['line'] - 1) * config.samples + row['sample'] for row in rows}
+  if there:
+    print(f'{terminal.counted(len(there), "row")} from an earlier run')
+  left = [n for n in range(len(asked) * config.samples) if n not in there]
+  line_of = lambda number: number // config.samples
+  start = time.perf_counter()
+  for batch in made.write([prompts[line_of(n)] for n in left], left):
+    for row in batch:
+      rows.append(result(made, config, asked[line_of(row.number)], row))
+      jsonl.append(workdir / 'results.jsonl', rows[-1])
+    share = (len(rows) - len(there)) / len(left)
+    minutes = (time.perf_counter() - start) / 60 * (1 / share - 1)
+    terminal.progress(
+      f'{len(rows)} of {len(left) + len(there)}: {summary(rows)},'
+      f' {minutes:.1f} min left'
+    )
+  terminal.progress('')
+  rows.sort(key=lambda row: (row['line'], row['sample']))
+  text = ''.join(json.dumps(row) + '\n' for row in rows)
+  jsonl.replace_text(workdir / 'results.jsonl', text)
+  print(summary(rows))
+  print(f'in {workdir}: results.jsonl{picture(workdir, rows)}')
+  return rows
+
+
+def resume(workdir, config, file, digest):
+  """The rows that are there already, for this config and this very file."""
+  rows = records.resume(workdir, config, records.FREE)
+  mark = workdir / 'input.json'
+  if not mark.exists():
+    said = {'input': str(file), 'sha256': digest}
+    jsonl.replace_text(mark, json.dumps(said))
+  if json.loads(mark.read_text())['sha256'] != digest:
+    raise ValueError(
+      f'{file} has changed since the run in {workdir} began: use another'
+      ' --workdir'
+    )
+  return rows
+
+
+def result(made, config, line, row):
+  """The row of results.jsonl for a line and what was written."""
+  where, sample = divmod(row.number, config.samples)
+  said = row._asdict()
+  del said['number']
+  return {
+    **line, 'line': where + 1, 'sample': sample, **said,
+    'sampler': made.choice.name, 'settings': made.choice.settings(),
+    'origin': origin(config.seed),
+  }
+
+
+def summary(rows):
+  """What rows have cost, in a line; neither prompts nor padding count."""
+  mean = lambda key: sum(row[key] for row in rows) / len(rows)
+  seconds = sum(row['seconds'] / row['shared'] for row in rows)
+  tokens = terminal.counted(round(mean('count'), 1), 'token')
+  return (
+    f'{terminal.counted(len(rows), "row")} of {tokens} in {mean("nfe"):.1f} forward'
+    f' passes, {mean("count") * len(rows) / seconds:.1f} tokens/s'
+  )
+
+
+def picture(workdir, rows):
+  """Draws nfe.png -> what to say of it."""
+  try:
+    import matplotlib
+  except ImportError:
+    return "; for a picture: pip install 'punt-jax[plots]'"
+  matplotlib.use('Agg')  # a file, whatever the machine has for a screen
+  import matplotlib.pyplot as plt
+
+  shown = {
+    'forward passes of a row': [row['nfe'] for row in rows],
+    'tokens per forward pass': [row['count'] / row['nfe'] for row in rows],
+  }
+  figure, axes = plt.subplots(1, 2, figsize=(7, 2.5), layout='constrained')
+  for axis, (name, values) in zip(axes, shown.items(), strict=True):
+    axis.hist(values, bins=24, color='#4c6f8f')
+    axis.set(xlabel=name, ylabel='rows')
+  figure.savefig(workdir / 'nfe.png', dpi=150)
+  plt.close(figure)
+  return ', nfe.png'
+
+
+if __name__ == '__main__':
+  command.run_config(
+    run, needs=(),
+    model='Folder, file or name of the model, instead of config.model.',
+    prompt='A prompt to answer; \\n is a line break.',
+    input='A JSONL file of prompts to answer.',
+  )

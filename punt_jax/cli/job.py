@@ -1,0 +1,174 @@
+"""What the main job is to do: from a config to settings that are checked."""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import punt_jax
+from punt_jax import checkpoints, samplers
+from punt_jax.checks import in_range, known
+from punt_jax.generation import options, warm_up
+from punt_jax.text.vocabulary import BLANK
+from punt_jax.viz import terminal
+
+
+class Page(NamedTuple):
+  """A canvas to fill."""
+
+  number: int
+  name: str
+  tokens: np.ndarray  # (B, L) int32
+  length: int  # positions that are valid, the first of each row
+
+  @property
+  def valid(self):
+    inside = np.arange(self.tokens.shape[1]) < self.length
+    return np.broadcast_to(inside, self.tokens.shape)
+
+
+class Job(NamedTuple):
+  """A run whose settings have all been checked."""
+
+  config: Any
+  loaded: checkpoints.Pretrained
+  choices: list  # door.Choice
+  film: list  # door.Choice, those that are filmed
+  pages: list  # Page
+  devices: Any  # list of devices, or None for one
+  learned: Any  # learn.Learned, if a sampler needs it
+
+
+def prepare(config) -> Job:
+  """Checks a config and loads its model. Writes nothing.
+
+  Raises:
+    ValueError: one sentence about what the user gave.
+  """
+  for name in ('rows', 'length', 'draws', 'warm_up'):
+    in_range(name, config[name], 1)
+  choices = choose(config)
+  loaded = checkpoints.load(config.model)
+  devices = jax.local_devices()
+  job = Job(
+    config, loaded, choices, cast(config, choices),
+    pages(config, loaded.text), devices if len(devices) > 1 else None,
+    warm_up.Learned(
+      np.zeros((config.length, config.length), np.float32), 0, 0,
+      np.zeros(config.length),
+    ),
+  )
+  for choice in choices:
+    build, knobs = builder(job, choice)
+    build(loaded.params, knobs)  # names a value that is out of range
+  return job
+
+
+def learn_first(job) -> Job:
+  """The job with what its samplers must be told, if one of them must.
+
+  From one-by-one sampling of config.warm_up canvases at temperature 1.
+  """
+  config, loaded = job.config, job.loaded
+  learns = {choice.learns for choice in job.choices} - {None}
+  if not learns:
+    return job
+  learned = warm_up.learn(
+    loaded.denoiser, loaded.params, loaded.text.vocab, config.length,
+    config.warm_up, config.seed + 1, warm_up.distances(config.length),
+    profile='sizes' in learns,
+  )
+  passes = learned.passes + learned.more
+  print(f'learned {" and ".join(sorted(learns))} from {passes} passes')
+  return job._replace(learned=learned)
+
+
+def choose(config):
+  """The samplers of this run: config.sampler if it is named, else all."""
+  shared = {'block': config.block}
+  chosen = config.sampler.to_dict()
+  name = chosen.pop('name')
+  if name is None:
+    stray = [knob for knob, value in chosen.items() if value is not None]
+    if stray:
+      raise ValueError(
+        f'config.sampler.{stray[0]} is set: say whose it is with'
+        f' --config.sampler.name, one of {", ".join(samplers.__all__)}'
+      )
+    order = {name: i for i, name in enumerate(samplers.__all__)}
+    if not config.samplers:
+      raise ValueError('config.samplers is empty: name at least one sampler')
+    listed = sorted(config.samplers, key=lambda name: order.get(name, -1))
+    return [options.choose(n, {**shared, **config.samplers[n]}) for n in listed]
+  listed = config.samplers.get(name, {})
+  set_now = {k: v for k, v in chosen.items() if v is not None}
+  return [options.choose(name, {**shared, **listed, **set_now})]
+
+
+def cast(config, choices):
+  """Who is filmed: those that config.film names, or the only one."""
+  if len(choices) == 1:
+    return choices
+  names = [choice.name for choice in choices]
+  return [
+    choices[names.index(known('sampler of config.film:', name, names))]
+    for name in config.film
+  ]
+
+
+def pages(config, text):
+  """The empty canvas, and the prompt if there is one."""
+  shape = config.rows, config.length
+  empty = Page(
+    0, 'empty canvas', np.full(shape, text.vocab, np.int32), config.length
+  )
+  prompt = config.prompt.replace('\\n', '\n')
+  if not prompt:
+    return [empty]
+  try:
+    ids = text.encode(prompt.replace('_', BLANK))
+  except ValueError as error:
+    raise ValueError(f'the prompt: {error}') from None
+  if text.vocab not in ids:
+    raise ValueError('the prompt has no blank: write _ for each one to fill')
+  if len(ids) > config.length:
+    raise ValueError(
+      f'the prompt has {len(ids)} positions, more than the canvas: use'
+      f' --config.length={len(ids)}'
+    )
+  row = np.pad(ids, (0, config.length - len(ids)))
+  return [empty, Page(1, 'prompt', np.tile(row, (config.rows, 1)), len(ids))]
+
+
+def builder(job, choice, wrap=lambda sampler: sampler):
+  """(build, knobs) for punt_jax.compile; all numbers are traced."""
+  config = job.config
+  knobs = dict(
+    sampler=warm_up.knobs_of(choice, job.learned),
+    temperature=config.temperature, top_p=config.top_p,
+  )
+
+  def build(params, knobs):
+    model = job.loaded.denoiser(params, choice.needs == 'attention')
+    if config.temperature != 1:
+      model = punt_jax.temper(model, knobs['temperature'])
+    if config.top_p != 1:
+      model = punt_jax.top_p(model, knobs['top_p'])
+    return model, wrap(choice.make(knobs['sampler']))
+
+  return build, knobs
+
+
+def describe(job):
+  """The model and what it is asked, in a line."""
+  config = job.config
+  name = pathlib.Path(config.model).name.removesuffix('.safetensors')
+  said = (
+    f'{name}, {terminal.counted(config.rows, "row")} x {config.length} characters, '
+    f'temperature {config.temperature:g}'
+  )
+  said += f', top-p {config.top_p:g}' if config.top_p != 1 else ''
+  if job.devices:
+    said += f', on {len(job.devices)} devices'
+  return said

@@ -1,0 +1,57 @@
+"""The input of batch mode: a JSONL file of prompts, checked line by line."""
+
+import hashlib
+import json
+
+from punt_jax.generation import generator
+
+OWN = ('line', 'sample', 'sampler', 'settings', 'origin')  # keys of a result
+
+
+def read(file):
+  """The lines of a JSONL file of prompts -> (list of dicts, digest).
+
+  Raises:
+    ValueError: one sentence naming the first line that is none.
+  """
+  try:
+    data = file.read_bytes()
+    text = data.decode('utf-8-sig')
+  except OSError as error:
+    raise ValueError(f'cannot read {file}: {error.strerror}') from None
+  except UnicodeDecodeError:
+    raise ValueError(f'{file} is not UTF-8 text') from None
+  if not text.strip():
+    raise ValueError(f'{file} has no prompts: write one JSON object a line')
+  lines = []
+  for n, line in enumerate(text.rstrip().split('\n'), 1):
+    try:
+      lines.append(json.loads(line))
+    except (json.JSONDecodeError, RecursionError):
+      raise ValueError(f'line {n} of {file} is not JSON') from None
+    fault = wrong(lines[-1])
+    if fault:
+      raise ValueError(f'line {n} of {file} {fault}')
+  return lines, hashlib.sha256(data).hexdigest()
+
+
+def wrong(line):
+  """What is wrong with a line of prompts, or None."""
+  if not isinstance(line, dict):
+    return 'is not a JSON object'
+  if ('prompt' in line) == ('messages' in line):
+    return 'must have either "prompt" or "messages"'
+  if 'prompt' in line and not isinstance(line['prompt'], str):
+    return 'has a "prompt" that is not a string'
+  if 'messages' in line and not is_chat(line['messages']):
+    return 'has "messages" that are not [{"role": "...", "content": "..."}]'
+  taken = sorted({*OWN, *generator.Written._fields} & set(line))
+  return f'has the key {taken[0]!r}, which results use' if taken else None
+
+
+def is_chat(messages):
+  """Whether it is a list of {'role': str, 'content': str}, not empty."""
+  return isinstance(messages, list) and bool(messages) and all(
+    isinstance(m, dict) and set(m) == {'role', 'content'}
+    and all(isinstance(x, str) for x in m.values()) for m in messages
+  )

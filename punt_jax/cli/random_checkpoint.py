@@ -1,0 +1,175 @@
+"""A checkpoint directory with random weights, to try things out with.
+
+  python -m punt_jax.cli.random_checkpoint --model=llada --size=tiny --out=DIR
+
+Same layout as the real ones (config.json, safetensors in shards,
+tokenizer.json, chat template); the tokenizer knows bytes and the specials.
+"""
+
+import json
+import math
+import pathlib
+
+import ml_dtypes
+import numpy as np
+from absl import flags
+
+from punt_jax.checkpoints import huggingface, tensors
+from punt_jax.checks import known
+from punt_jax.cli import command
+from punt_jax.models.layout import STACKED
+
+SIZES = {  # width, layers, heads, key heads, hidden
+  'tiny': (64, 2, 4, 2, 128),
+  'small': (512, 8, 8, 4, 1536),
+  '1b': (2048, 16, 16, 8, 6144),
+  '8b': (4096, 32, 32, 32, 12288),
+}
+SPECIAL = {  # begin, end, end of turn, mask, and what stands around a role
+  'llada': (
+    '<|startoftext|>', '<|endoftext|>', '<|eot_id|>', '<|mdm_mask|>',
+    '<|start_header_id|>', '<|end_header_id|>',
+  ),
+  'dream': (
+    '<|beginoftext|>', '<|endoftext|>', '<|im_end|>', '<|mask|>',
+    '<|im_start|>', '<|pad|>',
+  ),
+  'mdlm': ('<|begin|>', '<|endoftext|>', '[MASK]'),
+  'bert': ('[CLS]', '[SEP]', '[PAD]', '[MASK]'),
+}
+TEMPLATE = {
+  'llada': (
+    '{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}'
+    '<|end_header_id|>\n\n{{ m.content | trim }}<|eot_id|>{% endfor %}'
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
+  ),
+  'dream': (
+    '{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>'
+    "\n{% endfor %}{{ '<|im_start|>assistant\n' }}"
+  ),
+}
+LENGTH = 4096
+
+
+def describe(model, size, vocab=None):
+  """config.json of a model of this size.
+
+  Args:
+    model: one of SPECIAL.
+    size: one of SIZES.
+    vocab: rows of the embedding; 256 bytes and the specials by default.
+  """
+  known('model', model, SPECIAL)
+  width, layers, heads, groups, hidden = SIZES[known('size', size, SIZES)]
+  ids = {name: 256 + i for i, name in enumerate(SPECIAL[model])}
+  vocab = vocab or 256 + len(ids)
+  mask = ids[SPECIAL[model][-1 if model in ('mdlm', 'bert') else 3]]
+  shared = dict(vocab_size=vocab, mask_token_id=mask)
+  if model == 'llada':
+    return shared | dict(
+      model_type='llada', d_model=width, n_layers=layers, n_heads=heads,
+      n_kv_heads=groups, mlp_hidden_size=hidden, embedding_size=vocab,
+      max_sequence_length=LENGTH, rope_theta=500000.0, rms_norm_eps=1e-5,
+      weight_tying=False, block_type='llama', eos_token_id=257,
+      pad_token_id=257,
+    )
+  if model == 'dream':
+    return shared | dict(
+      model_type='Dream', hidden_size=width, num_hidden_layers=layers,
+      num_attention_heads=heads, num_key_value_heads=groups,
+      intermediate_size=hidden, max_position_embeddings=LENGTH,
+      rope_theta=1e6, rms_norm_eps=1e-6, hidden_act='silu',
+      tie_word_embeddings=False, bos_token_id=257, eos_token_id=257,
+      pad_token_id=257,
+    )
+  if model == 'mdlm':
+    return shared | dict(
+      model_type='mdlm', hidden_dim=width, n_blocks=layers, n_heads=heads,
+      cond_dim=width // 4, model_length=LENGTH, dropout=0.1,
+      time_conditioning=False,
+    )
+  return shared | dict(
+    model_type='bert', hidden_size=width, num_hidden_layers=layers,
+    num_attention_heads=heads, intermediate_size=hidden, hidden_act='gelu',
+    max_position_embeddings=512, type_vocab_size=2, layer_norm_eps=1e-12,
+    pad_token_id=258,
+  )
+
+
+def weights(config, seed, dtype):
+  """(name, tensor) of every tensor, one at a time, bits drawn by its number.
+
+  Matrices have deviation 1 / sqrt(inputs), norms are 1, biases small.
+  """
+  plan = huggingface.layout(config)
+  number = 0
+  for path, x in huggingface.shapes(plan).items():
+    source = plan.sources[path]
+    shape = x.shape[path.startswith(STACKED) :]
+    for name in source.names:
+      number += 1
+      random = np.random.default_rng((seed, number))
+      noise = random.standard_normal(shape, np.float32)
+      if path.endswith('scale'):
+        tensor = np.ones(shape, np.float32)
+      else:
+        tensor = noise / math.sqrt(shape[0] if len(shape) > 1 else 100)
+      tensor = tensor.T if source.transpose else tensor
+      yield name, np.ascontiguousarray(tensor).astype(dtype)
+
+
+def write_tokenizer(out, model, config):
+  """tokenizer.json and tokenizer_config.json: bytes and the specials."""
+  import tokenizers  # optional: pip install 'punt-jax[hf]'
+  from tokenizers import decoders, pre_tokenizers
+
+  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+  inner = tokenizers.Tokenizer(
+    tokenizers.models.BPE({c: i for i, c in enumerate(alphabet)}, [])
+  )
+  inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  inner.decoder = decoders.ByteLevel()
+  inner.add_special_tokens(list(SPECIAL[model]))
+  inner.save(str(out / 'tokenizer.json'))
+  begin, end, *_ = SPECIAL[model]
+  card = {'bos_token': begin, 'eos_token': end}
+  if model in TEMPLATE:
+    card['chat_template'] = TEMPLATE[model]
+  (out / 'tokenizer_config.json').write_text(json.dumps(card, indent=2) + '\n')
+
+
+def write(out, model, size, seed=0, dtype='bfloat16', shard_bytes=2**30):
+  """Writes the directory `out`; returns the bytes of the weights.
+
+  Raises:
+    ValueError: an unknown model or size, or `out` is there already.
+  """
+  out = pathlib.Path(out)
+  if out.exists():
+    raise ValueError(f'{out} is there already: give another folder')
+  config = describe(model, size)
+  kind = np.dtype(ml_dtypes.bfloat16 if dtype == 'bfloat16' else dtype)
+  total = tensors.write_tensors(
+    out, weights(config, seed, kind), shard_bytes=shard_bytes
+  )
+  text = json.dumps(config | {'torch_dtype': dtype}, indent=2)
+  (out / 'config.json').write_text(text + '\n')
+  write_tokenizer(out, model, config)
+  return total
+
+
+def main(_):
+  """The command."""
+  f = flags.FLAGS
+  total = write(f.out, f.model, f.size, f.seed, f.dtype, f.shard_bytes)
+  print(f'{f.out}: {total:,} bytes of random weights, {f.model} {f.size}')
+
+
+if __name__ == '__main__':
+  flags.DEFINE_enum('model', 'llada', list(SPECIAL), 'Architecture.')
+  flags.DEFINE_enum('size', 'tiny', list(SIZES), 'How large.')
+  flags.DEFINE_string('out', None, 'Folder to write.', required=True)
+  flags.DEFINE_enum('dtype', 'bfloat16', ['bfloat16', 'float32'], 'Weights.')
+  flags.DEFINE_integer('seed', 0, 'Of the weights.')
+  flags.DEFINE_integer('shard_bytes', 2**30, 'Most bytes of a file.')
+  command.run(main)

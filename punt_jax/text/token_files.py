@@ -1,0 +1,106 @@
+"""The files of a tokenizer in a checkpoint directory.
+
+Its special tokens, and older tokenizers that are vocab.json and merges.txt:
+those of GPT-2, Qwen2 and Dream, as Hugging Face's transformers reads them.
+"""
+
+import functools
+import pathlib
+
+from punt_jax import jsonl
+
+FILES = 'tokenizer.json', 'vocab.json'  # a folder with a tokenizer has one
+# How Qwen2 and Dream split a text before merging bytes (Qwen2's tokenizer).
+QWEN2 = (
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+  r'| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
+)
+
+
+def package():
+  """The module tokenizers; ValueError if it is not installed."""
+  try:
+    import tokenizers
+  except ImportError:
+    raise ValueError(
+      "this vocabulary needs tokenizers: pip install 'punt-jax[hf]'"
+    ) from None
+  return tokenizers
+
+
+def named_token(card, name):
+  """'<s>' of tokenizer_config.json's 'bos_token', an object or a string."""
+  token = card.get(name)
+  return token.get('content') if isinstance(token, dict) else token
+
+
+def added_tokens(folder):
+  """{token: id} of a checkpoint's tokens that no merging of letters makes.
+
+  Those of tokenizer.json; without it those of tokenizer_config.json and
+  added_tokens.json, and those in vocab.json that end a text or are named.
+
+  Raises:
+    ValueError: one sentence, if one of these files is damaged.
+  """
+  folder = pathlib.Path(folder)
+  new = (folder / 'tokenizer.json').exists()
+  names = 'tokenizer_config.json', 'vocab.json', 'added_tokens.json'
+  names = ('tokenizer.json',) if new else names
+  card, *rest = [jsonl.read_object(folder / name) for name in names]
+  try:
+    if new:
+      stored = card.get('added_tokens') or ()
+      return {str(x['content']): int(x['id']) for x in stored}
+    vocab, more = rest
+    named = [named_token(card, key) for key in card if key.endswith('_token')]
+    found = {x: vocab[x] for x in (*named, '<|endoftext|>') if x in vocab}
+    stored = card.get('added_tokens_decoder') or {}
+    found |= more | {x['content']: i for i, x in stored.items()}
+    return {str(x): int(i) for x, i in found.items()}
+  except (LookupError, ValueError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f'{folder}: the special tokens of the tokenizer cannot be read'
+      f' ({type(error).__name__}): fetch its files again'
+    ) from None
+
+
+def from_merges(folder):
+  """The JSON text of a tokenizer that is vocab.json and merges.txt.
+
+  Raises:
+    ValueError: one sentence, if the files are damaged, or if how this class of
+      tokenizer splits a text is not known here.
+  """
+  lib, card = package(), jsonl.read_object(folder / 'tokenizer_config.json')
+  kind = str(card.get('tokenizer_class')).removesuffix('Fast')
+  if kind not in ('GPT2Tokenizer', 'Qwen2Tokenizer', 'DreamTokenizer'):
+    raise ValueError(
+      f'tokenizer_class is {kind} and there is no tokenizer.json: put one there'
+    )
+  files = str(folder / 'vocab.json'), str(folder / 'merges.txt')
+  try:
+    inner = lib.Tokenizer(lib.models.BPE.from_file(*files))
+  except Exception as error:  # the package raises nothing narrower
+    said = ' '.join(str(error).split())[:200]
+    raise ValueError(f'these are no vocabulary and merges: {said}') from None
+  split = lib.pre_tokenizers
+  by_bytes = functools.partial(
+    split.ByteLevel, add_prefix_space=bool(card.get('add_prefix_space'))
+  )
+  if kind == 'GPT2Tokenizer':
+    inner.pre_tokenizer = by_bytes()
+  else:
+    inner.normalizer = lib.normalizers.NFC()
+    words = split.Split(lib.Regex(QWEN2), 'isolated')
+    inner.pre_tokenizer = split.Sequence([words, by_bytes(use_regex=False)])
+  inner.decoder = lib.decoders.ByteLevel()
+  ids = added_tokens(folder)
+  inner.add_special_tokens(sorted(ids, key=ids.get))
+  for token, i in ids.items():
+    if inner.token_to_id(token) != i:
+      raise ValueError(
+        f'the added token {token!r} has the id {i}, but'
+        f' {inner.token_to_id(token)} is the next: fetch the tokenizer again'
+      )
+  return inner.to_str()

@@ -1,0 +1,272 @@
+"""Checkpoint directories: what is loaded, what is refused, what it takes."""
+
+import json
+import math
+import pathlib
+import re
+import subprocess
+import sys
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from punt_jax import checkpoints
+from punt_jax.checkpoints import huggingface, special_tokens, tensors
+from punt_jax.cli import random_checkpoint
+
+KINDS = ('llada', 'dream', 'mdlm', 'bert')
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+  """{kind: a tiny directory of random weights}."""
+  root = tmp_path_factory.mktemp('checkpoints')
+  for kind in KINDS:
+    random_checkpoint.write(root / kind, kind, 'tiny', shard_bytes=100_000)
+  return {kind: root / kind for kind in KINDS}
+
+
+def altered(source, target, config=None, change=None):
+  """A copy of a directory with other settings or other tensors."""
+  target.mkdir()
+  old = json.loads((source / 'config.json').read_text())
+  (target / 'config.json').write_text(json.dumps(old | (config or {})))
+  stored = tensors.open_tensors(source)
+  arrays = {name: stored.read(name) for name in stored.shapes}
+  if change:
+    change(arrays)
+  tensors.write_tensors(target, arrays.items())
+  return target
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_round_trip_is_bitwise(kind, made, tmp_path):
+  plan, params, config = huggingface.load(made[kind])
+  assert plan.module.dtype == 'bfloat16'
+  huggingface.export(tmp_path / 'again', plan, params, config, shard_bytes=50_000)
+  old = tensors.open_tensors(made[kind])
+  new = tensors.open_tensors(tmp_path / 'again')
+  assert old.shapes == new.shapes and len(old.shapes) > 10
+  for name in old.shapes:
+    a, b = old.read(name), new.read(name)
+    assert a.tobytes() == b.tobytes(), name
+  assert json.loads((tmp_path / 'again' / 'config.json').read_text()) == config
+
+
+def test_tensors_find_their_place(made):
+  plan, params, _ = huggingface.load(made['dream'], dtype='float32')
+  stored = tensors.open_tensors(made['dream'])
+  name = 'model.layers.1.self_attn.k_proj.'
+  kernel = stored.read(name + 'weight').astype(np.float32)
+  block = params['blocks']['key']
+  np.testing.assert_array_equal(block['kernel'][1], kernel.T)
+  bias = stored.read(name + 'bias').astype(np.float32)
+  np.testing.assert_array_equal(block['bias'][1], bias)
+  assert block['kernel'].dtype == 'float32' == plan.module.dtype
+
+
+def test_pretrained_of_a_folder(made):
+  loaded = checkpoints.load(made['llada'])
+  assert loaded.ids == {
+    'mask': 259, 'eos': 257, 'pad': 257, 'eot': 258,  # by config.json
+    'bos': 256,  # by tokenizer_config.json
+  }
+  assert loaded.text.vocab == 262 and loaded.length == 4096
+  said = loaded.chat([{'role': 'user', 'content': ' hi '}])
+  assert said.startswith('<|startoftext|><|start_header_id|>user<|end_header')
+  assert said.endswith(
+    'hi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n'
+  )
+  model = loaded.denoiser(loaded.params)
+  memo = model.init(np.full((1, 3), 262), np.ones((1, 3), bool))
+  _, answer = model.ask(memo, np.full((1, 3), 262), np.ones(1, bool))
+  logp = model.read(answer.features)
+  assert logp.shape == (1, 3, 262) and (logp[..., 259] == -math.inf).all()
+  # V stands for the checkpoint's own mask id.
+  _, same = model.ask(memo, np.full((1, 3), 259), np.ones(1, bool))
+  np.testing.assert_array_equal(answer.features, same.features)
+
+
+def special_of(folder_, kind='llada', config=(), files=(), **tokenizer):
+  """special.ids of a folder with these files, and the mask of a tokenizer."""
+  for name, content in dict(files).items():
+    (folder_ / f'{name}.json').write_text(json.dumps(content))
+  (folder_ / 'tokenizer_config.json').write_text(json.dumps(tokenizer))
+  plan = huggingface.layout(random_checkpoint.describe(kind, 'tiny'))
+  ids = special_tokens.ids(folder_, plan, dict(config))
+  assert ids.pop('mask') == plan.mask
+  return ids, special_tokens.mask(folder_)
+
+
+def test_special_tokens_by_name(tmp_path):
+  assert special_of(tmp_path, config={'eos_token_id': [7, 5, 7]}) == (
+    {'eos': 7, 'eos_2': 5}, None
+  )
+  added = [{'content': x, 'id': i} for i, x in enumerate(
+    ['<s>', '</s>', '[SEP]', '[MASK]', '<|im_end|>', '<mine>'])]
+  files = {
+    'tokenizer': {'added_tokens': added},
+    'generation_config': {'eos_token_id': [1, 8, 10**6]},  # no token to write
+  }
+  # config.json comes first, then what the tokenizer says; ends are collected.
+  assert special_of(
+    tmp_path, config={'pad_token_id': 9, 'bos_token_id': None}, files=files,
+    eos_token='</s>', bos_token={'content': '<s>'}, pad_token='<s>',
+    mask_token={'content': '<mine>'},
+  ) == ({'eos': 1, 'eos_2': 8, 'pad': 9, 'bos': 0, 'eot': 4}, 5)
+  del files['generation_config']
+  (tmp_path / 'generation_config.json').unlink()
+  assert special_of(
+    tmp_path, 'bert', files=files, eos_token='[SEP]', bos_token='none',
+  ) == ({'eot': 4}, 3)
+  # A tokenizer without tokenizer.json.
+  (tmp_path / 'tokenizer.json').unlink()
+  files = {
+    'vocab': {'<|endoftext|>': 2, 'a': 1}, 'added_tokens': {'<|im_end|>': 3}
+  }
+  decoder = {'4': {'content': '<|mask|>'}}
+  assert special_of(
+    tmp_path, 'dream', files=files, eos_token='<|endoftext|>',
+    mask_token='<|mask|>', added_tokens_decoder=decoder,
+  ) == ({'eos': 2, 'eot': 3}, 4)
+  for wrong in ([1], {'eos_token_id': '1'}):
+    with pytest.raises(ValueError, match='JSON object|eos is'):
+      special_of(tmp_path, files={'generation_config': wrong})
+
+
+def test_the_mask_of_a_published_bert(made, tmp_path):
+  bert = altered(made['bert'], tmp_path / 'bert', {'mask_token_id': None})
+  with pytest.raises(ValueError, match='config.json has no mask_token_id'):
+    checkpoints.load(bert)
+  file = (made['bert'] / 'tokenizer.json').read_text()
+  (bert / 'tokenizer.json').write_text(file)
+  loaded = checkpoints.load(bert)
+  assert loaded.ids == {'mask': 259, 'pad': 258}
+  assert loaded.card['mask_token_id'] == 259  # an export needs no tokenizer
+
+
+CONFIGS = {
+  'no architecture': ({'model_type': 'gpt5'}, "'gpt5' is not implemented"),
+  'no type': ({'model_type': None}, 'model_type None'),
+  'a list as type': ({'model_type': ['llada']}, 'is not implemented'),
+  'unknown key': ({'logit_cap': 30.0}, "'logit_cap' means is not known"),
+  'negative size': ({'d_model': -64}, 'd_model is -64'),
+  'no layers': ({'n_layers': 0}, 'n_layers is 0'),
+  'a string': ({'n_heads': '4'}, "n_heads is '4'"),
+  'true': ({'n_heads': True}, 'n_heads is True'),
+  'a missing size': ({'mlp_hidden_size': None}, 'mlp_hidden_size is None'),
+  'endless layers': ({'n_layers': 10**9}, 'n_layers is 1000000000'),
+  'absurd vocabulary': ({'vocab_size': 10**15}, 'vocab_size is 1000'),
+  'large vocabulary': ({'embedding_size': 2**30}, 'wte.weight has shape'),
+  'nan': ({'rms_norm_eps': math.nan}, 'rms_norm_eps is nan'),
+  'infinity': ({'rope_theta': math.inf}, 'rope_theta is inf'),
+  'odd groups': ({'n_kv_heads': 3}, 'must divide the heads'),
+  'alibi': ({'alibi': True}, 'alibi = True is not implemented'),
+  'scaled rope': ({'rope_scaling': {'factor': 2}}, 'rope_scaling = '),
+  'mask outside': ({'mask_token_id': 999}, 'mask id 999 lies outside'),
+  'negative mask': ({'mask_token_id': -1}, 'mask_token_id is -1'),
+  'more layers': ({'n_layers': 3}, r'blocks\.2\.attn_norm\.weight is missing'),
+  'fewer layers': ({'n_layers': 1}, r'blocks\.1\..* has no place'),
+  'other width': ({'mlp_hidden_size': 64}, r'has shape \(128, 64\)'),
+}
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_configs_that_are_refused(name, made, tmp_path):
+  config, said = CONFIGS[name]
+  bad = altered(made['llada'], tmp_path / 'bad', config)
+  with pytest.raises(ValueError, match=said) as error:
+    checkpoints.load(bad)
+  assert '\n' not in str(error.value)
+
+
+def test_old_names_of_norms(made, tmp_path):
+  def rename(arrays):
+    for name in list(arrays):
+      old = name.replace('Norm.weight', 'Norm.gamma')
+      arrays[old.replace('Norm.bias', 'Norm.beta')] = arrays.pop(name)
+
+  old = altered(made['bert'], tmp_path / 'old', change=rename)
+  assert not [n for n in tensors.open_tensors(old).shapes if 'm.weight' in n]
+  _, params, _ = huggingface.load(old)
+  _, same, _ = huggingface.load(made['bert'])
+  np.testing.assert_array_equal(
+    params['blocks']['mlp_norm']['bias'], same['blocks']['mlp_norm']['bias']
+  )
+
+
+def test_arguments_that_are_refused(made):
+  with pytest.raises(ValueError, match="unknown dtype 'float16'"):
+    checkpoints.load(made['llada'], dtype='float16')
+  assets = pathlib.Path(checkpoints.__file__).parents[1] / 'assets'
+  shipped = assets / 'shakespeare.safetensors'
+  with pytest.raises(ValueError, match='mesh is for folders'):
+    checkpoints.load(shipped, mesh=None)
+
+
+def test_known_strangers_may_be_ignored(made, tmp_path):
+  odd = altered(made['llada'], tmp_path / 'odd', {'logit_cap': 30.0})
+  assert checkpoints.load(odd, ignore=('logit_cap',)).text is None
+
+
+@pytest.mark.parametrize('text', ['', '{', '[1]', '[' * 100_000, '\x00'])
+def test_config_files_that_are_refused(text, made, tmp_path):
+  bad = altered(made['bert'], tmp_path / 'bad')
+  (bad / 'config.json').write_text(text)
+  with pytest.raises(ValueError, match='config.json (cannot|must)'):
+    checkpoints.load(bad)
+  (bad / 'config.json').unlink()
+  with pytest.raises(ValueError, match='FileNotFoundError'):
+    checkpoints.load(bad)
+
+
+HEAD = 'cls.predictions.bias'
+
+
+def test_tensors_that_are_refused(made, tmp_path):
+  def spoil(value):
+    def change(arrays):
+      arrays[HEAD] = arrays[HEAD].copy()
+      arrays[HEAD][7] = value
+    return change
+
+  cases = [
+    (lambda arrays: arrays.pop(HEAD), f'{HEAD} is missing'),
+    (lambda arrays: arrays.update(more=np.ones(2)), 'more has no place'),
+    (
+      lambda arrays: arrays.update({HEAD: arrays[HEAD][:-1]}),
+      rf'{HEAD} has shape \(259,\), config.json asks for \(260,\)',
+    ),
+    (spoil(np.nan), f'{HEAD} holds NaN or infinity'),
+    (spoil(-np.inf), f'{HEAD} holds NaN or infinity'),
+  ]
+  for i, (change, said) in enumerate(cases):
+    bad = altered(made['bert'], tmp_path / str(i), change=change)
+    with pytest.raises(ValueError, match=said):
+      checkpoints.load(bad)
+  # The pooler is known, and not read.
+  pooler = {'bert.pooler.dense.bias': np.ones(2, ml_dtypes.bfloat16)}
+  fine = altered(
+    made['bert'], tmp_path / 'fine', change=lambda arrays: arrays.update(pooler)
+  )
+  assert checkpoints.load(fine).length == 512
+
+
+@pytest.mark.slow
+def test_host_memory_of_loading(tmp_path):
+  """Peak: the placed weights and 1.3 times the largest file."""
+  config = random_checkpoint.describe('llada', 'small') | {
+    'd_model': 1024, 'n_layers': 12, 'mlp_hidden_size': 4096
+  }
+  weights = random_checkpoint.weights(config, 0, ml_dtypes.bfloat16)
+  tensors.write_tensors(tmp_path, weights, shard_bytes=128 * 2**20)
+  (tmp_path / 'config.json').write_text(json.dumps(config))
+  done = subprocess.run(
+    [sys.executable, '-m', 'punt_jax.cli.describe', f'--model={tmp_path}'],
+    capture_output=True, text=True, check=True,
+    cwd=pathlib.Path(__file__).parents[2],
+  )
+  print(done.stdout)
+  more = re.search(r'peak ([0-9.]+) times the largest of [2-9]', done.stdout)
+  assert float(more[1]) < 1.3

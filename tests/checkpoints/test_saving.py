@@ -1,0 +1,132 @@
+"""Checkpoints and weight files: what comes back, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from punt_jax import checkpoints
+from punt_jax.checkpoints import saving
+from punt_jax.models import Transformer
+from punt_jax.text import vocabulary as text_lib
+
+
+def state(width=3):
+  """A pytree with the kinds of leaves that a training state has."""
+  weights = jnp.arange(2.0 * width).reshape(2, width)
+  return {'step': jnp.int32(7), 'opt': ((), [weights, {'mu': weights + 1}])}
+
+
+def saved(folder):
+  manager = saving.open_checkpoints(folder)
+  saving.save(manager, 7, state(), {'data_step': 7})
+  return manager
+
+
+def test_a_state_comes_back(tmp_path):
+  manager = saving.open_checkpoints(tmp_path)
+  assert saving.restore(manager, state()) is None
+  saved(tmp_path)
+  manager = saving.open_checkpoints(tmp_path)
+  found, extra = saving.restore(manager, jax.eval_shape(state))
+  assert extra == {'data_step': 7}
+  jax.tree.map(np.testing.assert_array_equal, found, state())
+  assert jax.tree.structure(found) == jax.tree.structure(state())
+
+
+def test_only_the_newest_are_kept(tmp_path):
+  manager = saving.open_checkpoints(tmp_path)
+  for step in (1, 2, 3):
+    saving.save(manager, step, state(), {})
+  assert sorted(manager.all_steps()) == [2, 3]
+
+
+def test_a_checkpoint_of_another_shape(tmp_path):
+  manager = saved(tmp_path)
+  with pytest.raises(ValueError, match='holds other shapes than this model'):
+    saving.restore(manager, state(width=4))
+
+
+def test_a_checkpoint_of_another_structure(tmp_path):
+  manager = saved(tmp_path)
+  with pytest.raises(ValueError, match='holds other shapes than this model'):
+    saving.restore(manager, state()['opt'])
+
+
+def test_a_truncated_checkpoint(tmp_path):
+  saved(tmp_path)
+  files = [f for f in (tmp_path / '7' / 'state').rglob('*') if f.is_file()]
+  for file in files:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  manager = saving.open_checkpoints(tmp_path)
+  with pytest.raises(ValueError, match='it is truncated or damaged'):
+    saving.restore(manager, state())
+
+
+def card(**changes):
+  model = {'width': 8, 'layers': 1, 'heads': 2, 'taps': 3}
+  spec = text_lib.characters('ab\n').spec
+  return {'model': model, 'text': spec, 'length': 4, **changes}
+
+
+@pytest.fixture(scope='module')
+def params():
+  module = Transformer(vocab=3, **card()['model'])
+  tokens = jnp.zeros((1, 4), jnp.int32)
+  return jax.jit(module.init)(jax.random.key(0), tokens)['params']
+
+
+def test_weights_come_back_ready_to_use(tmp_path, params):
+  file = tmp_path / 'model.safetensors'
+  saving.export_params(file, params, card())
+  loaded = checkpoints.load(file)
+  jax.tree.map(np.testing.assert_array_equal, loaded.params, dict(params))
+  assert loaded.text.decode([0, 1, 2, 3]) == 'ab\n' + text_lib.BLANK
+  assert loaded.length == 4 and loaded.card == card()
+  assert loaded.denoiser(loaded.params).vocab == 3
+
+
+def test_weights_that_do_not_fit_their_header(tmp_path, params):
+  file = tmp_path / 'model.safetensors'
+  wider = {**card()['model'], 'width': 16}
+  saving.export_params(file, params, card(model=wider))
+  with pytest.raises(ValueError, match='has shape .* but the model needs'):
+    checkpoints.load(file)
+  deeper = {**card()['model'], 'layers': 2}
+  saving.export_params(file, params, card(model=deeper))
+  with pytest.raises(ValueError, match=r'parameter blocks_1.* shape None'):
+    checkpoints.load(file)
+
+
+def test_a_truncated_or_missing_weights_file(tmp_path, params):
+  file = tmp_path / 'model.safetensors'
+  with pytest.raises(ValueError, match='is not a readable safetensors file'):
+    checkpoints.load(file)
+  saving.export_params(file, params, card())
+  file.write_bytes(file.read_bytes()[:-100])
+  with pytest.raises(ValueError, match='is not a readable safetensors file'):
+    checkpoints.load(file)
+
+
+def test_a_weights_file_of_somebody_else(tmp_path, params):
+  file = tmp_path / 'model.safetensors'
+  saving.export_params(file, params, {})
+  with pytest.raises(ValueError, match="has no 'length' in its header"):
+    checkpoints.load(file)
+
+
+def test_an_unknown_name_lists_the_known_ones():
+  with pytest.raises(ValueError, match="'hamlet': use one of .*shakespeare"):
+    checkpoints.load('hamlet')
+
+
+def test_the_shipped_model_knows_english():
+  loaded = checkpoints.load('shakespeare')
+  string = 'What say you to my lord the king, and what of the good men?'
+  ids = loaded.text.encode(string)
+  hidden = np.tile(ids, (len(ids), 1))  # row i hides character i alone
+  np.fill_diagonal(hidden, loaded.text.vocab)
+  apply = jax.jit(loaded.module.apply)
+  logits = np.asarray(apply({'params': loaded.params}, hidden))
+  best = logits[np.arange(len(ids)), np.arange(len(ids))].argmax(-1)
+  assert (best == ids).mean() > 0.6, loaded.text.decode(best)

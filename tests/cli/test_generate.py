@@ -1,0 +1,353 @@
+"""The command: one prompt, a file of them, and a run that was killed."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import punt_jax
+from configs import dream, llada, mdlm
+from punt_jax.cli import generate, prompt_files
+from punt_jax.generation import generator
+from punt_jax.text import vocabulary as text_lib
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ALPHABET = 'abcdef.'
+ASKED = [
+  {'prompt': 'abcdef', 'id': 7},
+  {'prompt': 'a'},
+  {'messages': [{'role': 'user', 'content': 'fed'}], 'answer': [1, None]},
+  {'prompt': ''},
+  {'prompt': 'cafe'},
+]
+
+
+class Toy(NamedTuple):
+  """What the writer reads of a models.Pretrained."""
+
+  params: Any
+  denoiser: Any
+  text: Any
+  length: int
+  chat: Any
+  ids: dict
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+  """A model of bigrams instead of any that is loaded; counts its loadings."""
+  loaded = []
+  table = np.sin(7.0 * np.outer(np.arange(1, 8), np.arange(2, 9)))
+
+  def logits(params, tokens, valid):
+    known = jax.nn.one_hot(tokens, 7) * valid[..., None]
+    left = jnp.pad(known, ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    return 2.0 * left @ params
+
+  def find(config):
+    loaded.append(config.model)
+    return Toy(
+      table.astype(np.float32),
+      lambda params: punt_jax.from_logits(
+        lambda tokens, valid: logits(params, tokens, valid), 7
+      ),
+      text_lib.characters(ALPHABET), 24,
+      lambda messages: ''.join(m['content'] for m in messages), {'eos': 6},
+    )
+
+  monkeypatch.setattr(generator, 'find', find)
+  monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
+  return loaded
+
+
+def settings(**values):
+  config = generator.defaults()
+  config.update(dict(new=5, batch=2, bucket=16, temperature=1.0, samples=2))
+  config.sampler.update(dict(name='one_by_one'))
+  config.update(values)
+  return config
+
+
+def put(folder, asked=ASKED):
+  """The path of a JSONL file."""
+  file = folder / 'prompts.jsonl'
+  file.write_text(''.join(json.dumps(line) + '\n' for line in asked))
+  return str(file)
+
+
+def rows_of(workdir):
+  text = (workdir / 'results.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def lasting(rows):
+  """Rows without what differs between two runs."""
+  vary = ('seconds', 'shared', 'log_q')
+  return [{k: v for k, v in row.items() if k not in vary} for row in rows]
+
+
+@pytest.fixture
+def finished(tmp_path):
+  """(workdir, rows, path of the input) of a whole run."""
+  file = put(tmp_path)
+  workdir = tmp_path / 'run'
+  rows = generate.run(settings(), str(workdir), input=file)
+  return workdir, rows, file
+
+
+def test_a_file_is_answered_in_its_order(finished):
+  workdir, rows, _ = finished
+  assert rows == rows_of(workdir)
+  places = [(row['line'], row['sample']) for row in rows]
+  assert places == [(n, k) for n in range(1, 6) for k in range(2)]
+  for row in rows:
+    asked = ASKED[row['line'] - 1]
+    assert {key: row[key] for key in asked} == asked  # other keys as well
+    assert len(row['tokens']) == 5 and row['count'] == len(row['text'])
+    assert row['sampler'] == 'one_by_one' and row['nfe'] == row['steps']
+  assert len({row['text'] for row in rows}) > 5
+  files = sorted(path.name for path in workdir.iterdir())
+  assert files == ['config.json', 'input.json', 'nfe.png', 'results.jsonl']
+
+
+def test_a_killed_run_goes_on(finished, toy, capsys):
+  workdir, rows, file = finished
+  whole = (workdir / 'results.jsonl').read_text().splitlines(keepends=True)
+  # Rows of two batches, out of order, and half a line.
+  left = whole[6] + whole[2] + whole[7] + whole[8][: len(whole[8]) // 2]
+  (workdir / 'results.jsonl').write_text(left)
+  again = generate.run(settings(), str(workdir), input=file)
+  assert '3 rows from an earlier run' in capsys.readouterr().out
+  assert lasting(again) == lasting(rows)
+  assert [again[i] for i in (2, 6, 7)] == [rows[i] for i in (2, 6, 7)]
+  np.testing.assert_allclose(
+    [row['log_q'] for row in again], [row['log_q'] for row in rows], rtol=1e-5
+  )
+  # Nothing is left to do, and nothing changes.
+  assert generate.run(settings(), str(workdir), input=file) == again
+
+
+def test_a_changed_input_or_config_is_refused(finished):
+  workdir, _, file = finished
+  text = (workdir / 'results.jsonl').read_text()
+  with pytest.raises(ValueError, match='another config .different: new'):
+    generate.run(settings(new=6), str(workdir), input=file)
+  put(pathlib.Path(file).parent, ASKED[::-1])
+  with pytest.raises(ValueError, match='prompts.jsonl has changed since'):
+    generate.run(settings(), str(workdir), input=file)
+  assert (workdir / 'results.jsonl').read_text() == text
+
+
+def test_a_run_goes_on_with_another_batch(finished):
+  workdir, rows, file = finished
+  (workdir / 'results.jsonl').write_text(json.dumps(rows[3]) + '\n')
+  smaller = settings(batch=1, bucket=24)
+  again = generate.run(smaller, str(workdir), input=file)
+  assert again[3] == rows[3] and again[0]['positions'] > rows[0]['positions']
+  written = lambda rows: [(row['tokens'], row['nfe']) for row in rows]
+  assert written(again) == written(rows)
+
+
+def test_one_prompt_is_printed(toy, capsys):
+  rows = generate.run(settings(), model='other', prompt='abc')
+  said = capsys.readouterr().out
+  assert toy == ['other'] and len(rows) == 2
+  for row in rows:
+    assert row['text'] + '\n' in said
+  assert said.splitlines()[-1] == generate.summary(rows)
+
+
+def test_the_summary_counts_no_prompt_and_no_padding():
+  rows = [
+    dict(count=3, nfe=4, seconds=2.0, shared=2),
+    dict(count=1, nfe=8, seconds=2.0, shared=2),
+  ]
+  assert generate.summary(rows) == (
+    '2 rows of 2.0 tokens in 6.0 forward passes, 2.0 tokens/s'
+  )
+
+
+@pytest.mark.parametrize('text, said', [
+  ('', 'has no prompts'),
+  ('\n \n', 'has no prompts'),
+  ('{"prompt": "a"}\n\n{"prompt": "b"}', 'line 2 of .* is not JSON'),
+  ('{"prompt": "a"}\n{"prompt": ', 'line 2 of .* is not JSON'),
+  ('[' * 100_000, 'line 1 of .* is not JSON'),
+  ('"a"', 'line 1 of .* is not a JSON object'),
+  ('{"text": "a"}', 'either "prompt" or "messages"'),
+  ('{"prompt": "a", "messages": []}', 'either "prompt" or "messages"'),
+  ('{"prompt": 3}', 'a "prompt" that is not a string'),
+  ('{"messages": []}', '"messages" that are not'),
+  ('{"messages": [{"role": "user"}]}', '"messages" that are not'),
+  ('{"messages": [{"role": "user", "content": 1}]}', '"messages" that are not'),
+  ('{"prompt": "a", "nfe": 1}', "the key 'nfe', which results use"),
+  ('{"prompt": "a"}\n{"prompt": "A"}', "line 2 of .*character 'A'"),
+  ('{"prompt": "' + 20 * 'a' + '"}', 'line 1 of .* has 20 tokens and 5'),
+  ('{"prompt": "a░"}', r'line 1 of .* has a mask \(░\)'),
+])
+def test_input_that_is_refused_before_anything_runs(tmp_path, text, said):
+  file = tmp_path / 'prompts.jsonl'
+  file.write_text(text)
+  with pytest.raises(ValueError, match=said):
+    generate.run(settings(), str(tmp_path / 'run'), input=str(file))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_input_that_cannot_be_read(tmp_path):
+  with pytest.raises(ValueError, match='cannot read .*No such file'):
+    prompt_files.read(tmp_path / 'none')
+  (tmp_path / 'bytes').write_bytes(b'\xff\xff')
+  with pytest.raises(ValueError, match='not UTF-8'):
+    prompt_files.read(tmp_path / 'bytes')
+  # A line separator inside a string is part of the prompt.
+  (tmp_path / 'lines').write_bytes('\ufeff{"prompt": "a\u2028b"}\r\n'.encode())
+  asked, _ = prompt_files.read(tmp_path / 'lines')
+  assert asked == [{'prompt': 'a\u2028b'}]
+
+
+@pytest.mark.parametrize('given, said', [
+  ({}, 'either --prompt or --input'),
+  (dict(prompt='a', input='b'), 'either --prompt or --input'),
+  (dict(input='b'), '--input needs a --workdir'),
+  (dict(prompt='a', workdir='b'), '--prompt none'),
+])
+def test_flags_that_do_not_go_together(given, said):
+  with pytest.raises(ValueError, match=said):
+    generate.run(settings(), **given)
+
+
+@pytest.mark.parametrize('config', [llada, dream, mdlm])
+def test_every_preset_can_be_swapped_for_punt(config):
+  names = ('punt', *getattr(config, 'PRESETS', ['ancestral']))
+  for name in names:
+    values = config.get_config(name)
+    assert values.keys() == generator.defaults().keys()
+    for sampler in (values.sampler.name, 'punt'):
+      values.sampler.name = sampler
+      values.new = 4
+      made = generator.writer(values, generator.find(values))
+      assert made.choice.name == sampler
+  with pytest.raises(ValueError, match='unknown preset'):
+    config.get_config('none')
+
+
+def test_official_settings():
+  config = llada.get_config('instruct_gsm8k')
+  assert (config.new, config.block, config.temperature) == (256, 8, 0.0)
+  assert config.chat and not config.eos_last and not config.judged
+  assert config.sampler.name == 'top_k'
+  assert config.samplers.top_k.to_dict() == dict(k=1, score='draft')
+  assert llada.get_config('1.5_gsm8k').eos_last
+  assert llada.get_config('instruct_humaneval').ban == ('eos',)
+  config = dream.get_config('instruct_ifeval')
+  assert (config.new, config.temperature, config.top_p) == (1280, 0.1, 0.9)
+  assert config.judged and config.samplers.top_k.score == 'entropy'
+  assert dream.get_config('base_gsm8k').prefix == '<|beginoftext|>'
+
+
+def start(*arguments, devices=1, **how):
+  """The command in a process of its own."""
+  fake = f'--xla_force_host_platform_device_count={devices}'
+  return subprocess.Popen(
+    [sys.executable, '-m', 'punt_jax.cli.generate', *arguments], cwd=ROOT,
+    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    env={**os.environ, 'XLA_FLAGS': fake}, **how,
+  )
+
+
+def finish(process):
+  said, _ = process.communicate(timeout=500)
+  assert process.returncode == 0, said
+  return said
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_loses_and_repeats_nothing(tmp_path):
+  file = put(tmp_path, [{'prompt': 'ROMEO:' + 'a' * n} for n in range(9)])
+  command = lambda name: (
+    '--config=configs/mdlm.py', '--config.new=24', '--config.bucket=8',
+    '--config.batch=1', f'--input={file}', f'--workdir={tmp_path / name}',
+  )
+  finish(start(*command('whole')))
+  kept, results = 0, tmp_path / 'killed' / 'results.jsonl'
+  for goal in (1, 3, 6):
+    process = start(*command('killed'))
+    while process.poll() is None:
+      if results.exists() and results.read_bytes().count(b'\n') >= goal:
+        process.send_signal(signal.SIGKILL)
+        break
+      time.sleep(0.002)
+    process.communicate()
+    lines_there = results.read_bytes().count(b'\n')
+    assert lines_there >= max(kept, goal)
+    kept = lines_there
+  said = finish(start(*command('killed')))
+  assert kept == 9 or f'{kept} row' in said
+  assert lasting(rows_of(tmp_path / 'killed')) == lasting(
+    rows_of(tmp_path / 'whole')
+  )
+
+
+@pytest.mark.slow
+def test_bad_flags_end_in_a_sentence():
+  for flags, said in (
+    (['--config=configs/llada.py:none', '--prompt=a'], 'unknown preset'),
+    (['--config=configs/llada.py'], 'give either --prompt or --input'),
+    (['--config=configs/llada.py', '--prompt=a'], 'no chat template'),
+    (['--config=configs/mdlm.py', '--prompt=a', '--model=b'], "model 'b'"),
+    (['--config=configs/mdlm.py', '--prompt=a', '--config.x=1'], 'config.x'),
+  ):
+    process = start(*flags)
+    printed, _ = process.communicate(timeout=200)
+    assert process.returncode == 1 and said in printed, printed
+    assert 'Traceback' not in printed and len(printed.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('model', ['llada', 'dream'])
+def test_a_checkpoint_directory_end_to_end(model, tmp_path):
+  pytest.importorskip('tokenizers')
+  pytest.importorskip('jinja2')
+  folder = str(tmp_path / 'model')
+  subprocess.run(
+    [sys.executable, '-m', 'punt_jax.cli.random_checkpoint', f'--model={model}',
+     '--size=tiny', f'--out={folder}'], cwd=ROOT, check=True,
+  )
+  small = (
+    f'--config=configs/{model}.py', f'--model={folder}', '--config.new=16',
+    '--config.block=8', '--config.bucket=16', '--config.batch=2',
+  )
+  said = finish(start(*small, '--prompt=Why is the sky blue?'))
+  assert '1 row of' in said and 'tokens/s' in said
+  asked = [*ASKED[:4], {'prompt': 'a<|endoftext|>b'}]
+  exact = '--config.dtype=float32'
+  rows, runs = {}, (
+    ('whole', [exact]), ('window', ['--config.window']),
+    ('groups', [exact, '--config.group=2']),
+  )
+  for name, more in runs:
+    finish(start(
+      *small, *more, f'--input={put(tmp_path, asked)}',
+      f'--workdir={tmp_path / name}', devices=4 if name == 'groups' else 1,
+    ))
+    rows[name] = rows_of(tmp_path / name)
+    assert [row['line'] for row in rows[name]] == [1, 2, 3, 4, 5]
+    for row in rows[name]:
+      assert len(row['tokens']) == 16 and '<|e' not in row['text']
+  assert sum(r['positions'] / r['nfe'] for r in rows['window']) < sum(
+    r['positions'] / r['nfe'] for r in rows['whole']
+  )
+  for one, split in zip(rows['whole'], rows['groups'], strict=True):
+    assert one['tokens'] == split['tokens'] and one['nfe'] == split['nfe']
+  mask = '<|mdm_mask|>' if model == 'llada' else '<|mask|>'
+  printed, _ = start(*small, f'--prompt=a{mask}').communicate(timeout=200)
+  assert len(printed.splitlines()) == 1 and 'mask' in printed

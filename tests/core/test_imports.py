@@ -1,0 +1,200 @@
+"""Who may import what: read from the source, nothing is executed."""
+
+import ast
+import graphlib
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CODE = ('punt_jax', 'train', 'experiments')
+LAYOUT = (  # one line a floor; a folder stands for everything in it
+  'types opcodes token_files',
+  'scores select bits rows corruption text checkpoint tensors pickles chat',
+  'readout',
+  'denoiser sampler schedules',
+  'windows',
+  'samplers oracles models',
+  'decode',
+  'parallel metrics',
+  'compiled',
+)
+FLOORS = {
+  f'punt_jax.{name}': floor
+  for floor, names in enumerate(LAYOUT) for name in names.split()
+}
+FLOORS |= {  # punt_jax itself is __init__.py, the public face of the library
+  'punt_jax': 9, 'train': 10, 'experiments': 11, 'configs': 12
+}
+
+
+def modules(root, folders=CODE):
+  """{dotted name: syntax tree} of every Python file in the folders."""
+  trees = {}
+  for folder in folders:
+    for path in sorted((root / folder).rglob('*.py')):
+      parts = path.relative_to(root).with_suffix('').parts
+      name = '.'.join(parts).removesuffix('.__init__')
+      trees[name] = ast.parse(path.read_text(encoding='utf-8'))
+  return trees
+
+
+def imports(tree):
+  """(a, None) for each `import a`, (a, b) for each `from a import b`."""
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      for alias in node.names:
+        yield alias.name, None
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'relative import: {ast.unparse(node)}'
+      for alias in node.names:
+        yield node.module, alias.name
+
+
+def edges(trees, known):
+  """{module: the project's modules it imports}, the closest name of each."""
+  graph = {}
+  for name, tree in trees.items():
+    graph[name] = set()
+    for base, member in imports(tree):
+      full = f'{base}.{member}'
+      target = full if full in known else base
+      if target.split('.')[0] in FLOORS:
+        graph[name].add(target)
+  return graph
+
+
+def place(module):
+  """(unit, floor) of a module: its unit is the longest name in FLOORS."""
+  parts = module.split('.')
+  names = ['.'.join(parts[:n]) for n in range(len(parts), 0, -1)]
+  unit = next(name for name in names if name in FLOORS)
+  if unit == 'punt_jax' and module != unit:
+    raise AssertionError(f'{module} has no floor: give it one in LAYOUT')
+  return unit, FLOORS[unit]
+
+
+def breaches(trees):
+  """Sentences about imports that go up, sideways or round in a circle."""
+  graph = edges(trees, set(trees))
+  said = []
+  for name, targets in graph.items():
+    unit, floor = place(name)
+    for target in sorted(targets):
+      if name == 'punt_jax' or target == name:
+        continue
+      its_unit, its_floor = place(target)
+      if its_floor >= floor and its_unit != unit:
+        said.append(
+          f'{name} (floor {floor}) imports {target} (floor {its_floor})'
+        )
+  inside = {
+    name: {t for t in targets if t != name and place(t) == place(name)}
+    for name, targets in graph.items()
+  }
+  try:
+    graphlib.TopologicalSorter(inside).prepare()
+  except graphlib.CycleError as error:
+    said.append('a circle of imports: ' + ' -> '.join(error.args[1]))
+  return said
+
+
+def named(tree):
+  """Every identifier in a module: names, attributes, imported names."""
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Name):
+      yield node.id
+    elif isinstance(node, ast.Attribute):
+      yield node.attr
+    elif isinstance(node, (ast.Import, ast.ImportFrom)):
+      for alias in node.names:
+        yield from alias.name.split('.')
+      yield from (getattr(node, 'module', None) or '').split('.')
+
+
+def who_names(trees, words):
+  """Modules in which one of the identifiers occurs."""
+  return {name for name, tree in trees.items() if words & set(named(tree))}
+
+
+def top_level(tree):
+  """Names of the packages imported when the module is imported."""
+  nodes = list(tree.body)
+  while nodes:
+    node = nodes.pop()
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+      yield from (base.split('.')[0] for base, _ in imports(node))
+    elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+      nodes.extend(ast.iter_child_nodes(node))
+
+
+def test_imports_go_down():
+  trees = modules(ROOT)
+  assert len(trees) > 20
+  assert breaches(trees) == []
+
+
+def test_pmap_and_shard_map_stay_in_two_files():
+  names = who_names(modules(ROOT), {'pmap', 'shard_map'})
+  assert names <= {'punt_jax.parallel', 'train.step'}
+
+
+def test_config_dict_stops_at_the_door():
+  names = who_names(modules(ROOT), {'ConfigDict', 'ml_collections'})
+  assert {name.split('.')[0] for name in names} <= {'train', 'experiments'}
+
+
+def test_nothing_imports_pickle_or_torch_at_top_level():
+  trees = modules(ROOT, (*CODE, 'configs', 'tests'))
+  for name, tree in trees.items():
+    assert not {'pickle', 'torch'} & set(top_level(tree)), name
+
+
+@pytest.mark.parametrize(
+  'files, said',
+  [
+    ({'punt_jax.bits': 'from punt_jax import types'}, []),
+    ({'punt_jax.decode': 'from punt_jax.samplers import punt'}, []),
+    ({'experiments.a': 'from experiments.b import c'}, []),
+    (
+      {'punt_jax.bits': 'def f():\n  from punt_jax import decode'},
+      ['punt_jax.bits (floor 1) imports punt_jax.decode (floor 6)'],
+    ),
+    (
+      {'punt_jax.bits': 'import punt_jax.rows'},
+      ['punt_jax.bits (floor 1) imports punt_jax.rows (floor 1)'],
+    ),
+    (
+      {'punt_jax.decode': 'import punt_jax'},
+      ['punt_jax.decode (floor 6) imports punt_jax (floor 9)'],
+    ),
+    (
+      {'punt_jax.api': 'from train import step'},
+      ['punt_jax.api (floor 8) imports train (floor 10)'],
+    ),
+  ],
+)
+def test_a_breach_is_found(files, said):
+  known = {f'punt_jax.{name}': ast.parse('') for name in ('types', 'rows')}
+  known |= {f'punt_jax.{name}': ast.parse('') for name in ('decode', 'bits')}
+  trees = known | {name: ast.parse(text) for name, text in files.items()}
+  assert breaches(trees) == said
+
+
+def test_a_circle_is_found():
+  files = {'train.a': 'from train import b', 'train.b': 'import train.a'}
+  (said,) = breaches({name: ast.parse(text) for name, text in files.items()})
+  assert said.startswith('a circle of imports: ')
+
+
+def test_a_file_without_a_floor_is_found():
+  with pytest.raises(AssertionError, match='punt_jax.new has no floor'):
+    breaches({'punt_jax.new': ast.parse('import punt_jax.types')})
+
+
+def test_reading_of_imports_and_names():
+  text = 'import torch.nn\ndef f():\n  import pickle\n  jax.pmap(1)\n'
+  tree = ast.parse(text + 'try:\n  from numpy import array\nexcept E:\n  pass')
+  assert set(top_level(tree)) == {'torch', 'numpy'}
+  assert who_names({'m': tree}, {'pmap'}) == {'m'}
+  assert who_names({'m': tree}, {'shard_map'}) == set()

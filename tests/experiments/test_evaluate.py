@@ -1,0 +1,225 @@
+"""Benchmarks: what is read, extracted and scored; likelihoods; the whole job.
+
+All questions here are made up. What needs lm-eval is skipped without it.
+"""
+
+import gzip
+import itertools
+import json
+import math
+import re
+import sys
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yaml
+
+from configs import evaluate as configs
+from experiments.evaluate import __main__ as evaluate
+from experiments.evaluate import plan, scoring
+from punt_jax import oracles
+from punt_jax.generation import generator, likelihood
+
+LENGTH, VOCAB = 8, 2
+LINE = np.array([0, 1, 1, 0, 1])
+
+
+class Toy(NamedTuple):
+  """What the scorer reads of a models.Pretrained."""
+
+  params: Any
+  denoiser: Any
+  length: int
+
+
+def world():
+  return oracles.random_table(jax.random.key(3), LENGTH, VOCAB)
+
+
+def blunted(sharpness):
+  """A world whose conditionals are no longer those of one joint."""
+  model = oracles.as_denoiser(world())
+  read = lambda f: jax.nn.log_softmax(sharpness * model.read(f))
+  return model._replace(read=read)
+
+
+def enumerated(sharpness, start):
+  """The bound of LINE[start:] given LINE[:start], over all sets of masks."""
+  model, total = blunted(sharpness), 0.0
+  places = range(start, len(LINE))
+  read = jax.jit(lambda tokens: model.read(model.ask(
+    model.init(tokens, tokens >= 0), tokens, tokens[:, 0] >= 0)[1].features))
+  for k in range(1, len(places) + 1):
+    for chosen in itertools.combinations(places, k):
+      shown = LINE.copy()
+      shown[list(chosen)] = VOCAB
+      logp = np.asarray(read(shown[None]))[0]
+      nats = -sum(logp[i, LINE[i]] for i in chosen)
+      # k is uniform among n, the set among C(n, k); n / k weighs the sum.
+      total += nats / k / math.comb(len(places), k)
+  return total
+
+
+@pytest.mark.parametrize('sharpness', [
+  pytest.param(1.0, marks=pytest.mark.slow), 0.3
+])
+def test_the_likelihood_is_the_enumerated_bound(sharpness):
+  config = generator.defaults()
+  config.update(dict(batch=512, bucket=8))
+  toy = Toy(jnp.float32(sharpness), blunted, LENGTH)
+  score = likelihood.scorer(config, toy, 2000)
+  lines, starts = [LINE] * 3, [2, 0, len(LINE)]
+  said = dict(itertools.chain(*score(lines, starts, [7, 8, 9])))
+  assert said[9] == (0.0, 0.0)  # an answer of no tokens
+  for number, start in ((7, 2), (8, 0)):
+    bound, want = said[number], enumerated(sharpness, start)
+    assert abs(bound.nats - want) < 4 * bound.error
+    assert bound.error < 0.03  # else the line above says little
+    if sharpness == 1:  # exact conditionals: every order gives the joint
+      hidden = np.full(LENGTH, VOCAB)
+      before, whole = hidden.copy(), hidden.copy()
+      before[:start], whole[: len(LINE)] = LINE[:start], LINE
+      exact = world().log_prob(before) - world().log_prob(whole)
+      np.testing.assert_allclose(want, exact, rtol=1e-4)
+
+
+@pytest.mark.parametrize('text, stops, kept', [
+  ('one two', [], 'one two'),
+  ('one two', ['three'], 'one two'),
+  ('a\ndef b\nclass c', ['\nclass', '\ndef'], 'a'),
+  ('Question: x', ['Question:'], ''),
+])
+def test_texts_end_before_a_stop_string(text, stops, kept):
+  assert scoring.cut(text, stops) == kept
+
+
+@pytest.mark.parametrize('text, code', [
+  ('x = 1', 'x = 1'),
+  ('Look:\n```python\nx = 1\n```\nDone.', 'x = 1\n'),
+  ('```\nx = 1', 'x = 1'),
+  ('x = 1\n```', 'x = 1\n'),  # the prompt had opened the block
+  ('x = 1\n```\nNow `x` is 1.', 'x = 1\n'),
+  ('```py\na\n```\n```py\nb\n```', 'a\n'),
+  ('a = 1\n```\nUse:\n```python\nprint(a)\n```', 'a = 1\n'),
+  ('Sure\n```python\na = 1\n```', 'a = 1\n'),
+  ('', ''),
+])
+def test_code_in_a_text(text, code):
+  assert scoring.fenced(text) == code
+
+
+def load_yaml(name):
+  """A task file, functions as their names."""
+
+  class Loader(yaml.SafeLoader):
+    pass
+
+  Loader.add_constructor('!function', lambda loader, node: node.value)
+  file = plan.TASKS / f'{name}.yaml'
+  return yaml.load(file.read_text(), Loader)
+
+
+@pytest.mark.parametrize('task, text, strict, flexible', [
+  ('gsm8k', 'So 3 + 4 = 7.\n#### 7', '7', '7'),
+  ('gsm8k', 'It is $1,234.50 in all', None, '1234.50'),
+  ('gsm8k', '#### -12 apples, 5 pears', '-12', '5'),
+  ('gsm8k_cot', 'The answer is 42. Or 43?', '42', '43'),
+  ('gsm8k_cot', '#### 42', None, '42'),
+])
+def test_numbers_in_an_answer(task, text, strict, flexible):
+  found = {}
+  ignored = load_yaml('gsm8k')['metric_list'][0]['regexes_to_ignore']
+  for each in load_yaml(task)['filter_list']:
+    (rule, _) = each['filter']
+    groups = re.findall(rule['regex_pattern'], text)
+    last = groups[rule.get('group_select', 0)] if groups else None
+    if isinstance(last, tuple):
+      last = next(x for x in last if x)
+    for pattern in ignored if last else []:
+      last = re.sub(pattern, '', last)
+    found[each['name']] = last
+  assert found == {'strict-match': strict, 'flexible-extract': flexible}
+
+
+def test_task_files_say_what_scores_them():
+  for file in plan.TASKS.glob('*.yaml'):
+    task = load_yaml(file.stem)
+    whole = {**load_yaml(task.get('include', file.name)[:-5]), **task}
+    assert task['task'] == file.stem
+    metric = whole['metadata']['headline'].split(',')[0]
+    assert metric in [row['metric'] for row in whole['metric_list']]
+    code = 'mbpp' in file.stem or 'humaneval' in file.stem
+    assert whole.get('unsafe_code', False) == code
+
+
+def test_data_files(tmp_path):
+  rows = [{'a': 1}, {'a': 'two\u2028lines'}]
+  text = ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows)
+  (tmp_path / 'x.jsonl').write_text(text, encoding='utf-8')
+  (tmp_path / 'y.jsonl.gz').write_bytes(gzip.compress(text.encode()))
+  assert scoring.read(tmp_path / 'x.jsonl') == rows
+  assert scoring.read(tmp_path / 'y.jsonl') == rows
+  for content, said in (
+    ('{"a":', 'is not JSONL'), ('', 'one JSON object a line'),
+    ('[1]\n', 'one JSON object a line'),
+  ):
+    (tmp_path / 'z.jsonl').write_text(content)
+    with pytest.raises(ValueError, match=said):
+      scoring.read(tmp_path / 'z.jsonl')
+  (tmp_path / 'w.jsonl.gz').write_bytes(b'not gzip')
+  with pytest.raises(ValueError, match='is not JSONL'):
+    scoring.read(tmp_path / 'w.jsonl')
+  with pytest.raises(ValueError, match='there is no data file .* see --data'):
+    scoring.read(tmp_path / 'none.jsonl')
+
+
+@pytest.mark.parametrize('name', configs.PRESETS)
+def test_presets_are_of_tasks_that_exist(name):
+  config = configs.get_config(name)
+  for task in config.tasks:
+    assert (plan.TASKS / f'{task}.yaml').exists()
+    own = list(plan.sweep(
+      config, plan.task_config(config, task)
+    ))
+    assert len(own) == 10 and {one.new for one in own} == {own[0].new}
+    assert own[0].new == configs.PRESETS[name][task]['new']
+    assert not own[0].chat
+    ranked = [one for one in own if one.sampler.name == 'top_k']
+    assert [one.samplers.top_k.k for one in ranked] == [1, 2, 4, 8]
+
+
+def test_one_sampler_of_a_sweep():
+  config = configs.get_config('llada/gsm8k')
+  own = plan.task_config(config, 'gsm8k')
+  swept = lambda: list(plan.sweep(config, own))
+  config.sampler.name = 'punt'
+  assert [one.samplers.punt.epsilon for one in swept()] == [0.01, 0.04, 0.16]
+  config.sampler.epsilon = 0.3
+  assert [one.samplers.punt.to_dict() for one in swept()] == [
+    {'score': 'draft'}
+  ]
+  config.sampler.name = 'uniform'  # one that the sweep does not list
+  assert [one.sampler.name for one in swept()] == ['uniform']
+  config.samplers, config.sampler.name = {}, None
+  with pytest.raises(ValueError, match='config.samplers is empty'):
+    plan.task_config(config, 'gsm8k')
+
+
+def test_part_of_a_preset():
+  assert list(configs.get_config('llada/gsm8k').tasks) == ['gsm8k']
+  with pytest.raises(ValueError, match='unknown task'):
+    configs.get_config('llada/mmlu')
+  config = configs.get_config('llada/gsm8k')
+  config.tasks.gsm8k.shot = 3
+  with pytest.raises(ValueError, match="unknown setting of gsm8k: 'shot'"):
+    plan.task_config(config, 'gsm8k')
+
+
+def test_without_the_extra_one_sentence_names_it(monkeypatch, tmp_path):
+  monkeypatch.setitem(sys.modules, 'immutabledict', None)
+  with pytest.raises(ValueError, match=r"immutabledict.*'punt-jax\[eval\]'"):
+    evaluate.run(configs.get_config(), tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()

@@ -1,0 +1,210 @@
+"""Each architecture in torch, and the golden logits they leave behind.
+
+  python -m tests.helpers.twins        # writes tests/golden anew; needs punt-jax[torch]
+
+A twin is a function (config, {name: array}, 'float32' or 'bfloat16') -> a
+function (tokens (N, L), valid (N, L)) -> logits (N, L, rows), numpy to numpy.
+BERT and RoBERTa are those of the transformers library; LLaDA and Dream its
+Llama and Qwen2 with a mask that lets all positions see each other (Dream's
+outputs are not shifted here). MDLM's own code needs a GPU, so its twin is
+written here from the paper and the tensors' names.
+"""
+
+import math
+
+import numpy as np
+
+from tests.helpers import parity
+
+
+def bert(config, arrays, dtype='float32'):
+  """BertForMaskedLM."""
+  import transformers
+
+  settings = transformers.BertConfig(**config)
+  net = transformers.BertForMaskedLM(settings)
+  return _run(net, arrays, dtype, positions=True)
+
+
+def roberta(config, arrays, dtype='float32'):
+  """RobertaForMaskedLM: finds its positions by the id of padding."""
+  import transformers
+
+  settings = transformers.RobertaConfig(**config)
+  net = transformers.RobertaForMaskedLM(settings)
+  return _run(net, arrays, dtype)
+
+
+def llada(config, arrays, dtype='float32'):
+  """LlamaForCausalLM under LLaDA's names."""
+  import transformers
+
+  settings = transformers.LlamaConfig(
+    vocab_size=config['embedding_size'],
+    hidden_size=config['d_model'],
+    num_hidden_layers=config['n_layers'],
+    num_attention_heads=config['n_heads'],
+    num_key_value_heads=config['n_kv_heads'],
+    intermediate_size=config['mlp_hidden_size'],
+    rope_theta=config['rope_theta'],
+    rms_norm_eps=config['rms_norm_eps'],
+    attn_implementation='eager',
+  )
+  top = {'wte': 'model.embed_tokens', 'ln_f': 'model.norm', 'ff_out': 'lm_head'}
+  inside = {
+    'attn_norm': 'input_layernorm', 'ff_norm': 'post_attention_layernorm',
+    'q_proj': 'self_attn.q_proj', 'k_proj': 'self_attn.k_proj',
+    'v_proj': 'self_attn.v_proj', 'attn_out': 'self_attn.o_proj',
+    'ff_proj': 'mlp.gate_proj', 'up_proj': 'mlp.up_proj',
+    'ff_out': 'mlp.down_proj',
+  }
+
+  def rename(name):  # model.transformer.[blocks.3.]ff_out.weight
+    parts = name.split('.')[2:]
+    if parts[0] == 'blocks':
+      return f'model.layers.{parts[1]}.{inside[parts[2]]}.weight'
+    return f'{top[parts[0]]}.weight'
+
+  arrays = {rename(name): x for name, x in arrays.items()}
+  net = transformers.LlamaForCausalLM(settings)
+  return _run(net, arrays, dtype, positions=True, both_ways=True)
+
+
+def dream(config, arrays, dtype='float32'):
+  """Qwen2ForCausalLM."""
+  import transformers
+
+  settings = transformers.Qwen2Config(
+    **config | dict(model_type='qwen2', attn_implementation='eager')
+  )
+  net = transformers.Qwen2ForCausalLM(settings)
+  return _run(net, arrays, dtype, positions=True, both_ways=True)
+
+
+def mdlm(config, arrays, dtype='float32'):
+  """MDLM's transformer at noise level 0, with plain attention."""
+  import torch
+  from torch.nn import functional
+
+  kind = getattr(torch, dtype)
+  prefix = 'backbone.'
+  table = {
+    name.removeprefix(prefix): torch.tensor(x).to(kind)
+    for name, x in arrays.items()
+  }
+  width, heads = config['hidden_dim'], config['n_heads']
+  size = width // heads
+
+  def linear(x, name):
+    return functional.linear(
+      x, table[f'{name}.weight'], table.get(f'{name}.bias')
+    )
+
+  def norm(x, name):
+    x = functional.layer_norm(x.float(), (width,))
+    return (x * table[f'{name}.weight']).to(kind)
+
+  def embed_level(level):
+    rates = 10000.0 ** (-torch.arange(128) / 128)
+    waves = torch.cat([(level * rates).cos(), (level * rates).sin()])
+    h = linear(waves.to(kind), 'sigma_map.mlp.0')
+    return functional.silu(linear(functional.silu(h), 'sigma_map.mlp.2'))
+
+  def turn(x, places):  # (N, L, H, K): pairs (k, k + K / 2) are complex
+    rates = 10000.0 ** (-torch.arange(0, size, 2) / size)
+    angles = (places[..., None] * rates)[:, :, None]
+    pairs = torch.complex(*x.float().split(size // 2, -1))
+    pairs = pairs * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat([pairs.real, pairs.imag], -1).to(kind)
+
+  def run(tokens, valid):
+    tokens, valid = torch.tensor(tokens).long(), torch.tensor(valid)
+    places = torch.arange(tokens.shape[1])[None].float()  # no padding here:
+    # rotary positions are relative
+    level = embed_level(torch.zeros(()))
+    x = table['vocab_embed.embedding'][tokens]
+    for i in range(config['n_blocks']):
+      at = f'blocks.{i}.'
+      changes = linear(level, f'{at}adaLN_modulation').chunk(6)
+      shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = changes
+      h = norm(x, f'{at}norm1') * (1 + scale) + shift
+      q, k, v = (
+        part.reshape(*tokens.shape, heads, size)
+        for part in linear(h, f'{at}attn_qkv').split(width, -1)
+      )
+      match = torch.einsum('nihk,njhk->nhij', turn(q, places), turn(k, places))
+      match = match.float() / math.sqrt(size)
+      match = match.masked_fill(~valid[:, None, None], -math.inf).softmax(-1)
+      h = torch.einsum('nhij,njhk->nihk', match.to(kind), v).flatten(2)
+      x = x + gate * linear(h, f'{at}attn_out')
+      h = norm(x, f'{at}norm2') * (1 + scale_mlp) + shift_mlp
+      h = functional.gelu(linear(h, f'{at}mlp.0'), approximate='tanh')
+      x = x + gate_mlp * linear(h, f'{at}mlp.2')
+    shift, scale = linear(level, 'output_layer.adaLN_modulation').chunk(2)
+    h = norm(x, 'output_layer.norm_final') * (1 + scale) + shift
+    return linear(h, 'output_layer.linear').float().numpy()
+
+  return run
+
+
+TWINS = {
+  'bert': bert, 'bert_untied': bert, 'roberta': roberta, 'mdlm': mdlm,
+  'llada': llada, 'dream': dream,
+}
+
+
+def _run(net, arrays, dtype, positions=False, both_ways=False):
+  """A twin from a transformers model; every tensor must have its place.
+
+  Args:
+    net: the model.
+    arrays: {its name of a tensor: array}.
+    dtype: of weights and activations.
+    positions: whether it is told them (counted without padding).
+    both_ways: whether to take away its causal mask.
+  """
+  import torch
+
+  state = {name: torch.tensor(x) for name, x in arrays.items()}
+  missing, strange = net.load_state_dict(state, strict=False)
+  tied = {  # the other name of a tensor that is there
+    'cls.predictions.decoder.weight', 'cls.predictions.decoder.bias',
+    'lm_head.decoder.weight', 'lm_head.decoder.bias',
+  }
+  idle = set() if net.config.tie_word_embeddings else {
+    'cls.predictions.bias', 'lm_head.bias'
+  }
+  assert not strange and set(missing) <= tied | idle, (missing, strange)
+  kind = getattr(torch, dtype)
+  net = net.to(kind).eval()
+
+  def run(tokens, valid):
+    tokens, valid = torch.tensor(tokens).long(), torch.tensor(valid)
+    place = (valid.cumsum(1) - 1).clamp(min=0)
+    more = dict(position_ids=place) if positions else {}
+    mask = valid
+    if both_ways:  # a mask with four axes is added to the scores as it is
+      n, length = tokens.shape
+      hidden = ~valid[:, None, None].expand(n, 1, length, length)
+      mask = hidden.to(kind) * torch.finfo(kind).min
+    with torch.no_grad():
+      return net(tokens, mask, **more).logits.float().numpy()
+
+  return run
+
+
+def write():
+  """Golden logits of every small config."""
+  parity.GOLDEN.mkdir(exist_ok=True)
+  for name, twin in TWINS.items():
+    config = parity.SMALL[name]
+    plan, _ = parity.small(name)
+    tokens, valid = parity.canvas(plan, rows=3, length=7, pad=2)
+    logits = twin(config, parity.arrays(plan))(tokens, valid)
+    file = parity.GOLDEN / f'{name}.npz'
+    np.savez_compressed(file, tokens=tokens, valid=valid, logits=logits)
+    print(f'{file.name}: {file.stat().st_size} bytes')
+
+
+if __name__ == '__main__':
+  write()

@@ -1,0 +1,80 @@
+"""Trains a small network beside a frozen denoiser: what is written when?
+
+  python -m train.orders --config=configs/orders.py:variational --workdir=DIR
+
+`:variational`, `:reinforce` and `:pairs` learn on Sudoku, `:variational_text`
+and `:pairs_text` on the shipped text model. Any value of the config is a flag:
+--config.seed=1. Run the same command again to go on after an interruption. The
+work folder ends with order.safetensors, which punt_jax.checkpoints.order_files.load
+reads.
+"""
+
+import json
+import pathlib
+import shlex
+import sys
+
+import jax
+
+from punt_jax import checks, jsonl
+from punt_jax.checkpoints import saving
+from punt_jax.cli import command, records
+from train import loop
+from train.orders import method, pairs, reinforce, tasks, variational
+
+METHODS = {
+  'variational': variational.make,
+  'reinforce': reinforce.make,
+  'pairs': pairs.make,
+}
+
+
+def train(config, workdir, said=''):
+  """Trains to the last step. Returns the card of the network it has written.
+
+  Args:
+    config: of configs/orders.py.
+    workdir: folder.
+    said: the command's flags, for the card.
+  """
+  make = METHODS[checks.known('method', config.method, METHODS)]
+  workdir = pathlib.Path(workdir)
+  task = tasks.load(config, config.seed)
+  way = make(config, task)
+  state, manager = loop.begin(
+    config, workdir, lambda: method.start(config, way.init)
+  )
+  state, seconds = loop.drive(
+    config, workdir, manager, state, way.advance, way.evaluate
+  )
+  params = way.keep(state.params)
+  card = {
+    'kind': way.kind,
+    'module': config.module.to_dict(),
+    'denoiser': pathlib.Path(config.task.model).stem,
+    'parameters': sum(x.size for x in jax.tree.leaves(params)),
+    'command': f'python -m train.orders {said}',
+    'config': json.loads(config.to_json()),
+    'step': int(state.step),
+    'scores': way.evaluate(state),
+    'revision': records.revision(),
+    'jax': jax.__version__,
+  }
+  saving.export_params(workdir / 'order.safetensors', params, card)
+  row = {**card, 'seconds_since_start_or_resume': seconds}
+  jsonl.append(workdir / 'results.jsonl', row)
+  return card
+
+
+def main(config, workdir):
+  """Trains, and says what came out."""
+  said = shlex.join(x for x in sys.argv[1:] if x.startswith('--config'))
+  card = train(config, workdir, said)
+  scores = ', '.join(f'{k} {v:.3f}' for k, v in card['scores'].items())
+  file = pathlib.Path(workdir) / 'order.safetensors'
+  print(f'{file}: {card["parameters"]} parameters, {scores}')
+
+
+if __name__ == '__main__':
+  command.compile_quickly()
+  command.run_config(main)
