@@ -79,12 +79,6 @@ def mbpp(doc, results):
   return {'pass@1': float(sandbox.passes(program))}
 
 
-def cut(text, stops):
-  """The text before the first stop string in it."""
-  ends = [text.find(stop) for stop in stops if stop]
-  return text[: min([end for end in ends if end >= 0], default=len(text))]
-
-
 def before_fence(text):
   """A completion, up to where its block of code ends."""
   return text.split('```')[0]

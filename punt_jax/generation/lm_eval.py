@@ -1,8 +1,7 @@
 """A model of this library for EleutherAI's lm-evaluation-harness.
 
 lm-eval (pip install 'punt-jax[eval]') asks for texts and likelihoods; the
-texts are punt_jax/generation/generator.py's, the likelihoods punt_jax/generation/likelihood.py's.
-Every answer is appended to a JSONL file as it is finished, under a hash of all
+texts are generator.py's, the likelihoods likelihood.py's. Every answer is appended to a JSONL file as it is finished, under a hash of all
 it depends on, and is not computed again.
 """
 
@@ -14,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from lm_eval.api.model import LM
 
-from experiments.evaluate import scoring
 from punt_jax import jsonl
 from punt_jax.viz import terminal
 
@@ -40,15 +38,8 @@ class Answers(NamedTuple):
 
 def answers(file) -> Answers:
   """Those in a file; a half-written last line is dropped."""
-  rows, lines = {}, file.read_text().splitlines() if file.exists() else []
-  for line in lines:
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError:  # killed while writing
-      continue
-    rows[row['key']] = row
-  text = ''.join(json.dumps(row) + '\n' for row in rows.values())
-  jsonl.replace_text(file, text)
+  rows = {row['key']: row for row in jsonl.read(file)}
+  jsonl.replace(file, rows.values())
   return Answers(file, rows)
 
 
@@ -76,7 +67,7 @@ class Harness(LM):
     rows = self._answered('text', asked, work)
     stops = [request.args[1].get('until') or [] for request in requests]
     pairs = zip(rows, stops, strict=True)
-    return [scoring.cut(row['text'], stop) for row, stop in pairs]
+    return [cut(row['text'], stop) for row, stop in pairs]
 
   def loglikelihood(self, requests):
     """[(bound on log p of the continuation given the context, False)]."""
@@ -196,3 +187,7 @@ class Guess(NamedTuple):
   shared: int = 1
 
 
+def cut(text, stops):
+  """The text before the first stop string in it."""
+  ends = [text.find(stop) for stop in stops if stop]
+  return text[: min([end for end in ends if end >= 0], default=len(text))]
