@@ -14,6 +14,7 @@ import numpy as np
 from lm_eval.api.model import LM
 
 from punt_jax import jsonl
+from punt_jax.generation import prompts
 from punt_jax.viz import terminal
 
 
@@ -67,7 +68,7 @@ class Harness(LM):
     rows = self._answered('text', asked, work)
     stops = [request.args[1].get('until') or [] for request in requests]
     pairs = zip(rows, stops, strict=True)
-    return [cut(row['text'], stop) for row, stop in pairs]
+    return [prompts.cut(row['text'], stop) for row, stop in pairs]
 
   def loglikelihood(self, requests):
     """[(bound on log p of the continuation given the context, False)]."""
@@ -185,9 +186,3 @@ class Guess(NamedTuple):
   nfe: int = 0
   seconds: float = 0.0
   shared: int = 1
-
-
-def cut(text, stops):
-  """The text before the first stop string in it."""
-  ends = [text.find(stop) for stop in stops if stop]
-  return text[: min([end for end in ends if end >= 0], default=len(text))]

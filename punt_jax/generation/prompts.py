@@ -103,3 +103,9 @@ def lay(rows, count, length):
     tokens[r, length - len(row) :] = row
     valid[r, length - len(row) :] = True
   return tokens, valid
+
+
+def cut(text, stops):
+  """The text before the first stop string in it."""
+  ends = [text.find(stop) for stop in stops if stop]
+  return text[: min([end for end in ends if end >= 0], default=len(text))]

@@ -21,7 +21,7 @@ from configs import evaluate as configs
 from experiments.evaluate import __main__ as evaluate
 from experiments.evaluate import plan, scoring
 from punt_jax import oracles
-from punt_jax.generation import generator, likelihood
+from punt_jax.generation import generator, likelihood, prompts
 
 LENGTH, VOCAB = 8, 2
 LINE = np.array([0, 1, 1, 0, 1])
@@ -93,7 +93,7 @@ def test_the_likelihood_is_the_enumerated_bound(sharpness):
   ('Question: x', ['Question:'], ''),
 ])
 def test_texts_end_before_a_stop_string(text, stops, kept):
-  assert scoring.cut(text, stops) == kept
+  assert prompts.cut(text, stops) == kept
 
 
 @pytest.mark.parametrize('text, code', [
