@@ -12,14 +12,14 @@ One sampler, with any of its knobs (unset ones are taken from config.samplers):
 
   ... --config.sampler.name=punt --config.sampler.epsilon=0.05
 
---config.samplers.top_k.k=2 changes a value of the list below, --config.block=32
+--config.samplers.top_k.k=2 changes a value of the list below, --config.block_length=32
 makes all of it write in blocks, --config.prompt='To __ or not' is filled
 instead.
 """
 
 import ml_collections
 
-from punt_jax.generation import options
+from punt_jax.cli import configs
 
 # 128 characters, as long as the canvas.
 PROMPT = """\
@@ -41,7 +41,7 @@ def get_config():
   config.length = 128
   config.temperature = 0.5  # of the drafts; tests and scores use 1
   config.top_p = 1.0
-  config.block = 0  # positions per block, of samplers that do not say; 0: all
+  config.block_length = 0  # of samplers that do not say; 0: all at once
   config.seed = 0
   config.draws = 8  # masks per row for the score
   config.warm_up = 4  # canvases from which `influence` learns its table
@@ -56,9 +56,9 @@ def get_config():
   config.samplers.uniform = dict(k=3)
   config.samplers.maskgit = dict(steps=46)
   config.samplers.entropy_bound = dict(gamma=5.0)
-  config.samplers.dilated = dict(base=2.0, block=8)
+  config.samplers.dilated = dict(base=2.0, block_length=8)
   config.samplers.halton = dict(steps=46)
   config.samplers.threshold = dict(tau=0.2)
   config.samplers.factor = dict(f=3.3)
-  config.sampler = options.placeholders()
+  config.sampler = configs.placeholders()
   return config

@@ -25,35 +25,23 @@ No published weights have been run with this file.
 """
 
 from punt_jax.checks import known
-from punt_jax.generation import generator
+from punt_jax.cli import configs
+from punt_jax.generation.presets import DREAM
 
-CHAT = dict(chat=True, temperature=0.1, top_p=0.9, judged=True)
-CODE = dict(temperature=0.2, top_p=0.95, judged=True)
-PRESETS = {
-  'base_gsm8k': dict(new=256),
-  'base_math': dict(new=512),
-  'base_bbh': dict(new=512),
-  'base_humaneval': dict(new=512, **CODE),
-  'base_mbpp': dict(new=512, **CODE),
-  'instruct_mmlu': dict(new=128, **CHAT),
-  'instruct_mmlu_pro': dict(new=128, **CHAT),
-  'instruct_gsm8k': dict(new=256, **CHAT),
-  'instruct_math': dict(new=512, **CHAT),
-  'instruct_humaneval': dict(new=768, **CHAT),
-  'instruct_mbpp': dict(new=1024, **CHAT),
-  'instruct_ifeval': dict(new=1280, **CHAT),
-}
-OURS = dict(CHAT, new=256, block=64, eos_last=True, judged=False)
+OURS = dict(
+  chat=True, temperature=0.1, top_p=0.9, max_new_tokens=256, block_length=64,
+  eos_last=True,
+)
 
 
 def get_config(name='punt'):
-  """The config called `name`: 'punt' or one of PRESETS."""
-  known('preset', name, ('punt', *PRESETS))
-  config = generator.defaults()
+  """The config called `name`: 'punt' or one of DREAM."""
+  known('preset', name, ('punt', *DREAM))
+  config = configs.defaults()
   if name == 'punt':
     config.update(OURS)
     return config
-  config.update(PRESETS[name])
+  config.update(DREAM[name])
   if name.startswith('base'):
     config.prefix = '<|beginoftext|>'  # the tokenizer's BOS
   config.samplers.top_k = dict(k=1, score='entropy')

@@ -22,32 +22,32 @@ each task, 16 tokens and three settings: 2.2 minutes of CPU time, nearly all of
 it compilation. No published weights have been run with this file.
 """
 
-from configs import dream, llada
 from punt_jax.checks import known
-from punt_jax.generation import generator
+from punt_jax.cli import configs
+from punt_jax.generation.presets import DREAM, LLADA
 
 PRESETS = {
   'llada': {
-    'gsm8k': dict(shots=4, **llada.PRESETS['1.5_gsm8k']),
-    'ifeval': llada.PRESETS['1.5_ifeval'],
-    'humaneval_instruct': llada.PRESETS['1.5_humaneval'],
-    'mbpp_instruct': dict(shots=3, **llada.PRESETS['1.5_mbpp']),
+    'gsm8k': dict(shots=4, **LLADA['1.5_gsm8k']),
+    'ifeval': LLADA['1.5_ifeval'],
+    'humaneval_instruct': LLADA['1.5_humaneval'],
+    'mbpp_instruct': dict(shots=3, **LLADA['1.5_mbpp']),
   },
   'llada_base': {
-    'gsm8k': dict(shots=4, **llada.PRESETS['base']),
-    'humaneval': llada.PRESETS['base'],
-    'mbpp': dict(shots=3, **llada.PRESETS['base']),
+    'gsm8k': dict(shots=4, **LLADA['base']),
+    'humaneval': LLADA['base'],
+    'mbpp': dict(shots=3, **LLADA['base']),
   },
   'dream': {
-    'gsm8k_cot': dream.PRESETS['instruct_gsm8k'],
-    'ifeval': dream.PRESETS['instruct_ifeval'],
-    'humaneval_instruct': dream.PRESETS['instruct_humaneval'],
-    'mbpp_instruct': dict(shots=3, **dream.PRESETS['instruct_mbpp']),
+    'gsm8k_cot': DREAM['instruct_gsm8k'],
+    'ifeval': DREAM['instruct_ifeval'],
+    'humaneval_instruct': DREAM['instruct_humaneval'],
+    'mbpp_instruct': dict(shots=3, **DREAM['instruct_mbpp']),
   },
   'dream_base': {
-    'gsm8k': dict(shots=8, **dream.PRESETS['base_gsm8k']),
-    'humaneval': dream.PRESETS['base_humaneval'],
-    'mbpp': dict(shots=3, **dream.PRESETS['base_mbpp']),
+    'gsm8k': dict(shots=8, **DREAM['base_gsm8k']),
+    'humaneval': DREAM['base_humaneval'],
+    'mbpp': dict(shots=3, **DREAM['base_mbpp']),
   },
 }
 
@@ -61,7 +61,7 @@ def get_config(name='llada'):
   name, _, tasks = name.partition('/')
   preset = PRESETS[known('preset', name, PRESETS)]
   base = name.endswith('_base')
-  config = generator.defaults()
+  config = configs.defaults()
   config.data = ''  # folder of the questions
   config.limit = 0  # questions of each task; 0: all
   config.more = ''  # folder of more task files of lm-eval

@@ -24,41 +24,21 @@ No published weights have been run with this file.
 """
 
 from punt_jax.checks import known
-from punt_jax.generation import generator
+from punt_jax.cli import configs
+from punt_jax.generation.presets import LLADA
 
-LAST = dict(eos_last=True)
-# What is not said: one block, temperature 0, one token per step.
-PRESETS = {
-  'base': dict(new=1024),  # GSM8K, MATH, HumanEval, MBPP, BBH
-  'instruct_mmlu': dict(new=3),
-  'instruct_mmlu_pro': dict(new=256),
-  'instruct_arc_c': dict(new=512),
-  'instruct_gpqa': dict(new=64),
-  'instruct_gsm8k': dict(new=256, block=8),
-  'instruct_gsm8k_one_block': dict(new=512, **LAST),
-  'instruct_math': dict(new=512, block=64),
-  'instruct_math_one_block': dict(new=512),
-  'instruct_humaneval': dict(new=512, ban=('eos',)),
-  'instruct_mbpp': dict(new=256),
-  '1.5_gsm8k': dict(new=256, block=16, **LAST),
-  '1.5_math': dict(new=1024, block=128, **LAST),
-  '1.5_gpqa': dict(new=256, block=16),
-  '1.5_humaneval': dict(new=512, block=32, **LAST),
-  '1.5_mbpp': dict(new=512, block=32, **LAST),
-  '1.5_ifeval': dict(new=256, block=16, **LAST),
-}
-OURS = dict(new=256, block=64, **LAST)
+OURS = dict(max_new_tokens=256, block_length=64, eos_last=True)
 
 
 def get_config(name='punt'):
-  """The config called `name`: 'punt' or one of PRESETS."""
-  known('preset', name, ('punt', *PRESETS))
-  config = generator.defaults()
+  """The config called `name`: 'punt' or one of LLADA."""
+  known('preset', name, ('punt', *LLADA))
+  config = configs.defaults()
   config.chat = name != 'base'
   if name == 'punt':
     config.update(OURS)
     return config
-  config.update(PRESETS[name])
+  config.update(LLADA[name])
   config.samplers.top_k = dict(k=1, score='draft')
   config.sampler.name = 'top_k'
   return config

@@ -19,13 +19,13 @@ No published weights have been run with this file.
 """
 
 from punt_jax.checks import known
-from punt_jax.generation import generator
+from punt_jax.cli import configs
 
 
 def get_config(name='punt'):
   """The config called `name`: 'punt' or 'ancestral'."""
-  config = generator.defaults()
-  config.new = 1024
+  config = configs.defaults()
+  config.max_new_tokens = 1024
   config.temperature = 1.0
   config.stop = False
   config.samplers.ancestral = dict(steps=1000)

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from experiments.evaluate import sandbox, scoring
 from punt_jax import checks
+from punt_jax.cli import configs
 from punt_jax.generation import generator, likelihood
 
 TASKS = pathlib.Path(__file__).parent / 'tasks'
 # What an answer depends on beside prompt, model and sampler.
 LAW = (
-  'new', 'prefix', 'window', 'temperature', 'top_p', 'judged', 'stop',
+  'max_new_tokens', 'prefix', 'kv_cache', 'temperature', 'top_p', 'judged', 'stop',
   'eos_last', 'eos_penalty', 'ban', 'dtype', 'seed',
 )
 
@@ -23,7 +24,7 @@ class Place(NamedTuple):
 
   name: str  # of the task
   task: Any  # of lm-eval
-  config: Any  # for the writer
+  config: Any  # for the generator
   sampler: str  # 'random' for random tokens, 'likelihood' where none writes
   settings: dict
   label: str
@@ -66,7 +67,7 @@ def prepare(config, harness, folder, may_run_code):
   checks.whole('limit', config.limit, 0)
   checks.whole('draws', config.draws, 1)
   tasks = load_tasks(config, folder, may_run_code)
-  loaded = generator.find(config)
+  loaded = configs.load(config)
   generator.need_text(loaded)
   if config.chat and loaded.chat is None:
     raise ValueError(
@@ -77,31 +78,31 @@ def prepare(config, harness, folder, may_run_code):
   for name, task in tasks.items():
     own = task_config(config, name)
     engine = harness.Engine(
-      config.model, None, harness.guesses(own, loaded),
-      likelihood.scorer(own, loaded, config.draws), loaded, None,
-      own.prefix,
+      config.model, None, harness.guesses(configs.settings(own), loaded),
+      likelihood.scorer(configs.settings(own), loaded, config.draws),
+      loaded, None, own.prefix,
     )
     if task.OUTPUT_TYPE != 'generate_until':
       settings = {'draws': config.draws}
       place = Place(name, task, own, 'likelihood', settings, '', engine)
-      plan.append(finish(place, made_for(own, loaded, name)))
+      plan.append(finish(place, made_for(own, loaded, name)[0]))
       continue
     place = Place(name, task, own, 'random', {}, '', engine)
-    plan.append(finish(place, made_for(own, loaded, name)))
+    plan.append(finish(place, made_for(own, loaded, name)[0]))
     for one in sweep(config, own):
-      made = made_for(one, loaded, name)
+      made, choice = made_for(one, loaded, name)
       place = Place(
-        name, task, one, made.choice.name, made.choice.settings(),
-        str(made.choice), engine._replace(write=made.write),
+        name, task, one, choice.name, choice.settings(),
+        str(choice), engine._replace(write=made.write),
       )
       plan.append(finish(place, made))
   return plan
 
 
 def made_for(config, loaded, name):
-  """The Writer for a task; a ValueError says where its settings stand."""
+  """(Generator, Choice) for a task; an error says where settings stand."""
   try:
-    return generator.writer(config, loaded)
+    return configs.generate_with(config, loaded)
   except ValueError as error:
     raise ValueError(
       f'{name}: {error}; what a task sets stands under config.tasks.{name}'
@@ -143,11 +144,11 @@ def load_tasks(config, folder, may_run_code):
 
 
 def task_config(config, name):
-  """The writer's config for a task: config with what the task says instead."""
+  """The generator's config for a task: config with what the task says instead."""
   own = config.copy_and_resolve_references()
   settings = config.tasks[name].to_dict()
   for key in settings:
-    checks.known(f'setting of {name}:', key, ('shots', *generator.defaults()))
+    checks.known(f'setting of {name}:', key, ('shots', *configs.defaults()))
   own.update({k: v for k, v in settings.items() if k != 'shots'})
   own.chat = False  # what is encoded has been through the template
   first = next(iter(sweep(config, own)), None)
@@ -157,7 +158,7 @@ def task_config(config, name):
 
 
 def sweep(config, own):
-  """Writer's configs: `own` with each sampler setting that config asks for.
+  """Configs of the generator: `own` with each sampler setting that config asks for.
 
   Those of config.samplers; of one alone, if config.sampler names it, and then
   what is set there stands in for what is listed.

@@ -6,11 +6,11 @@ pass@1: the share whose tests pass, run by experiments/evaluate/sandbox.py.
 
 import ast
 import gzip
-import json
 import pathlib
 import re
 
 from experiments.evaluate import sandbox
+from punt_jax import jsonl
 
 TRAIN = range(2, 11)  # task_id of MBPP's examples; lm-eval shows 2, 3 and 4
 TEST = range(11, 511)  # and of its test problems
@@ -27,15 +27,15 @@ def read(file):
   if not file.exists() and not packed.exists():
     raise ValueError(f'there is no data file {file}: see --data')
   try:
-    if file.exists():
-      text = file.read_text(encoding='utf-8')
-    else:
-      text = gzip.decompress(packed.read_bytes()).decode()
-    rows = [json.loads(line) for line in text.split('\n') if line.strip()]
-  except (OSError, EOFError, ValueError) as error:
-    raise ValueError(f'{file} is not JSONL: {error}') from None
-  if not rows or not all(isinstance(row, dict) for row in rows):
-    raise ValueError(f'{file} must hold one JSON object a line')
+    data = gzip.decompress(packed.read_bytes()) if not file.exists() else (
+      file.read_bytes()
+    )
+    text = data.decode()
+  except (OSError, EOFError, UnicodeDecodeError) as error:
+    raise ValueError(f'{file} cannot be read: {error}') from None
+  rows = jsonl.parse(text, file)
+  if not rows:
+    raise ValueError(f'{file} is empty: it must hold one JSON object a line')
   return rows
 
 

@@ -3,57 +3,73 @@
   python -m experiments.frontier --config=configs/frontier.py \\
     --workdir=runs/frontier
 
-Sweeps the knobs of each sampler over the worlds of punt_jax/oracles/named.py and
-over lengths. A world is an exact model, so all error is the sampler's. The
-name of a pretrained model stands for its text (experiments/common/subjects.py). A
-sampler is compiled once per world and length; knobs, temperatures and the
-world's parameters are traced. Writes results.jsonl (a row per point; a run
-that was stopped goes on) and frontier_<world>.png.
+Sweeps the hyperparameters of each sampler over the worlds of
+punt_jax/oracles/named.py and over lengths. A world is an exact model, so all
+error is the sampler's. The name of a model that ships stands for its text (see
+experiments/common/subjects.py). A sampler is compiled once per subject and
+length; hyperparameters, temperatures and the world's parameters are traced.
+Writes results.jsonl (a row per point; a run that was stopped goes on) and
+frontier_<subject>.png.
 
 At temperature 1 a row holds both kinds of error; at others, where errors have
-no meaning (see experiments/common/columns.py), how well the tokens fit. These runs
-start from canvases that show a share of an exact sample, because at
+no meaning (see experiments/common/columns.py), how well the tokens fit. These
+runs start from canvases that show a share of an exact sample, because at
 temperature 0 most samplers would write one and the same canvas every time.
 """
 
+import functools
 import itertools
 import pathlib
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import punt_jax
-from experiments.common import columns
-from experiments.common.place import check, model_of, offers, prepare
+from experiments.common import columns, subjects
+from experiments.common.sweep import Point, sweep
 from experiments.frontier import plot
-from punt_jax import jsonl, samplers
+from punt_jax import metrics
 from punt_jax.checks import in_range
-from punt_jax.cli import command, records
+from punt_jax.cli import command
 from punt_jax.generation import options
-from punt_jax.generation.warm_up import knobs_of, warm_up
+from punt_jax.generation.warm_up import knobs_of, learn, warm_up
 from punt_jax.oracles import named
 
 
-class Point(NamedTuple):
-  """What a row of results.jsonl is about."""
+class Case(NamedTuple):
+  """A setting of the grid."""
 
-  world: str
+  subject: str
   length: int
   temperature: float
   choice: options.Choice
 
-  def identity(self):
-    return *self[:3], self.choice.name, str(self.choice)
+  def point(self):
+    return Point(
+      self.subject, self.length, self.choice.name, self.choice.settings(),
+      {'temperature': self.temperature},
+    )
 
   def program(self):
     """What is fixed when it is compiled."""
-    return self.choice.name, tuple(self.choice.words.items())
+    return *self[:2], self.choice.name, str(self.choice.words)
 
 
-def points(config):
-  """Every Point of a config, those that share a compilation together.
+class Start(NamedTuple):
+  """A subject, and canvases to start from."""
+
+  subject: subjects.Subject
+  key: jax.Array  # of the runs
+  empty: np.ndarray  # (B, L)
+  shown: np.ndarray  # (B, L): a share of the tokens of exact samples
+  noise: Any  # excess_nll_floor of a world: that of as many exact samples
+  learned: Any  # warm_up.Learned if a sampler needs it
+
+
+def cases(config):
+  """Every Case of a config, those that share a compilation together.
 
   Raises:
     ValueError: one sentence about what the config asks for.
@@ -61,150 +77,144 @@ def points(config):
   for name, least in (('rows', 2), ('scored', 2), ('warm_up', 2)):
     in_range(name, config[name], least)
   in_range('shown', config.shown, 0, 1)
-  found = []
+  settings, found = config.settings.to_dict(), []
   for name, length in itertools.product(config.worlds, config.lengths):
     in_range('length', length, 2)
-    check(config, name, length)
-    for choice in sweep(config.samplers.to_dict(), length, config.shares):
-      if choice.needs not in (None, offers(name)):
+    subjects.check(name, length, settings)
+    offers = subjects.offers(name)
+    for choice in options.grid(
+      config.samplers.to_dict(), length, config.shares
+    ):
+      if choice.needs and choice.needs not in offers:
         continue
       for heat in config.temperatures.get(name, (1.0,)):
         in_range('temperature', heat, 0)
         if heat != 1 and name not in named.NAMES:
           raise ValueError(f'{name} is compared at temperature 1 alone')
-        found.append(Point(name, length, float(heat), choice))
+        found.append(Case(name, length, float(heat), choice))
   return found
 
 
-def sweep(settings, length, shares):
-  """{sampler: {knob: a value or several}} -> door.Choice of each combination.
-
-  They come in the order of samplers.__all__; those that share a compilation
-  (a sampler and its words) stand together. Knobs named in `shares` are given
-  as shares of the length.
-
-  Raises:
-    ValueError: one sentence about an unknown sampler or a bad knob.
-  """
-  choices = []
-  for name, knobs in settings.items():
-    values = []
-    for knob, value in knobs.items():
-      several = value if isinstance(value, (tuple, list)) else (value,)
-      if knob in shares:
-        several = [max(1, round(share * length)) for share in several]
-      values.append(dict.fromkeys(several))
-    for setting in itertools.product(*values):
-      choices.append(options.choose(name, dict(zip(knobs, setting, strict=True))))
-  words = [tuple(choice.words.items()) for choice in choices]
-  order = lambda c: (
-    samplers.__all__.index(c.name), words.index(tuple(c.words.items()))
-  )
-  return sorted(choices, key=order)
-
-
-def compile_one(config, point, most):
-  """run(params, knobs, key, tokens) for every point of this program.
+def prepare(config, name, length, learns=()) -> Start:
+  """The subject and its canvases. Worlds of one length share keys.
 
   Args:
     config: of the frontier.
-    point: one of them.
+    name: of subjects.NAMES.
+    length: L.
+    learns: what samplers need to be told, see options.Choice.
+  """
+  key = jax.random.fold_in(jax.random.key(config.seed), length)
+  own, runs, exact, seen = jax.random.split(key, 4)
+  if name in named.NAMES:
+    subject = subjects.of_world(name, length, config.settings.to_dict(), own)
+    samples = np.asarray(subject.world.sample(exact, config.rows))
+    noise = metrics.estimate(metrics.excess_nll(subject.world, samples)).stderr
+    empty = subject.empty(config.rows)
+  else:
+    subject = subjects.of_text(
+      name, length, config.text_rows, config.draws, config.seed
+    )
+    samples = empty = subject.empty(config.text_rows)
+    noise = None
+  seen = np.asarray(jax.random.bernoulli(seen, config.shown, empty.shape))
+  learned = None if not learns else learn(
+    subject.model, subject.params, subject.vocab, length, config.warm_up,
+    config.seed, subject.alike, profile='sizes' in learns,
+  )
+  shown = np.where(seen, samples, empty)
+  return Start(subject, runs, empty, shown, noise, learned)
+
+
+def compile_one(subject, choice, most):
+  """run(params, knobs, key, tokens) for all settings of this program.
+
+  Args:
+    subject: subjects.Subject.
+    choice: options.Choice, one of them.
     most: steps that any of them may take.
   """
-  model = model_of(config, point.world, point.length)
+  how = {'attention': True} if choice.needs == 'attention' else {}
 
   def build(params, knobs):
-    tempered = punt_jax.temper(model(params), knobs['temperature'])
-    return tempered, point.choice.make(knobs['sampler'])
+    model = subject.model(params, **how)
+    tempered = punt_jax.temper(model, knobs['temperature'])
+    return tempered, choice.make(knobs['sampler'])
 
   return punt_jax.compile(build, most)
 
 
-def fill(config, point, place, decode, compiled):
-  """The row of results.jsonl about one point."""
-  exact = point.temperature == 1
-  given = place.empty if exact else place.shown
+def fill(config, case, start, decode):
+  """The columns that are measured."""
+  exact = case.temperature == 1
+  given = start.empty if exact else start.shown
   knobs = {
-    'sampler': knobs_of(point.choice, place.learned),
-    'temperature': point.temperature,
+    'sampler': knobs_of(case.choice, start.learned),
+    'temperature': case.temperature,
   }
-  start = time.perf_counter()
-  decoded = decode(place.params, knobs, place.key, given)
+  begun = time.perf_counter()
+  decoded = decode(start.subject.params, knobs, start.key, given)
   decoded = jax.tree.map(np.asarray, decoded)
-  seconds = time.perf_counter() - start
-  options.check_finished(point.choice, decoded)
+  seconds = time.perf_counter() - begun
+  options.check_finished(case.choice, decoded)
   if exact:
-    found = place.errors(decoded)
-    if point.choice.rewrites:
+    found = start.subject.errors(decoded)
+    if start.noise is not None:
+      found['excess_nll_floor'] = start.noise
+    if case.choice.rewrites:
       found |= {'gap': None, 'gap_error': None}
   else:
-    found = columns.fit(place.world, decoded, given, config.scored)
+    found = columns.fit(start.subject.world, decoded, given, config.scored)
   return {
-    'world': point.world,
-    'length': point.length,
-    'temperature': point.temperature,
-    'sampler': point.choice.name,
-    'label': str(point.choice),
-    'settings': point.choice.settings(),
+    'label': str(case.choice),
     **columns.cost(decoded),
-    'warm_up': warm_up(point.choice, place.learned),
+    'warm_up': warm_up(case.choice, start.learned),
     **found,
     'shown': 0.0 if exact else config.shown,
-    'seconds': seconds,  # of decoding, with compilation if that was needed
-    'compiled': compiled,
+    'seconds': seconds,
     'rows': len(given),
-    'law': config.settings.to_dict(),
-    **records.origin(config.seed),
+    'world': config.settings.to_dict(),
   }
 
 
 def run(config, workdir):
   """The whole sweep. Returns the rows of results.jsonl."""
-  plan = points(config)
-  workdir = pathlib.Path(workdir)
-  rows = records.resume(workdir, config)
-  done = {
-    (*(row[key] for key in Point._fields[:3]), row['sampler'], row['label'])
-    for row in rows
+  plan = cases(config)
+  by_point = {str(case.point()): case for case in plan}
+  learns = {
+    case[:2]: {c.choice.learns for c in plan if c[:2] == case[:2]} - {None}
+    for case in plan
   }
+  programs = {}
+  for case in plan:
+    programs.setdefault(case.program(), []).append(case)
+
+  @functools.lru_cache(1)
+  def start_of(*place):
+    return prepare(config, *place, learns[place])
+
+  @functools.lru_cache(1)
+  def decoder(*program):
+    together = [case.choice for case in programs[program]]
+    length = program[1]
+    most = max(options.most_steps(choice, length) for choice in together)
+    return compile_one(start_of(*program[:2]).subject, together[0], most)
+
+  def measure(point):
+    case = by_point[str(point)]
+    return fill(config, case, start_of(*case[:2]), decoder(*case.program()))
+
+  rows = sweep(
+    'frontier', workdir, config, [case.point() for case in plan], measure,
+    ('gap', 'excess_nll', 'agreement', 'log_p', 'impossible', 'seconds'),
+  )
   for name in config.worlds:
-    todo = [p for p in plan if p.world == name and p.identity() not in done]
-    for length, here in itertools.groupby(todo, lambda p: p.length):
-      here = list(here)
-      learns = {point.choice.learns for point in here} - {None}
-      place = prepare(config, name, length, learns)
-      for _, group in itertools.groupby(here, Point.program):
-        group = list(group)
-        most = max(options.most_steps(p.choice, length) for p in group)
-        for i, point in enumerate(group):
-          if i == 0:
-            decode = compile_one(config, point, most)
-          rows.append(fill(config, point, place, decode, i == 0))
-          jsonl.append(workdir / 'results.jsonl', rows[-1])
-          print(progress(rows[-1], len(rows), len(plan)), flush=True)
     plot.write(
-      workdir / f'frontier_{name}.png', [r for r in rows if r['world'] == name]
+      pathlib.Path(workdir) / f'frontier_{name}.png',
+      [row for row in rows if row['subject'] == name],
     )
-  print(f'in {workdir}: results.jsonl, frontier_<world>.png')
+  print(f'in {workdir}: results.jsonl, frontier_<subject>.png')
   return rows
-
-
-def progress(row, done, total):
-  """A line about a row that is finished."""
-  first, second = (
-    ('gap', 'excess_nll') if row['temperature'] == 1 else
-    ('agreement', 'log_p')
-  )
-  number = lambda key: '-' if row.get(key) is None else (
-    f'{row[key]:.3f} +- {row[f"{key}_error"]:.3f}'
-  )
-  return (
-    f'{done:4d}/{total} {row["world"]:14}{row["length"]:4d} tokens, T '
-    f'{row["temperature"]:g}  {row["sampler"]:14}{row["label"]:37}'
-    f'{row["nfe"]:6.1f} passes, {first} {number(first)}, '
-    f'{second} {number(second)}, impossible {row["impossible"]:.1%}, '
-    f'{row["seconds"]:.1f} s'
-  )
 
 
 if __name__ == '__main__':

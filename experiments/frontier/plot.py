@@ -1,46 +1,24 @@
 """The picture of a frontier: error, or fit, against forward passes."""
 
-import matplotlib
-
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from punt_jax import samplers
+from experiments.common import plots
+from experiments.common.plots import plt
 
-TITLES = {
-  'chain': 'a Markov chain',
-  'permuted': 'a Markov chain with its positions shuffled',
-  'tree': 'a random tree',
-  'permuted_tree': 'a random tree with its positions shuffled',
-  'hmm': 'a hidden Markov model',
-  'strip': 'a strip of a two-dimensional grid',
-  'code': 'random parity checks of bits',
-  'documents': 'documents: sections, paragraphs, details',
-  'shakespeare': 'text of the shipped model',
-}
 # Row of the figure -> label of the axis: where canvases were impossible, at
 # temperature 1, and at others.
 IMPOSSIBLE = {'impossible': 'impossible canvases (share)\nlower is better'}
 ERRORS = {
   'gap': 'factorization gap (nats per canvas)\nlower is better',
-  'excess_nll': 'law error: excess NLL (nats per token)\ncloser to 0 is better',
-  'unigram_tv': 'law error: unigram TV (probability)\nlower is better',
-  'pair_tv': 'law error: TV of adjacent pairs (probability)\nlower is better',
+  'excess_nll': 'excess NLL of the samples (nats per token)\ncloser to 0 is'
+                ' better',
+  'unigram_tv': 'unigram TV of the samples (probability)\nlower is better',
+  'pair_tv': 'TV of adjacent pairs (probability)\nlower is better',
 }
 FIT = {
   'agreement': 'tokens that are the likeliest (share)\nhigher is better',
   'log_p': 'mean log-probability (nats per token)\nhigher is better',
 }
-STRONG = ('#c1121f', '#f4845f')  # PUNT, whatever else is there
-MUTED = (
-  '#222222', '#1f77b4', '#2ca02c', '#9467bd', '#8c564b', '#e377c2', '#7f7f7f',
-  '#bcbd22', '#17becf', '#1b4f3a', '#b5793b',
-)
-MARKERS = 'svD^v<>PXdph8*'
-STYLES = ('-', '--', ':')
 
 
 def write(path, rows):
@@ -48,7 +26,7 @@ def write(path, rows):
 
   Args:
     path: of the file.
-    rows: of results.jsonl of the frontier, about one world.
+    rows: of results.jsonl of the frontier, about one subject.
   """
   lengths = list(dict.fromkeys(row['length'] for row in rows))
   heats = sorted({row['temperature'] for row in rows}, reverse=True)
@@ -62,11 +40,10 @@ def write(path, rows):
     layout='constrained',
   )
   figure.suptitle(title(rows), fontsize=12)
-  lines = split(rows)
+  lines = plots.split(rows)
   for (heat, key, label), line_of_axes in zip(bands, axes, strict=True):
     if len(heats) > 1:
       label = f'at temperature {heat:g}:\n{label}'
-    line_of_axes[0].set_ylabel(label, fontsize=9)
     for length, axis in zip(lengths, line_of_axes, strict=True):
       panel(axis, key, {
         name: [
@@ -75,20 +52,14 @@ def write(path, rows):
         ]
         for name, line in lines.items()
       })
+    line_of_axes[0].set_ylabel(label, fontsize=9)
   for length, top, bottom in zip(lengths, axes[0], axes[-1], strict=True):
     top.set_title(f'{length} tokens', fontsize=11)
-    bottom.set_xlabel('forward passes per canvas (NFE)', fontsize=10)
-  handles, labels = axes[0, 0].get_legend_handles_labels()
-  legend = figure.legend(
-    handles, labels, loc='outside right center', frameon=False,
-    title='sampler, a point per setting\n(bars: one standard error)',
-    alignment='left',
-  )
-  for text in legend.get_texts():
+    bottom.set_xlabel(plots.PASSES, fontsize=10)
+  for text in plots.legend(figure, axes[0, 0]).get_texts():
     if text.get_text().startswith('punt'):
-      text.set(color=STRONG[0], weight='bold')
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+      text.set(color=plots.STRONG[0], weight='bold')
+  plots.save(figure, path)
 
 
 def keys(rows, heat):
@@ -109,9 +80,8 @@ def drawn(row, key):
 
 def title(rows):
   """What is shown, in two or three lines."""
-  world = TITLES.get(rows[0]['world'], rows[0]['world'])
   text = (
-    f'What each forward pass buys, on {world}\n'
+    f'What each forward pass buys, on {plots.title(rows[0]["subject"])}\n'
     f'{rows[0]["rows"]} canvases per point; the model counts as exact: what is'
     " wrong is the sampler's"
   )
@@ -126,62 +96,22 @@ def title(rows):
   return text
 
 
-def split(rows):
-  """{name of a curve: its rows by NFE}.
-
-  The name is the sampler with those of its words that vary.
-  """
-  names = {row['sampler']: {} for row in rows}
-  for row in rows:
-    for knob, value in row['settings'].items():
-      if isinstance(value, str) or knob == 'particles':
-        names[row['sampler']].setdefault(knob, set()).add(value)
-  lines = {}
-  for row in sorted(rows, key=lambda row: row['nfe']):
-    vary = names[row['sampler']]
-    words = [
-      f'{v} particles' if k == 'particles' else v
-      for k, v in row['settings'].items()
-      if k == 'particles' or len(vary.get(k, ())) > 1
-    ]
-    lines.setdefault(' '.join([row['sampler'], *words]), []).append(row)
-  listed = samplers.__all__.index
-  return dict(sorted(lines.items(), key=lambda x: listed(x[1][0]['sampler'])))
-
-
 def panel(axis, key, lines):
-  """One number of one world and length against NFE."""
-  strong = iter(STRONG)
+  """One number of one subject and length against NFE."""
   variants = {}
   for name, line in lines.items():
-    # A sampler looks the same in every picture.
-    i = samplers.__all__.index(name.split()[0])
-    punt = i == 0
-    variants[i] = variants.get(i, -1) + 1
-    axis.errorbar(
-      [row['nfe'] for row in line],
-      [row[key] for row in line],
-      xerr=[row['nfe_error'] for row in line],
-      yerr=[row[f'{key}_error'] for row in line],
-      label=name, marker='o' if punt else MARKERS[i % len(MARKERS)],
-      linestyle=STYLES[variants[i] % len(STYLES)],
-      color=next(strong, STRONG[0]) if punt else MUTED[(i - 1) % len(MUTED)],
-      markersize=5, linewidth=2.2 if punt else 1.1, capsize=2,
-      zorder=3 if punt else 2, alpha=1.0 if punt else 0.8,
+    sampler = name.split()[0]
+    variants[sampler] = variants.get(sampler, -1) + 1
+    plots.curve(
+      axis, line, key, name, **plots.style(sampler, variants[sampler])
     )
   everything = [row for line in lines.values() for row in line]
-  axis.grid(color='0.93', zorder=0)
-  axis.spines[['top', 'right']].set_visible(False)
+  plots.clean(axis)
   if not everything:
     return
   reference(axis, key, everything)
   name_the_best(axis, key, lines)
-  axis.set_xscale('log')
-  most = max(row['nfe'] for row in everything)
-  ticks = [2**n for n in range(12) if 2**n <= 2 * most]
-  axis.xaxis.set_major_locator(FixedLocator(ticks))
-  axis.xaxis.set_minor_locator(NullLocator())
-  axis.xaxis.set_major_formatter(ScalarFormatter())
+  plots.log_passes(axis, max(row['nfe'] for row in everything))
 
 
 def name_the_best(axis, key, lines):

@@ -68,7 +68,8 @@ def run_config(job, needs=('workdir',), **texts):
 
 
 def _program(argv):
-  return argv[0].replace('\\', '/').split('/')[-1].removesuffix('.py')
+  file = pathlib.Path(argv[0])
+  return file.parent.name if file.stem == '__main__' else file.stem
 
 
 def _unknown_value(argv):

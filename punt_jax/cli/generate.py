@@ -24,11 +24,11 @@ Masks may also stand inside of a prompt. Rows of BERT need their frame (<s> and
 import functools
 import json
 import pathlib
-import time
+
+import tqdm
 
 from punt_jax import checks, jsonl
-from punt_jax.cli import command, prompt_files, records
-from punt_jax.generation import generator
+from punt_jax.cli import command, configs, prompt_files, records
 from punt_jax.viz import terminal
 
 # git is asked once, not for every row
@@ -46,11 +46,11 @@ def run(config, workdir=None, model=None, prompt=None, input=None):
   if prompt is None:
     return answer_file(config, pathlib.Path(workdir), pathlib.Path(input))
   config.batch = min(config.batch, config.samples)  # no rows for nothing
-  made = generator.writer(config, generator.find(config))
+  made, choice = configs.generate_with(config, configs.load(config))
   ids = made.encode(prompt.replace('\\n', '\n'))
   rows = []
   for batch in made.write([ids] * config.samples, range(config.samples)):
-    rows += [result(made, config, {'prompt': prompt}, row) for row in batch]
+    rows += [result(choice, config, {'prompt': prompt}, row) for row in batch]
   for row in rows:
     print(row['text'] + '\n')
   print(summary(rows))
@@ -60,7 +60,7 @@ def run(config, workdir=None, model=None, prompt=None, input=None):
 def answer_file(config, workdir, file):
   """The batch mode; see the top of this file."""
   asked, digest = prompt_files.read(file)
-  made = generator.writer(config, generator.find(config))
+  made, choice = configs.generate_with(config, configs.load(config))
   prompts = []
   for n, line in enumerate(asked, 1):
     try:
@@ -73,21 +73,18 @@ def answer_file(config, workdir, file):
     print(f'{terminal.counted(len(there), "row")} from an earlier run')
   left = [n for n in range(len(asked) * config.samples) if n not in there]
   line_of = lambda number: number // config.samples
-  start = time.perf_counter()
+  bar = tqdm.tqdm(
+    total=len(left) + len(there), initial=len(there), unit='row', disable=None
+  )
   for batch in made.write([prompts[line_of(n)] for n in left], left):
     for row in batch:
-      rows.append(result(made, config, asked[line_of(row.number)], row))
+      rows.append(result(choice, config, asked[line_of(row.number)], row))
       jsonl.append(workdir / 'results.jsonl', rows[-1])
-    share = (len(rows) - len(there)) / len(left)
-    minutes = (time.perf_counter() - start) / 60 * (1 / share - 1)
-    terminal.progress(
-      f'{len(rows)} of {len(left) + len(there)}: {summary(rows)},'
-      f' {minutes:.1f} min left'
-    )
-  terminal.progress('')
+    bar.update(len(batch))
+    bar.set_postfix_str(summary(rows))
+  bar.close()
   rows.sort(key=lambda row: (row['line'], row['sample']))
-  text = ''.join(json.dumps(row) + '\n' for row in rows)
-  jsonl.replace_text(workdir / 'results.jsonl', text)
+  jsonl.replace(workdir / 'results.jsonl', rows)
   print(summary(rows))
   print(f'in {workdir}: results.jsonl{picture(workdir, rows)}')
   return rows
@@ -100,7 +97,7 @@ def resume(workdir, config, file, digest):
   if not mark.exists():
     said = {'input': str(file), 'sha256': digest}
     jsonl.replace_text(mark, json.dumps(said))
-  if json.loads(mark.read_text())['sha256'] != digest:
+  if jsonl.read_object(mark).get('sha256') != digest:
     raise ValueError(
       f'{file} has changed since the run in {workdir} began: use another'
       ' --workdir'
@@ -108,15 +105,15 @@ def resume(workdir, config, file, digest):
   return rows
 
 
-def result(made, config, line, row):
+def result(choice, config, line, row):
   """The row of results.jsonl for a line and what was written."""
   where, sample = divmod(row.number, config.samples)
   said = row._asdict()
   del said['number']
   return {
     **line, 'line': where + 1, 'sample': sample, **said,
-    'sampler': made.choice.name, 'settings': made.choice.settings(),
-    'origin': origin(config.seed),
+    'sampler': choice.name, 'settings': choice.settings(),
+    'schema': records.SCHEMA, 'origin': origin(config.seed),
   }
 
 
@@ -134,22 +131,13 @@ def summary(rows):
 def picture(workdir, rows):
   """Draws nfe.png -> what to say of it."""
   try:
-    import matplotlib
-  except ImportError:
+    from punt_jax.viz import picture as drawing
+  except ModuleNotFoundError:
     return "; for a picture: pip install 'punt-jax[plots]'"
-  matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-  import matplotlib.pyplot as plt
-
-  shown = {
+  drawing.histograms(workdir / 'nfe.png', 'rows', {
     'forward passes of a row': [row['nfe'] for row in rows],
     'tokens per forward pass': [row['count'] / row['nfe'] for row in rows],
-  }
-  figure, axes = plt.subplots(1, 2, figsize=(7, 2.5), layout='constrained')
-  for axis, (name, values) in zip(axes, shown.items(), strict=True):
-    axis.hist(values, bins=24, color='#4c6f8f')
-    axis.set(xlabel=name, ylabel='rows')
-  figure.savefig(workdir / 'nfe.png', dpi=150)
-  plt.close(figure)
+  })
   return ', nfe.png'
 
 

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 import punt_jax
-from punt_jax import checkpoints, samplers
+from punt_jax import checkpoints
 from punt_jax.checks import in_range, known
-from punt_jax.generation import options, warm_up
+from punt_jax.cli import configs
+from punt_jax.generation import warm_up
 from punt_jax.text.vocabulary import BLANK
 from punt_jax.viz import terminal
 
@@ -48,7 +49,7 @@ def prepare(config) -> Job:
   """
   for name in ('rows', 'length', 'draws', 'warm_up'):
     in_range(name, config[name], 1)
-  choices = choose(config)
+  choices = configs.choose(config)
   loaded = checkpoints.load(config.model)
   devices = jax.local_devices()
   job = Job(
@@ -82,28 +83,6 @@ def learn_first(job) -> Job:
   passes = learned.passes + learned.more
   print(f'learned {" and ".join(sorted(learns))} from {passes} passes')
   return job._replace(learned=learned)
-
-
-def choose(config):
-  """The samplers of this run: config.sampler if it is named, else all."""
-  shared = {'block': config.block}
-  chosen = config.sampler.to_dict()
-  name = chosen.pop('name')
-  if name is None:
-    stray = [knob for knob, value in chosen.items() if value is not None]
-    if stray:
-      raise ValueError(
-        f'config.sampler.{stray[0]} is set: say whose it is with'
-        f' --config.sampler.name, one of {", ".join(samplers.__all__)}'
-      )
-    order = {name: i for i, name in enumerate(samplers.__all__)}
-    if not config.samplers:
-      raise ValueError('config.samplers is empty: name at least one sampler')
-    listed = sorted(config.samplers, key=lambda name: order.get(name, -1))
-    return [options.choose(n, {**shared, **config.samplers[n]}) for n in listed]
-  listed = config.samplers.get(name, {})
-  set_now = {k: v for k, v in chosen.items() if v is not None}
-  return [options.choose(name, {**shared, **listed, **set_now})]
 
 
 def cast(config, choices):

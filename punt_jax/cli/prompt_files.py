@@ -1,11 +1,11 @@
 """The input of batch mode: a JSONL file of prompts, checked line by line."""
 
 import hashlib
-import json
 
+from punt_jax import jsonl
 from punt_jax.generation import generator
 
-OWN = ('line', 'sample', 'sampler', 'settings', 'origin')  # keys of a result
+OWN = ('line', 'sample', 'sampler', 'settings', 'schema', 'origin')  # keys of a result
 
 
 def read(file):
@@ -23,13 +23,9 @@ def read(file):
     raise ValueError(f'{file} is not UTF-8 text') from None
   if not text.strip():
     raise ValueError(f'{file} has no prompts: write one JSON object a line')
-  lines = []
-  for n, line in enumerate(text.rstrip().split('\n'), 1):
-    try:
-      lines.append(json.loads(line))
-    except (json.JSONDecodeError, RecursionError):
-      raise ValueError(f'line {n} of {file} is not JSON') from None
-    fault = wrong(lines[-1])
+  lines = jsonl.parse(text, file)
+  for n, line in enumerate(lines, 1):
+    fault = wrong(line)
     if fault:
       raise ValueError(f'line {n} of {file} {fault}')
   return lines, hashlib.sha256(data).hexdigest()
@@ -37,8 +33,6 @@ def read(file):
 
 def wrong(line):
   """What is wrong with a line of prompts, or None."""
-  if not isinstance(line, dict):
-    return 'is not a JSON object'
   if ('prompt' in line) == ('messages' in line):
     return 'must have either "prompt" or "messages"'
   if 'prompt' in line and not isinstance(line['prompt'], str):

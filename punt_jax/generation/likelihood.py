@@ -31,15 +31,15 @@ class Bound(NamedTuple):
   # draw
 
 
-def scorer(config, loaded, draws):
+def scorer(settings, loaded, draws):
   """score(list of (n,) ids, where answers start, row numbers).
 
   It yields lists of (row number, Bound) as they are finished. What an answer
-  draws depends on the seed, its row number and its tokens, as in the writer.
+  draws depends on the seed, its row number and its tokens, as in the generator.
 
   Args:
-    config: of the writer: its batch, bucket and seed.
-    loaded: models.Pretrained.
+    settings: generator.Settings: its batch, bucket and seed.
+    loaded: checkpoints.Pretrained.
     draws: masks per answer.
   """
 
@@ -54,12 +54,12 @@ def scorer(config, loaded, draws):
     )
 
   def score(lines, starts, numbers):
-    key = jax.random.key(config.seed)
+    key = jax.random.key(settings.seed)
     pairs = [(i, turn) for i in range(len(lines)) for turn in range(draws)]
-    lengths = [prompts.padded(config, loaded, len(lines[i])) for i, _ in pairs]
+    lengths = [prompts.padded(settings, loaded, len(lines[i])) for i, _ in pairs]
     found = {i: [] for i in range(len(lines))}
-    for length, batch in prompts.batches(lengths, config.batch):
-      spare = [batch[0]] * (config.batch - len(batch))
+    for length, batch in prompts.batches(lengths, settings.batch):
+      spare = [batch[0]] * (settings.batch - len(batch))
       i, turn = np.array([pairs[b] for b in batch + spare]).T
       tokens, valid = prompts.lay([lines[j] for j in i], len(i), length)
       start = [length - len(lines[j]) + starts[j] for j in i]

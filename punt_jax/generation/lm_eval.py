@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import tqdm
 from lm_eval.api.model import LM
 
 from punt_jax import jsonl
 from punt_jax.generation import prompts
-from punt_jax.viz import terminal
 
 
 class Engine(NamedTuple):
@@ -23,9 +23,9 @@ class Engine(NamedTuple):
 
   name: str  # of the model
   encode: Callable  # str -> (n,) ids of a prompt
-  write: Callable  # see writer.Writer
+  write: Callable  # see generator.Generator
   score: Callable  # see likelihood.scorer
-  loaded: Any  # models.Pretrained
+  loaded: Any  # checkpoints.Pretrained
   settings: Any  # JSON: all else that an answer depends on
   prefix: str = ''  # before every text whose likelihood is asked for
 
@@ -125,14 +125,16 @@ class Harness(LM):
     ]
     keys = [hashlib.sha256(line.encode()).hexdigest() for line in said]
     todo = [n for n, key in enumerate(keys) if key not in self.known.rows]
-    done = len(keys) - len(todo)
+    bar = tqdm.tqdm(
+      total=len(keys), initial=len(keys) - len(todo), unit='answer',
+      disable=None,
+    )
     for batch in work(todo):
       for n, found in batch:
         self.known.rows[keys[n]] = {'key': keys[n], 'number': n, **found}
         jsonl.append(self.known.file, self.known.rows[keys[n]])
-      done += len(batch)
-      terminal.progress(f'{done} of {len(keys)} answers')
-    terminal.progress('')
+      bar.update(len(batch))
+    bar.close()
     self.used = [self.known.rows[key] for key in keys]
     return self.used
 
@@ -160,7 +162,7 @@ class Harness(LM):
       ]
 
 
-def guesses(config, loaded):
+def guesses(settings, loaded):
   """`Engine.write` of no model at all: random tokens, the floor of a task.
 
   Special tokens do not occur. nfe is 0.
@@ -170,15 +172,15 @@ def guesses(config, loaded):
 
   def write(ids, numbers):
     for number in numbers:
-      random = np.random.default_rng((config.seed, number))
-      tokens = random.choice(usual, config.new)
-      yield [Guess(number, loaded.text.decode(tokens), config.new)]
+      random = np.random.default_rng((settings.seed, number))
+      tokens = random.choice(usual, settings.max_new_tokens)
+      yield [Guess(number, loaded.text.decode(tokens), settings.max_new_tokens)]
 
   return write
 
 
 class Guess(NamedTuple):
-  """Of writer.Written, what the harness reads."""
+  """Of generator.Written, what the harness reads."""
 
   number: int
   text: str

@@ -1,22 +1,21 @@
-"""The door: where names and numbers of a config become samplers.
+"""Where names and numbers become samplers.
 
 A sampler is looked up by name in punt_jax.samplers.__all__, its knobs by name
-in its signature. Three more wrap any: `block` in samplers.blocks (0: the
-whole canvas at once) with its `refresh`, `particles` in samplers.smc (1: none).
+in its signature. Three more wrap any: `block_length` in samplers.blocks (0:
+the whole canvas at once) with its `refresh`, `particles` in samplers.smc (1:
+none).
 A knob that is a trained network (`policy` of learned, `head` of influence) is a
-word: the name of an order that ships, or a file of train/orders/. Behind this
-door nothing knows of configs.
+word: the name of an order that ships, or a file of train.orders.
 """
 
 import inspect
+import itertools
 import math
 import numbers
 from collections.abc import Callable
 from typing import NamedTuple
 
-import ml_collections
 import numpy as np
-from ml_collections import config_dict
 
 from punt_jax import samplers
 from punt_jax.checkpoints import order_files
@@ -33,7 +32,7 @@ REMASK = ('remdm',)  # even on models that are sure of what they see
 FIXED = (str, int)
 LEARNED = ('table', 'sizes')
 NETWORKS = {'policy': 'policy', 'head': 'pairs'}  # knob: kind of the network
-WRAPPERS = ('block', 'refresh', 'particles', 'head')  # not the sampler's own
+WRAPPERS = ('block_length', 'refresh', 'particles', 'head')  # not the sampler's own
 KINDS = {str: 'a word', int: 'a whole number', numbers.Real: 'a number'}
 
 
@@ -78,7 +77,7 @@ def signature(name):
     knob: '' if knob in NETWORKS else p.default
     for knob, p in parameters.items()
     if p.default is not None and knob not in LEARNED
-  } | {'block': 0.0, 'refresh': 1.0, 'particles': 1}
+  } | {'block_length': 0.0, 'refresh': 1.0, 'particles': 1}
 
 
 def kind(default):
@@ -108,10 +107,10 @@ def choose(name, settings) -> Choice:
   settings = {k: settings[k] for k in defaults if k in settings}
   words = {k: v for k, v in settings.items() if kind(defaults[k]) in FIXED}
   knobs = {k: v for k, v in settings.items() if k not in words}
-  if knobs.get('block') == 0:
-    del knobs['block']
-  if 'refresh' in knobs and 'block' not in knobs:
-    raise ValueError(f'refresh = {knobs["refresh"]} of {name} needs a block')
+  if knobs.get('block_length') == 0:
+    del knobs['block_length']
+  if 'refresh' in knobs and 'block_length' not in knobs:
+    raise ValueError(f'refresh = {knobs["refresh"]} of {name} needs a block_length')
   if words.get('particles') == 1:
     del words['particles']
   if words.get('head') == '':
@@ -122,9 +121,9 @@ def choose(name, settings) -> Choice:
     given = {**words, **knobs, **networks}
     own = {k: v for k, v in given.items() if k not in WRAPPERS}
     sampler = getattr(samplers, name)(**own)
-    if 'block' in knobs:
+    if 'block_length' in knobs:
       refresh = knobs.get('refresh', 1.0)
-      sampler = samplers.blocks(sampler, knobs['block'], refresh)
+      sampler = samplers.blocks(sampler, knobs['block_length'], refresh)
     if 'particles' in words:
       sampler = samplers.smc(sampler, words['particles'])
     return sampler
@@ -153,13 +152,48 @@ def networks_of(words):
   return found
 
 
+def grid(settings, length, shares=()):
+  """{sampler: {knob: a value or several}} -> a Choice of each combination.
+
+  They come in the order of samplers.__all__; those that share a compilation
+  (a sampler and its words) stand together.
+
+  Args:
+    settings: the dict.
+    length: L.
+    shares: knobs that are given as shares of the length.
+
+  Raises:
+    ValueError: one sentence about an unknown sampler or a bad knob.
+  """
+  choices = []
+  for name, knobs in settings.items():
+    values = []
+    for knob, value in knobs.items():
+      several = value if isinstance(value, (tuple, list)) else (value,)
+      if knob in shares:
+        several = [max(1, round(share * length)) for share in several]
+      values.append(dict.fromkeys(several))
+    for setting in itertools.product(*values):
+      choices.append(choose(name, dict(zip(knobs, setting, strict=True))))
+  words = [tuple(choice.words.items()) for choice in choices]
+
+  def order(choice):
+    return (
+      samplers.__all__.index(choice.name),
+      words.index(tuple(choice.words.items())),
+    )
+
+  return sorted(choices, key=order)
+
+
 def most_steps(choice, length):
   """Steps after which every sampler has finished a canvas of this length.
 
   Remasking samplers with a knob `steps` take as many, in each block; particles
   may wait for each other.
   """
-  blocks = math.ceil(length / choice.knobs.get('block', length))
+  blocks = math.ceil(length / choice.knobs.get('block_length', length))
   steps = math.ceil(choice.knobs.get('steps', 0)) * blocks
   return max(length, steps) * choice.words.get('particles', 1)
 
@@ -170,19 +204,3 @@ def check_finished(choice, decoded):
     raise ValueError(
       f'{choice.name} ({choice}) did not finish row {np.argmin(decoded.done)}'
     )
-
-
-def placeholders():
-  """config.sampler: no name, and every knob of every sampler, all unset.
-
-  So each can be set on the command line: --config.sampler.name=punt
-  --config.sampler.epsilon=0.05.
-  """
-  config = ml_collections.ConfigDict({'name': config_dict.placeholder(str)})
-  for name in samplers.__all__:
-    for knob, default in signature(name).items():
-      is_fixed = kind(default) in FIXED
-      config[knob] = config_dict.placeholder(
-        type(default) if is_fixed else float
-      )
-  return config

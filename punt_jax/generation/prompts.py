@@ -1,4 +1,4 @@
-"""Prompts: from what a person gives to rows of a batch, for the writer."""
+"""Prompts: from what a person gives to rows of a batch, for the generator."""
 
 import numpy as np
 
@@ -22,21 +22,21 @@ def ids_of(loaded, wanted):
   return [known(x) if isinstance(x, str) else x for x in wanted]
 
 
-def encode(config, loaded, prompt):
+def encode(settings, loaded, prompt):
   """(n,) int32 ids of a prompt, V at blanks.
 
   Args:
-    config: see `defaults`.
-    loaded: models.Pretrained.
+    settings: generator.Settings.
+    loaded: checkpoints.Pretrained.
     prompt: str, or messages [{'role': str, 'content': str}, ...].
 
   Raises:
     ValueError: one sentence: no chat template, a token that the model does
       not have, a mask where none belongs or none where one does, too long.
   """
-  if config.chat and isinstance(prompt, str):
+  if settings.chat and isinstance(prompt, str):
     prompt = [{'role': 'user', 'content': prompt}]
-  open_ = lambda x: x.replace(config.blank, BLANK) if config.blank else x
+  open_ = lambda x: x.replace(settings.blank, BLANK) if settings.blank else x
   if isinstance(prompt, str):
     prompt = open_(prompt)
   elif loaded.chat is None:
@@ -44,37 +44,37 @@ def encode(config, loaded, prompt):
   else:  # a template may hold what stands for a blank
     prompt = loaded.chat([m | {'content': open_(m['content'])} for m in prompt])
   vocab, most = loaded.text.vocab, loaded.length
-  ids = loaded.text.encode(config.prefix + prompt)
-  masks, new = int((ids == vocab).sum()), 0 if config.blank else config.new
-  if config.blank and not masks:
+  ids = loaded.text.encode(settings.prefix + prompt)
+  masks, new = int((ids == vocab).sum()), 0 if settings.blank else settings.max_new_tokens
+  if settings.blank and not masks:
     raise ValueError(
-      f'the prompt has no blank: write {config.blank} for each one to fill'
+      f'the prompt has no blank: write {settings.blank} for each one to fill'
     )
-  if masks and not config.blank:
+  if masks and not settings.blank:
     raise ValueError(
       f'the prompt has a mask ({BLANK}): to have masks filled, say what they'
-      f' look like with --config.blank={BLANK}'
+      f' look like with blank={BLANK}'
     )
   if len(ids) + new > most:
     raise ValueError(
       f'the prompt has {len(ids)} tokens and {new} are to follow, but the model'
-      f' has room for {most}: shorten it or lower config.new'
+      f' has room for {most}: shorten it or lower max_new_tokens'
     )
   return ids.astype(np.int32)
 
 
-def canvas(config, vocab, ids):
+def canvas(settings, vocab, ids):
   """The prompt and the masks behind it, (n,) int32."""
-  masks = [] if config.blank else [vocab] * config.new
+  masks = [] if settings.blank else [vocab] * settings.max_new_tokens
   return np.append(ids, masks).astype(np.int32)
 
 
-def padded(config, loaded, length):
-  """The canvas length of a row: a multiple of config.bucket if there is room.
+def padded(settings, loaded, length):
+  """The canvas length of a row: a multiple of settings.bucket if there is room.
 
   `length` if it is longer than the model's: from prompts not of `encode`.
   """
-  rounded = -(-length // config.bucket) * config.bucket
+  rounded = -(-length // settings.bucket) * settings.bucket
   return max(length, min(rounded, loaded.length))
 
 

@@ -92,3 +92,16 @@ def frame(axis, count):
   axis.set_ylim(count - 0.5, -0.5)
   axis.set_yticks([])
   axis.spines[['top', 'right', 'left']].set_visible(False)
+
+
+def histograms(path, what, values):
+  """Writes a PNG with a histogram for each {label: numbers} of `what`."""
+  figure, axes = plt.subplots(
+    1, len(values), figsize=(3.5 * len(values), 2.5), layout='constrained',
+    squeeze=False,
+  )
+  for axis, (label, numbers) in zip(axes[0], values.items(), strict=True):
+    axis.hist(numbers, bins=24, color=BAR)
+    axis.set(xlabel=label, ylabel=what)
+  figure.savefig(path, dpi=150)
+  plt.close(figure)

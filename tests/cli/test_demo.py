@@ -174,8 +174,8 @@ def one(name, **knobs):
     (dict(prompt='_' * 17), 'use --config.length=17'),
     (dict(temperature=-1.0), 'temperature = -1.0 is out of range'),
     (dict(top_p=np.nan), 'top_p = nan is out of range'),
-    (one('punt', block=-1.0), 'block length = -1.0 is out of range'),
-    (dict(block=-1), 'block length = -1 is out of range'),
+    (one('punt', block_length=-1.0), 'block length = -1.0 is out of range'),
+    (dict(block_length=-1), 'block length = -1 is out of range'),
     (dict(rows=0), 'rows = 0 is out of range'),
   ],
 )
@@ -206,7 +206,7 @@ def test_the_command_with_one_sampler(model, tmp_path):
     tmp_path / 'new', f'--config.model={model}', '--config.prompt=ab_',
     '--config.sampler.name=top_k', '--config.sampler.k=5', '--config.rows=1',
     '--config.length=10', '--config.draws=1', '--config.temperature=0.7',
-    '--config.top_p=0.9', '--config.sampler.block=4',
+    '--config.top_p=0.9', '--config.sampler.block_length=4',
   )
   assert done.returncode == 0, done.stderr
   assert sorted(p.name for p in (tmp_path / 'new').iterdir()) == FILES
@@ -279,11 +279,11 @@ def test_every_knob_of_every_sampler_has_a_flag():
 
 
 def test_samplers_get_the_steps_they_need(model):
-  choice = options.choose('p2', dict(steps=12, block=8))
+  choice = options.choose('p2', dict(steps=12, block_length=8))
   assert options.most_steps(choice, 16) == 24
   assert options.most_steps(options.choose('uniform', dict(k=1)), 16) == 16
   config = tiny(model)
-  config.sampler.update(name='p2', steps=12.0, block=8.0)
+  config.sampler.update(name='p2', steps=12.0, block_length=8.0)
   ready = job.prepare(config)
   filled = sample.compile_one(ready, ready.choices[0], False)(ready.pages[0])
   options.check_finished(choice, filled)

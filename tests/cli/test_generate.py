@@ -16,8 +16,9 @@ import pytest
 
 import punt_jax
 from configs import dream, llada, mdlm
+from punt_jax.cli import configs as configs_lib
 from punt_jax.cli import generate, prompt_files
-from punt_jax.generation import generator
+from punt_jax.generation import presets
 from punt_jax.text import vocabulary as text_lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -32,7 +33,7 @@ ASKED = [
 
 
 class Toy(NamedTuple):
-  """What the writer reads of a models.Pretrained."""
+  """What the generator reads of a checkpoints.Pretrained."""
 
   params: Any
   denoiser: Any
@@ -64,14 +65,16 @@ def toy(monkeypatch):
       lambda messages: ''.join(m['content'] for m in messages), {'eos': 6},
     )
 
-  monkeypatch.setattr(generator, 'find', find)
+  monkeypatch.setattr(configs_lib, 'load', find)
   monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
   return loaded
 
 
 def settings(**values):
-  config = generator.defaults()
-  config.update(dict(new=5, batch=2, bucket=16, temperature=1.0, samples=2))
+  config = configs_lib.defaults()
+  config.update(dict(
+    max_new_tokens=5, batch=2, bucket=16, temperature=1.0, samples=2
+  ))
   config.sampler.update(dict(name='one_by_one'))
   config.update(values)
   return config
@@ -140,7 +143,7 @@ def test_a_changed_input_or_config_is_refused(finished):
   workdir, _, file = finished
   text = (workdir / 'results.jsonl').read_text()
   with pytest.raises(ValueError, match='another config .different: new'):
-    generate.run(settings(new=6), str(workdir), input=file)
+    generate.run(settings(max_new_tokens=6), str(workdir), input=file)
   put(pathlib.Path(file).parent, ASKED[::-1])
   with pytest.raises(ValueError, match='prompts.jsonl has changed since'):
     generate.run(settings(), str(workdir), input=file)
@@ -225,31 +228,34 @@ def test_flags_that_do_not_go_together(given, said):
     generate.run(settings(), **given)
 
 
-@pytest.mark.parametrize('config', [llada, dream, mdlm])
-def test_every_preset_can_be_swapped_for_punt(config):
-  names = ('punt', *getattr(config, 'PRESETS', ['ancestral']))
-  for name in names:
+@pytest.mark.parametrize('config, names', [
+  (llada, presets.LLADA), (dream, presets.DREAM), (mdlm, ['ancestral']),
+])
+def test_every_preset_can_be_swapped_for_punt(config, names):
+  for name in ('punt', *names):
     values = config.get_config(name)
-    assert values.keys() == generator.defaults().keys()
+    assert values.keys() == configs_lib.defaults().keys()
     for sampler in (values.sampler.name, 'punt'):
       values.sampler.name = sampler
-      values.new = 4
-      made = generator.writer(values, generator.find(values))
-      assert made.choice.name == sampler
+      values.max_new_tokens = 4
+      _, choice = configs_lib.generate_with(values, configs_lib.load(values))
+      assert choice.name == sampler
   with pytest.raises(ValueError, match='unknown preset'):
     config.get_config('none')
 
 
 def test_official_settings():
   config = llada.get_config('instruct_gsm8k')
-  assert (config.new, config.block, config.temperature) == (256, 8, 0.0)
+  assert (config.max_new_tokens, config.block_length) == (256, 8)
+  assert config.temperature == 0
   assert config.chat and not config.eos_last and not config.judged
   assert config.sampler.name == 'top_k'
   assert config.samplers.top_k.to_dict() == dict(k=1, score='draft')
   assert llada.get_config('1.5_gsm8k').eos_last
   assert llada.get_config('instruct_humaneval').ban == ('eos',)
   config = dream.get_config('instruct_ifeval')
-  assert (config.new, config.temperature, config.top_p) == (1280, 0.1, 0.9)
+  assert (config.max_new_tokens, config.temperature) == (1280, 0.1)
+  assert config.top_p == 0.9
   assert config.judged and config.samplers.top_k.score == 'entropy'
   assert dream.get_config('base_gsm8k').prefix == '<|beginoftext|>'
 
@@ -274,7 +280,7 @@ def finish(process):
 def test_kill_minus_nine_loses_and_repeats_nothing(tmp_path):
   file = put(tmp_path, [{'prompt': 'ROMEO:' + 'a' * n} for n in range(9)])
   command = lambda name: (
-    '--config=configs/mdlm.py', '--config.new=24', '--config.bucket=8',
+    '--config=configs/mdlm.py', '--config.max_new_tokens=24', '--config.bucket=8',
     '--config.batch=1', f'--input={file}', f'--workdir={tmp_path / name}',
   )
   finish(start(*command('whole')))
@@ -323,15 +329,15 @@ def test_a_checkpoint_directory_end_to_end(model, tmp_path):
      '--size=tiny', f'--out={folder}'], cwd=ROOT, check=True,
   )
   small = (
-    f'--config=configs/{model}.py', f'--model={folder}', '--config.new=16',
-    '--config.block=8', '--config.bucket=16', '--config.batch=2',
+    f'--config=configs/{model}.py', f'--model={folder}', '--config.max_new_tokens=16',
+    '--config.block_length=8', '--config.bucket=16', '--config.batch=2',
   )
   said = finish(start(*small, '--prompt=Why is the sky blue?'))
   assert '1 row of' in said and 'tokens/s' in said
   asked = [*ASKED[:4], {'prompt': 'a<|endoftext|>b'}]
   exact = '--config.dtype=float32'
   rows, runs = {}, (
-    ('whole', [exact]), ('window', ['--config.window']),
+    ('whole', [exact]), ('window', ['--config.kv_cache']),
     ('groups', [exact, '--config.group=2']),
   )
   for name, more in runs:

@@ -67,8 +67,7 @@ def enumerated(sharpness, start):
   pytest.param(1.0, marks=pytest.mark.slow), 0.3
 ])
 def test_the_likelihood_is_the_enumerated_bound(sharpness):
-  config = generator.defaults()
-  config.update(dict(batch=512, bucket=8))
+  config = generator.Settings(batch=512, bucket=8)
   toy = Toy(jnp.float32(sharpness), blunted, LENGTH)
   score = likelihood.scorer(config, toy, 2000)
   lines, starts = [LINE] * 3, [2, 0, len(LINE)]
@@ -163,14 +162,14 @@ def test_data_files(tmp_path):
   assert scoring.read(tmp_path / 'x.jsonl') == rows
   assert scoring.read(tmp_path / 'y.jsonl') == rows
   for content, said in (
-    ('{"a":', 'is not JSONL'), ('', 'one JSON object a line'),
-    ('[1]\n', 'one JSON object a line'),
+    ('{"a":', 'line 1 of .* is not JSON'), ('', 'one JSON object a line'),
+    ('[1]\n', 'line 1 of .* is not a JSON object'),
   ):
     (tmp_path / 'z.jsonl').write_text(content)
     with pytest.raises(ValueError, match=said):
       scoring.read(tmp_path / 'z.jsonl')
   (tmp_path / 'w.jsonl.gz').write_bytes(b'not gzip')
-  with pytest.raises(ValueError, match='is not JSONL'):
+  with pytest.raises(ValueError, match='cannot be read'):
     scoring.read(tmp_path / 'w.jsonl')
   with pytest.raises(ValueError, match='there is no data file .* see --data'):
     scoring.read(tmp_path / 'none.jsonl')
@@ -184,8 +183,11 @@ def test_presets_are_of_tasks_that_exist(name):
     own = list(plan.sweep(
       config, plan.task_config(config, task)
     ))
-    assert len(own) == 10 and {one.new for one in own} == {own[0].new}
-    assert own[0].new == configs.PRESETS[name][task]['new']
+    assert len(own) == 10 and {one.max_new_tokens for one in own} == {
+      own[0].max_new_tokens
+    }
+    preset = configs.PRESETS[name][task]
+    assert own[0].max_new_tokens == preset['max_new_tokens']
     assert not own[0].chat
     ranked = [one for one in own if one.sampler.name == 'top_k']
     assert [one.samplers.top_k.k for one in ranked] == [1, 2, 4, 8]

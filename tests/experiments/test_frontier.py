@@ -13,7 +13,7 @@ import pytest
 from matplotlib import image
 
 from configs import frontier as configs
-from experiments.common import columns
+from experiments.common import columns, plots
 from experiments.frontier import __main__ as frontier
 from experiments.frontier import plot
 from punt_jax import metrics, oracles, samplers
@@ -45,7 +45,7 @@ def lines(workdir):
 
 
 def without_time(row):
-  return {k: v for k, v in row.items() if k not in ('seconds', 'compiled')}
+  return {k: v for k, v in row.items() if k != 'seconds'}
 
 
 @pytest.fixture(scope='module')
@@ -59,7 +59,7 @@ def test_a_row_for_each_world_length_temperature_and_setting(finished):
   workdir, rows = finished
   assert [json.loads(line) for line in lines(workdir)] == rows
   found = [
-    (r['world'], r['length'], r['temperature'], r['label']) for r in rows
+    (r['subject'], r['length'], r['temperature'], r['label']) for r in rows
   ]
   assert len(set(found)) == len(found) and set(found) == {
     (world, length, heat, label)
@@ -67,11 +67,12 @@ def test_a_row_for_each_world_length_temperature_and_setting(finished):
     for length in (4, 8)
     for label in PASSES
   }
-  assert sum(row['compiled'] for row in rows) == 2 * 2 * 2
   for row in rows:
     assert row['impossible'] == row['impossible_error'] == 0
-    assert row['seed'] == 0 and len(row['revision'] or 40 * ' ') == 40
-    assert row['law']['vocab'] == 3 and row['seconds'] > 0
+    assert row['schema'] == 2 and row['experiment'] == 'frontier'
+    origin = row['origin']
+    assert origin['seed'] == 0 and len(origin['revision'] or 40 * ' ') == 40
+    assert row['world']['vocab'] == 3 and row['seconds'] > 0
   for world in ('chain', 'permuted'):
     picture = image.imread(workdir / f'frontier_{world}.png')
     assert picture.shape[0] > 500 and picture.std() > 0.05
@@ -113,7 +114,7 @@ def test_fit_at_temperature_0(finished):
     assert row['agreement_error'] >= 0 and row['log_p_error'] > 0
     assert row['nfe'] == pytest.approx(left) or PASSES[label] < 8
   # Likelier tokens than in exact samples, and more so one by one.
-  world = frontier.prepare(tiny(), 'permuted', 8).world
+  world = frontier.prepare(tiny(), 'permuted', 8).subject.world
   assert rows['k 8']['log_p'] > -float(world.entropy()) / 8
   assert rows['score entropy']['log_p'] > rows['k 8']['log_p']
   assert rows['score entropy']['agreement'] > rows['k 8']['agreement']
@@ -124,6 +125,7 @@ def test_the_same_seed_gives_the_same_laws_at_one_length():
   chain, shuffled = (
     frontier.prepare(config, name, 8) for name in config.worlds
   )
+  chain, shuffled = chain.subject, shuffled.subject
   order = np.asarray(shuffled.params[1])
   assert sorted(order) == list(range(8)) and (order != range(8)).any()
   tokens = np.asarray(chain.world.sample(jax.random.key(0), 4))
@@ -166,8 +168,8 @@ def test_a_stopped_run_goes_on(finished, tmp_path, monkeypatch):
   compile_one = frontier.compile_one
   monkeypatch.setattr(
     frontier, 'compile_one',
-    lambda config, point, most: compiled.append(point[:2])
-    or compile_one(config, point, most),
+    lambda subject, *rest: compiled.append((subject.name, subject.length))
+    or compile_one(subject, *rest),
   )
   again = frontier.run(tiny(), tmp_path)
   assert lines(tmp_path)[:17] == lines(workdir)[:17]
@@ -178,7 +180,6 @@ def test_a_stopped_run_goes_on(finished, tmp_path, monkeypatch):
 
 
 def test_one_compilation_serves_all_knobs_temperatures_and_laws():
-  config = tiny()
   traced = []
   choice = options.choose('top_k', {'k': 1})
 
@@ -186,15 +187,16 @@ def test_one_compilation_serves_all_knobs_temperatures_and_laws():
     traced.append(isinstance(knobs['k'], jax.core.Tracer))
     return choice.make(knobs)
 
-  point = frontier.Point('chain', 4, 1.0, choice._replace(make=make))
-  run = frontier.compile_one(config, point, 4)
   places = [
     frontier.prepare(tiny(seed=seed), 'chain', 4) for seed in range(2)
   ]
+  run = frontier.compile_one(
+    places[0].subject, choice._replace(make=make), 4
+  )
   decoded = [
     run(
-      place.params, {'sampler': {'k': k}, 'temperature': heat}, place.key,
-      place.empty,
+      place.subject.params, {'sampler': {'k': k}, 'temperature': heat},
+      place.key, place.empty,
     )
     for place in places for k in (1.0, 2.0) for heat in (1.0, 0.0)
   ]
@@ -205,14 +207,14 @@ def test_one_compilation_serves_all_knobs_temperatures_and_laws():
     places, (decoded[:4], decoded[4:]), strict=True
   ):
     gap = metrics.factorization_gap(
-      place.world, exact.log_q, exact.tokens, place.empty
+      place.subject.world, exact.log_q, exact.tokens, place.empty
     )
     np.testing.assert_allclose(gap, 0, atol=1e-5)
     assert (greedy.tokens == greedy.tokens[0]).all()
 
 
 def test_shares_follow_the_length():
-  choices = frontier.sweep(
+  choices = options.grid(
     {'halton': {'steps': (0.5, 0.25, 0.01, 0.02)}, 'uniform': {'k': 0.5 + 1}},
     16, ('steps',),
   )
@@ -228,7 +230,7 @@ def test_shares_follow_the_length():
     ({'samplers': {'top_k': {'n': (1,)}}}, "'n': use one of k, score"),
     ({'samplers': {'top_k': {'k': (1, 0)}}}, 'k = 0 is out of range'),
     ({'samplers': {'punt': {}}}, 'needs a value for its knob epsilon'),
-    ({'worlds': ('ring',)}, "'ring': use one of chain, permuted"),
+    ({'worlds': ('ring',)}, "unknown subject 'ring': use one of chain,"),
     ({'rows': 1}, 'rows = 1 is out of range'),
     ({'scored': 1}, 'scored = 1 is out of range'),
     ({'shown': 1.5}, 'shown = 1.5 is out of range'),
@@ -250,7 +252,8 @@ def test_every_sampler_is_in_the_family():
   trained = {'learned'}  # beside one model: experiments/learned_orders/
   assert set(config.samplers) == set(samplers.__all__) - trained
   here = lambda world: {
-    p.choice.name for p in frontier.points(config) if p.world == world
+    case.choice.name for case in frontier.cases(config)
+    if case.subject == world
   }
   everyone = set(config.samplers)
   assert everyone - here('documents') == {'dapd', 'adas'}
@@ -273,24 +276,23 @@ def test_text_and_what_a_sampler_is_told(tmp_path):
   # from one compilation; one by one. Told: written one by one, then 6 counts.
   assert [r['nfe'] for r in rows] == [2, 4, 2, 8, 8]
   assert [r['warm_up'] for r in rows] == [0, 0, 2 * 14, 2 * 14, 0]
-  assert [r['compiled'] for r in rows] == [True, True, True, False, True]
   for row in rows:
     assert row['rows'] == 3 and row.get('gap') is None
     assert 0 <= row['pair_tv'] <= 1 and abs(row['excess_nll']) < 3
-  assert list(plot.split(rows)) == [
+  assert list(plots.split(rows)) == [
     'uniform', 'uniform 2 particles', 'random_order', 'dapd'
   ]
   assert (tmp_path / 'frontier_shakespeare.png').stat().st_size > 10000
   with pytest.raises(ValueError, match='compared at temperature 1 alone'):
     config.temperatures = {'shakespeare': (0.0,)}
-    frontier.points(config)
+    frontier.cases(config)
 
 
 def test_two_sizes_of_the_config():
   small, full = configs.get_config(), configs.get_config('full')
   assert set(small.lengths) < set(full.lengths)
   small.worlds = full.worlds = ('chain',)
-  assert len(frontier.points(small)) * 4 < len(frontier.points(full))
+  assert len(frontier.cases(small)) * 4 < len(frontier.cases(full))
   with pytest.raises(ValueError, match='use one of small, family, full'):
     configs.get_config('huge')
 
@@ -306,7 +308,7 @@ def test_the_command_ends_with_one_sentence(size, tmp_path):
     cwd=ROOT, capture_output=True, text=True, env=dict(os.environ),
   )
   assert done.returncode != 0
-  assert "unknown world 'ring': use one of chain, permuted" in done.stderr
+  assert "unknown subject 'ring': use one of chain, permuted" in done.stderr
   assert done.stderr.strip().count('\n') == 0
   assert not (tmp_path / 'new').exists()
 
@@ -336,7 +338,7 @@ def test_curves_are_samplers_with_the_words_that_vary():
     row('punt', 5, epsilon=0.2, first='msb', score='entropy'),
     row('punt', 7, epsilon=0.1, first='lsb', score='entropy'),
   ]
-  found = plot.split(rows)
+  found = plots.split(rows)
   assert list(found) == ['punt msb', 'punt lsb', 'top_k', 'uniform']
   assert [r['nfe'] for r in found['punt msb']] == [5, 9]
 
@@ -347,7 +349,7 @@ def test_what_is_infinite_or_missing_is_not_drawn(tmp_path):
     for key in ('nfe', 'impossible', *plot.ERRORS)
   }
   row = dict(
-    numbers, world='code', length=8, temperature=1.0, sampler='uniform',
+    numbers, subject='code', length=8, temperature=1.0, sampler='uniform',
     settings={'k': 1}, rows=4, shown=0.0,
   )
   possible = dict(row, impossible=0.0)

@@ -1,4 +1,4 @@
-"""The writer on a made-up model: padding, blanks, ends, and one law per row."""
+"""The generator on a made-up model: padding, blanks, ends, and one law per row."""
 
 import functools
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import punt_jax
-from punt_jax.generation import generator, prompts
+from punt_jax.generation import generator, options, prompts
 from punt_jax.text import vocabulary as text_lib
 
 ALPHABET = 'abcdef.;<'
@@ -19,7 +19,7 @@ IDS = {name: ALPHABET.index(c) for name, c in zip(
 
 
 class Toy(NamedTuple):
-  """What the writer reads of a models.Pretrained."""
+  """What the generator reads of a checkpoints.Pretrained."""
 
   params: Any
   denoiser: Any
@@ -63,12 +63,14 @@ def says(string):
 
 
 def settings(**values):
-  config = generator.defaults()
-  config.update(dict(new=6, batch=3, bucket=12, temperature=1.0, stop=False))
-  sampler = values.pop('sampler', {})
-  config.update(values)
-  config.sampler.update(sampler)
-  return config
+  few = dict(
+    max_new_tokens=6, batch=3, bucket=12, temperature=1.0, stop=False
+  )
+  return generator.Settings(**{**few, **values})
+
+
+def choice(name='punt', **knobs):
+  return options.choose(name, {'epsilon': 0.04} | knobs if name == 'punt' else knobs)
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -79,9 +81,9 @@ def one_device():
     yield
 
 
-def write(config, loaded, given, numbers=None):
+def write(config, loaded, given, numbers=None, sampler=None):
   """{row number: Written}"""
-  made = generator.writer(config, loaded)
+  made = generator.prepare(loaded, sampler or choice(), config)
   ids = [made.encode(prompt) for prompt in given]
   numbers = range(len(ids)) if numbers is None else numbers
   return {w.number: w for b in made.write(ids, list(numbers)) for w in b}
@@ -137,31 +139,29 @@ def test_blanks_are_filled_where_they_stand_and_never_with_an_end():
 
 
 def test_a_text_ends_at_its_first_end_token():
-  left = dict(name='top_k', k=1.0, score='left_to_right')
-  config = settings(new=8, temperature=0.0, sampler=left, block=3, stop=True)
-  row = write(config, toy(says('abcd;fffff')), ['ab'])[0]
+  left = choice('top_k', k=1.0, score='left_to_right', block_length=3)
+  config = settings(max_new_tokens=8, temperature=0.0, stop=True)
+  row = write(config, toy(says('abcd;fffff')), ['ab'], sampler=left)[0]
   assert (row.text, row.count, row.nfe) == ('cd', 2, 3)
   assert len(row.tokens) == 8 and set(row.tokens[3:]) == {IDS['eos']}
 
 
 def test_ends_are_written_last():
   # The surest position is the last, and all of them but two are ends.
-  config = settings(
-    temperature=0.0, eos_last=True, stop=True, sampler=dict(name='top_k', k=1.0)
-  )
-  row = write(config, toy(says('abcd....')), ['ab'])[0]
+  config = settings(temperature=0.0, eos_last=True, stop=True)
+  best = choice('top_k', k=1.0, score='draft')
+  row = write(config, toy(says('abcd....')), ['ab'], sampler=best)[0]
   assert row.text == 'cd'
   assert row.steps == 3  # d, c, then an end; all of them, if ends came first
 
 
 def law_of(loaded, config):
-  """The Denoiser that the writer builds."""
-  made = generator.writer(config, loaded)
-  build, knobs = generator.builder(config, loaded, made.choice)
+  """The Denoiser that the generator builds."""
+  build, knobs = generator.builder(config, loaded, choice())
   return build(loaded.params, knobs)[0]
 
 
-def test_the_law_is_that_of_the_config():
+def test_the_law_is_that_of_the_settings():
   plain = law_of(toy(neighbors), settings())
   assert plain.law == punt_jax.DraftLaw()
   model = law_of(toy(neighbors), settings(
@@ -183,8 +183,8 @@ def test_prompts_become_ids():
   assert make('ab').tolist() == [5, 0, 1]
   messages = [{'role': 'user', 'content': 'ab'}]
   assert make(messages).tolist() == [5, 8, 0, 1, 7]
-  config.chat = True
-  assert make('ab').tolist() == make(messages).tolist()
+  chat = functools.partial(prompts.encode, config._replace(chat=True), loaded)
+  assert chat('ab').tolist() == make(messages).tolist()
 
 
 def test_blanks_are_those_of_the_person_not_of_a_template():
@@ -207,18 +207,6 @@ def test_every_end_token_ends_a_text():
   assert prompts.ends_of(loaded) == [0, 3, 7]
 
 
-@pytest.mark.parametrize('name', ['runs/llada', './llada', '~llada', '..'])
-def test_a_path_to_nothing_is_no_name(name, monkeypatch, tmp_path):
-  monkeypatch.chdir(tmp_path)
-  if name == '..':
-    name = '../..' + str(tmp_path / 'none')
-  for config in (settings(model=name), settings(model=name, group=2)):
-    with pytest.raises(ValueError, match='^there is no file or folder '):
-      generator.find(config)
-  with pytest.raises(ValueError, match="unknown pretrained model 'llada'"):
-    generator.find(settings(model='llada'))
-
-
 @pytest.mark.parametrize('given, said', [
   (('A', {}), "character 'A'"),
   (('a' * 27, {}), 'has 27 tokens and 6 are to follow'),
@@ -232,34 +220,33 @@ def test_prompts_that_do_not_fit(given, said):
     prompts.encode(config, toy(neighbors), prompt)
 
 
-@pytest.mark.parametrize('values, said', [
-  (dict(batch=0), 'batch = 0 must be a whole number'),
-  (dict(sampler=dict(name='pont')), "unknown sampler 'pont'"),
-  (dict(sampler=dict(name=None)), 'say which sampler'),
-  (dict(sampler=dict(k=3.0)), 'unknown knob of punt'),
-  (dict(sampler=dict(name='influence', kappa=0.1)), 'punt_jax.cli.demo alone'),
-  (dict(sampler=dict(name='threshold'), eos_last=True), 'eos_last=False'),
-  (dict(window=True), 'window needs blocks'),
-  (dict(window=True, block=2), 'cannot be asked with window'),
-  (dict(sampler=dict(name='dapd', tau=0.1)), 'asked with attention'),
-  (dict(temperature=-1.0), 'temperature = -1.0 is out of range'),
-  (dict(ban=('end',)), "unknown token of this model 'end'"),
-  (dict(ban=(99,)), r'must lie in \[0, 9\)'),
+@pytest.mark.parametrize('sampler, values, said', [
+  ({}, dict(batch=0), 'batch = 0 must be a whole number'),
+  (dict(name='pont'), {}, "unknown sampler 'pont'"),
+  (dict(k=3.0), {}, 'unknown knob of punt'),
+  (dict(name='influence', kappa=0.1), {}, 'punt_jax.cli.demo alone'),
+  (dict(name='threshold', tau=0.9), dict(eos_last=True), 'eos_last=False'),
+  ({}, dict(kv_cache=True), 'kv_cache needs blocks'),
+  (dict(block_length=2.0), dict(kv_cache=True), 'cannot be asked with window'),
+  (dict(name='dapd', tau=0.1), {}, 'asked with attention'),
+  ({}, dict(temperature=-1.0), 'temperature = -1.0 is out of range'),
+  ({}, dict(ban=('end',)), "unknown token of this model 'end'"),
+  ({}, dict(ban=(99,)), r'must lie in \[0, 9\)'),
 ])
-def test_settings_that_do_not_fit(values, said):
+def test_settings_that_do_not_fit(sampler, values, said):
   with pytest.raises(ValueError, match=said):
-    generator.writer(settings(**values), toy(neighbors))
+    generator.prepare(toy(neighbors), choice(**sampler), settings(**values))
 
 
 def test_models_without_a_vocabulary_or_names():
   loaded = toy(neighbors)
   with pytest.raises(ValueError, match='tokenizer.json, .* copy the files'):
-    generator.writer(settings(), loaded._replace(text=None))
+    generator.prepare(loaded._replace(text=None), choice())
   with pytest.raises(ValueError, match='no chat template'):
     prompts.encode(settings(chat=True), loaded._replace(chat=None), 'a')
   config = settings(stop=True, eos_last=True)  # nothing is known to end a text
   assert prompts.ends_of(loaded._replace(ids=None)) == []
-  generator.writer(config, loaded._replace(ids=None))
+  generator.prepare(loaded._replace(ids=None), choice(), config)
 
 
 def test_batches_and_rows():

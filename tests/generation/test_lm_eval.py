@@ -74,7 +74,7 @@ def small(preset='llada'):
   config = configs.get_config(preset)
   config.update(dict(batch=8, bucket=512))
   for task in config.tasks.values():
-    task.update(dict(new=8, block=4, shots=min(1, task.get('shots', 0))))
+    task.update(dict(max_new_tokens=8, block_length=4, shots=min(1, task.get('shots', 0))))
   config.samplers = dict(punt=dict(epsilon=0.04), top_k=dict(k=(2, 4)))
   return config
 
@@ -303,7 +303,7 @@ def test_an_answer_that_has_been_begun_is_not_closed(harness, tmp_path):
 
 def test_random_texts_depend_on_the_question_alone(harness):
   config = configs.get_config()
-  config.new = 5
+  config.max_new_tokens = 5
   loaded = Loaded(text_lib.characters('abcd'), 9, None, {'eos': 3})
   write = harness.guesses(config, loaded)
   texts = lambda numbers: {

@@ -1,0 +1,119 @@
+"""What the pictures of experiments share: names, colors, axes."""
+
+import matplotlib
+
+matplotlib.use('Agg')  # a file, whatever the machine has for a screen
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from punt_jax import samplers
+
+TITLES = {
+  'chain': 'a Markov chain',
+  'permuted': 'a Markov chain with its positions shuffled',
+  'tree': 'a random tree',
+  'permuted_tree': 'a random tree with its positions shuffled',
+  'hmm': 'a hidden Markov model',
+  'strip': 'a strip of a two-dimensional grid',
+  'code': 'random parity checks of bits',
+  'documents': 'documents: sections, paragraphs, details',
+  'shakespeare': 'text of the shipped model',
+}
+PASSES = 'forward passes per canvas (NFE)'
+STRONG = ('#c1121f', '#f4845f')  # PUNT, whatever else is there
+MUTED = (
+  '#222222', '#1f77b4', '#2ca02c', '#9467bd', '#8c564b', '#e377c2', '#7f7f7f',
+  '#bcbd22', '#17becf', '#1b4f3a', '#b5793b',
+)
+MARKERS = 'svD^v<>PXdph8*'
+STYLES = ('-', '--', ':')
+
+
+def title(subject):
+  """What a subject is called in a picture."""
+  return TITLES.get(subject, subject)
+
+
+def split(rows):
+  """{name of a curve: its rows by NFE}, in the order of samplers.__all__.
+
+  The name is the sampler with those of its words that vary.
+  """
+  names = {row['sampler']: {} for row in rows}
+  for row in rows:
+    for knob, value in row['settings'].items():
+      if isinstance(value, str) or knob == 'particles':
+        names[row['sampler']].setdefault(knob, set()).add(value)
+  lines = {}
+  for row in sorted(rows, key=lambda row: row['nfe']):
+    vary = names[row['sampler']]
+    words = [
+      f'{v} particles' if k == 'particles' else v
+      for k, v in row['settings'].items()
+      if k == 'particles' or len(vary.get(k, ())) > 1
+    ]
+    lines.setdefault(' '.join([row['sampler'], *words]), []).append(row)
+  listed = samplers.__all__.index
+  return dict(sorted(lines.items(), key=lambda x: listed(x[1][0]['sampler'])))
+
+
+def style(sampler, variant=0):
+  """How a sampler's curve looks: the same in every picture.
+
+  Args:
+    sampler: its name.
+    variant: 0, 1, ... of several curves of it.
+  """
+  i = samplers.__all__.index(sampler)
+  shared = dict(markersize=5, capsize=2, linestyle=STYLES[variant % 3])
+  if i == 0:
+    return shared | dict(
+      marker='o', color=STRONG[min(variant, 1)], linewidth=2.2, zorder=3
+    )
+  return shared | dict(
+    marker=MARKERS[i % len(MARKERS)], color=MUTED[(i - 1) % len(MUTED)],
+    linewidth=1.1, zorder=2, alpha=0.8,
+  )
+
+
+def curve(axis, rows, key, label, **look):
+  """One column of rows against NFE; bars are one standard error."""
+  none = lambda value: value or 0
+  axis.errorbar(
+    [row['nfe'] for row in rows], [row[key] for row in rows],
+    xerr=[none(row.get('nfe_error')) for row in rows],
+    yerr=[none(row.get(f'{key}_error')) for row in rows], label=label, **look,
+  )
+
+
+def clean(axis, x='', y=''):
+  """Labels, a faint grid, no frame on top and on the right."""
+  axis.set_xlabel(x or axis.get_xlabel(), fontsize=9)
+  axis.set_ylabel(y or axis.get_ylabel(), fontsize=9)
+  axis.grid(color='0.93', zorder=0)
+  axis.spines[['top', 'right']].set_visible(False)
+
+
+def log_passes(axis, most=2**11):
+  """A logarithmic axis of passes with powers of two as its ticks."""
+  axis.set_xscale('log')
+  ticks = [2**n for n in range(14) if 2**n <= 2 * most]
+  axis.xaxis.set_major_locator(FixedLocator(ticks))
+  axis.xaxis.set_minor_locator(NullLocator())
+  axis.xaxis.set_major_formatter(ScalarFormatter())
+
+
+def legend(figure, axis, title='sampler, a point per setting'):
+  """The legend of an axis beside the figure."""
+  return figure.legend(
+    *axis.get_legend_handles_labels(), loc='outside right center',
+    frameon=False, title=f'{title}\n(bars: one standard error)',
+    alignment='left',
+  )
+
+
+def save(figure, path, dpi=110):
+  """Writes the PNG and forgets the figure."""
+  figure.savefig(path, dpi=dpi)
+  plt.close(figure)

@@ -1,0 +1,110 @@
+"""Configs of commands: their defaults, and from them to plain values."""
+
+import jax
+import ml_collections
+from ml_collections import config_dict
+
+from punt_jax import checkpoints, checks, parallel, samplers
+from punt_jax.generation import generator, options
+
+
+def defaults():
+  """What the commands that generate texts read."""
+  config = ml_collections.ConfigDict(generator.Settings()._asdict())
+  config.model = 'shakespeare'  # that ships, a file of train.export, a folder
+  config.samples = 1  # texts per prompt
+  config.block_length = 0  # tokens per block, left to right; 0: all at once
+  config.group = 1  # devices that share the weights; 1: each has all of them
+  config.dtype = ''  # of the weights, 'bfloat16' or 'float32'; '': as stored
+  config.ignore = ()  # keys of config.json that do not change the network
+  # What config.sampler.name stands for, if nothing more is said.
+  config.samplers = ml_collections.ConfigDict()
+  config.samplers.punt = dict(epsilon=0.04)
+  config.samplers.top_k = dict(k=2, score='draft')
+  config.samplers.uniform = dict(k=2)
+  config.samplers.entropy_bound = dict(gamma=0.1)
+  config.samplers.threshold = dict(tau=0.9)
+  config.samplers.factor = dict(f=1.0)
+  config.samplers.maskgit = dict(steps=64)
+  config.samplers.halton = dict(steps=64)
+  config.sampler = placeholders()
+  config.sampler.name = 'punt'
+  return config
+
+
+def placeholders():
+  """config.sampler: no name, and every knob of every sampler, all unset.
+
+  So each can be set on the command line: --config.sampler.name=punt
+  --config.sampler.epsilon=0.05.
+  """
+  config = ml_collections.ConfigDict({'name': config_dict.placeholder(str)})
+  for name in samplers.__all__:
+    for knob, default in options.signature(name).items():
+      is_fixed = options.kind(default) in options.FIXED
+      config[knob] = config_dict.placeholder(
+        type(default) if is_fixed else float
+      )
+  return config
+
+
+def choose(config):
+  """The samplers of this run: config.sampler if it is named, else all."""
+  shared = {'block_length': config.block_length}
+  chosen = config.sampler.to_dict()
+  name = chosen.pop('name')
+  if name is None:
+    stray = [knob for knob, value in chosen.items() if value is not None]
+    if stray:
+      raise ValueError(
+        f'config.sampler.{stray[0]} is set: say whose it is with'
+        f' --config.sampler.name, one of {", ".join(samplers.__all__)}'
+      )
+    order = {name: i for i, name in enumerate(samplers.__all__)}
+    if not config.samplers:
+      raise ValueError('config.samplers is empty: name at least one sampler')
+    listed = sorted(config.samplers, key=lambda name: order.get(name, -1))
+    return [options.choose(n, {**shared, **config.samplers[n]}) for n in listed]
+  listed = config.samplers.get(name, {})
+  set_now = {k: v for k, v in chosen.items() if v is not None}
+  return [options.choose(name, {**shared, **listed, **set_now})]
+
+
+def one(config) -> options.Choice:
+  """The one sampler that config.sampler names."""
+  if config.sampler.name is None:
+    raise ValueError('config.sampler.name is not set: say which sampler writes')
+  return choose(config)[0]
+
+
+def settings(config) -> generator.Settings:
+  """The generator's part of a config."""
+  return generator.Settings(
+    *(config[name] for name in generator.Settings._fields)
+  )
+
+
+def mesh(config):
+  """The mesh of config.group devices to a group, None for groups of one."""
+  group = checks.whole('group', config.group, 1)
+  count = len(jax.devices())
+  return None if group == 1 else parallel.mesh(count // group, group)
+
+
+def load(config) -> checkpoints.Pretrained:
+  """The model that config.model names.
+
+  Raises:
+    ValueError: one sentence, see checkpoints.load.
+  """
+  how = dict(dtype=config.dtype, mesh=mesh(config), ignore=config.ignore)
+  return checkpoints.load(
+    config.model, **{name: value for name, value in how.items() if value}
+  )
+
+
+def generate_with(config, loaded) -> tuple:
+  """(Generator, Choice) of a config and a Pretrained."""
+  choice = one(config)
+  made = generator.prepare(loaded, choice, settings(config), mesh(config))
+  return made, choice
