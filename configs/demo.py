@@ -12,9 +12,9 @@ One sampler, with any of its knobs (unset ones are taken from config.samplers):
 
   ... --config.sampler.name=punt --config.sampler.epsilon=0.05
 
---config.samplers.top_k.k=2 changes a value of the list below, --config.block_length=32
-makes all of it write in blocks, --config.prompt='To __ or not' is filled
-instead.
+--config.samplers.top_k.k=2 changes a value of the list below,
+--config.block_length=32 makes all of it write in blocks, and
+--config.prompt='To __ or not' is filled instead.
 """
 
 import ml_collections

@@ -9,11 +9,12 @@ is idle). Size: 1,004,416 parameters, 4.0 MB.
 
 Held-out NELBO (last tenth of the text, all windows, EMA parameters): 2.694
 +- 0.021 bits per character, 1.867 nats per token. Interpolated Kneser-Ney
-n-grams with full left context on the same text (experiments/shipped_model/ngram.py): 3.584
-(bigram), 2.950 (trigram), 2.278 (5-gram).
+n-grams with full left context on the same text
+(experiments.shipped_model.ngram): 3.584 (bigram), 2.950 (trigram), 2.278
+(5-gram).
 
-Words that occur in the training text (experiments/shipped_model/text_quality.py, written one
-by one, most confident position first, 32 canvases): 97 % at temperature 0.3,
+Words that occur in the training text
+(experiments.shipped_model.text_quality, written one by one, most confident position first, 32 canvases): 97 % at temperature 0.3,
 94 % at 0.4, 89 % at 0.5, 65 % at 1.0; of held-out text: 97 %. Distinct 1-, 2-
 and 3-grams of words at 0.4: 0.23, 0.71, 0.94; held-out text: 0.45, 0.93, 0.99.
 """

@@ -7,8 +7,8 @@ off are their simplest statistics (a total variation).
 In an exact world the reference is its joint distribution. A model of text has
 no known joint, so its reference is its own writing, one by one in uniformly
 random order: the excess is that of the chain-rule NLL under the same model in
-random order (the NELBO, with the same random masks for all), the total variation
-that of adjacent pairs of characters, pooled over positions.
+random order (the NELBO, with the same random masks for all), the total
+variation that of adjacent pairs of characters, pooled over positions.
 """
 
 import math

@@ -1,9 +1,9 @@
 """One loop for all experiments: measure what is not there yet, row by row.
 
 results.jsonl holds a row per Point, all of one schema: `schema` (its version),
-`experiment`, the columns of the Point, what was measured (experiments.common.
-columns has what experiments share) and `origin`. A run that was stopped goes on;
-rows of another version are refused.
+`experiment`, the columns of the Point, what was measured (columns.py has what
+experiments share) and `origin`. A run that was stopped goes on; rows of another
+version are refused.
 """
 
 import json

@@ -163,9 +163,10 @@ def load(folder, dtype=None, mesh=None, ignore=()):
       is missing, unknown, of another shape, or not finite.
   """
   config = read_config(folder)
-  mask = special_tokens.mask(folder) if config.get('mask_token_id') is None else None
-  if mask is not None:  # published BERTs keep it with the tokenizer
-    config['mask_token_id'] = mask
+  if config.get('mask_token_id') is None:
+    mask = special_tokens.mask(folder)
+    if mask is not None:  # published BERTs keep it with the tokenizer
+      config['mask_token_id'] = mask
   plan = layout(config, ignore)
   stored = _modern(files.open_tensors(folder))
   if dtype is None:

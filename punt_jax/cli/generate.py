@@ -123,8 +123,8 @@ def summary(rows):
   seconds = sum(row['seconds'] / row['shared'] for row in rows)
   tokens = terminal.counted(round(mean('count'), 1), 'token')
   return (
-    f'{terminal.counted(len(rows), "row")} of {tokens} in {mean("nfe"):.1f} forward'
-    f' passes, {mean("count") * len(rows) / seconds:.1f} tokens/s'
+    f'{terminal.counted(len(rows), "row")} of {tokens} in {mean("nfe"):.1f}'
+    f' forward passes, {mean("count") * len(rows) / seconds:.1f} tokens/s'
   )
 
 

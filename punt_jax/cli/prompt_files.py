@@ -5,7 +5,8 @@ import hashlib
 from punt_jax import jsonl
 from punt_jax.generation import generator
 
-OWN = ('line', 'sample', 'sampler', 'settings', 'schema', 'origin')  # keys of a result
+# Keys of a result.
+OWN = 'line', 'sample', 'sampler', 'settings', 'schema', 'origin'
 
 
 def read(file):

@@ -2,8 +2,8 @@
 
 Rows are padded on the left to one of a few lengths, so that one compilation
 serves many prompts; behind a prompt stand max_new_tokens masks, or masks stand
-anywhere in it (Settings.blank). Row `number` of a job is the same whatever batch
-it is in: its sample depends on the seed, the number and its tokens.
+anywhere in it (Settings.blank). Row `number` of a job is the same whatever
+batch it is in: its sample depends on the seed, the number and its tokens.
 """
 
 import functools
@@ -39,6 +39,9 @@ class Settings(NamedTuple):
   eos_penalty: float = 0.0  # nats, taken from the end tokens' log-probability
   ban: tuple = ()  # names ('eos') or ids that do not exist for the model
   seed: int = 0
+
+
+DEFAULTS = Settings()
 
 
 class Generator(NamedTuple):
@@ -77,7 +80,7 @@ def need_text(loaded):
     )
 
 
-def prepare(loaded, choice, settings=Settings(), mesh=None) -> Generator:
+def prepare(loaded, choice, settings=DEFAULTS, mesh=None) -> Generator:
   """A Generator.
 
   Args:
@@ -142,7 +145,8 @@ def builder(settings, loaded, choice):
     ValueError: what the sampler needs and the model does not have.
   """
   ends = prompts.ends_of(loaded)
-  gone = prompts.ids_of(loaded, [*settings.ban, *(ends if settings.blank else [])])
+  banned = [*settings.ban, *(ends if settings.blank else [])]
+  gone = prompts.ids_of(loaded, banned)
   orders = order_of(choice, ends) if settings.eos_last and ends else {}
   kind = {}
   if choice.needs == 'attention':
@@ -159,8 +163,8 @@ def builder(settings, loaded, choice):
       ' canvases: it runs in punt_jax.cli.demo alone'
     )
   knobs = dict(
-    sampler=choice.knobs, temperature=settings.temperature, top_p=settings.top_p,
-    penalty=settings.eos_penalty,
+    sampler=choice.knobs, temperature=settings.temperature,
+    top_p=settings.top_p, penalty=settings.eos_penalty,
   )
 
   def build(params, knobs):

@@ -56,7 +56,8 @@ def scorer(settings, loaded, draws):
   def score(lines, starts, numbers):
     key = jax.random.key(settings.seed)
     pairs = [(i, turn) for i in range(len(lines)) for turn in range(draws)]
-    lengths = [prompts.padded(settings, loaded, len(lines[i])) for i, _ in pairs]
+    size = lambda line: prompts.padded(settings, loaded, len(line))
+    lengths = [size(lines[i]) for i, _ in pairs]
     found = {i: [] for i in range(len(lines))}
     for length, batch in prompts.batches(lengths, settings.batch):
       spare = [batch[0]] * (settings.batch - len(batch))

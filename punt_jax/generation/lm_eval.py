@@ -1,8 +1,9 @@
 """A model of this library for EleutherAI's lm-evaluation-harness.
 
 lm-eval (pip install 'punt-jax[eval]') asks for texts and likelihoods; the
-texts are generator.py's, the likelihoods likelihood.py's. Every answer is appended to a JSONL file as it is finished, under a hash of all
-it depends on, and is not computed again.
+texts are generator.py's, the likelihoods likelihood.py's. Every answer is
+appended to a JSONL file as it is finished, under a hash of all it depends on,
+and is not computed again.
 """
 
 import hashlib

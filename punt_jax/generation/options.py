@@ -32,7 +32,8 @@ REMASK = ('remdm',)  # even on models that are sure of what they see
 FIXED = (str, int)
 LEARNED = ('table', 'sizes')
 NETWORKS = {'policy': 'policy', 'head': 'pairs'}  # knob: kind of the network
-WRAPPERS = ('block_length', 'refresh', 'particles', 'head')  # not the sampler's own
+# Not the sampler's own.
+WRAPPERS = 'block_length', 'refresh', 'particles', 'head'
 KINDS = {str: 'a word', int: 'a whole number', numbers.Real: 'a number'}
 
 
@@ -44,7 +45,7 @@ class Choice(NamedTuple):
   # numbers that are shapes, known by a default that is an int
   knobs: dict  # numbers (epsilon, ...): may be traced
   make: Callable  # knobs -> Sampler; called inside `build`
-  learns: str | None = None  # the knob that punt_jax/generation/warm_up.py gives
+  learns: str | None = None  # the knob that warm_up.py gives
   needs: str | None = None  # one of the values of NEEDS
   rewrites: bool = False  # log_q is not that of the finished tokens alone
 
@@ -110,7 +111,9 @@ def choose(name, settings) -> Choice:
   if knobs.get('block_length') == 0:
     del knobs['block_length']
   if 'refresh' in knobs and 'block_length' not in knobs:
-    raise ValueError(f'refresh = {knobs["refresh"]} of {name} needs a block_length')
+    raise ValueError(
+      f'refresh = {knobs["refresh"]} of {name} needs a block_length'
+    )
   if words.get('particles') == 1:
     del words['particles']
   if words.get('head') == '':

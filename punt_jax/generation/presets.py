@@ -2,9 +2,9 @@
 
 {benchmark: what differs from generator.Settings, and block_length}. What is not
 said: one block, temperature 0. LLaDA's are of EVAL.md in ML-GSAI/LLaDA, Dream's
-of eval and eval_instruct in DreamLM/Dream; configs/llada.py and configs/dream.py
-say where our loop differs from theirs. No published weights have been run with
-them.
+of eval and eval_instruct in DreamLM/Dream; configs/llada.py and
+configs/dream.py say where our loop differs from theirs. No published weights
+have been run with them.
 """
 
 LAST = dict(eos_last=True)

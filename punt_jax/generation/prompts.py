@@ -45,7 +45,8 @@ def encode(settings, loaded, prompt):
     prompt = loaded.chat([m | {'content': open_(m['content'])} for m in prompt])
   vocab, most = loaded.text.vocab, loaded.length
   ids = loaded.text.encode(settings.prefix + prompt)
-  masks, new = int((ids == vocab).sum()), 0 if settings.blank else settings.max_new_tokens
+  masks = int((ids == vocab).sum())
+  new = 0 if settings.blank else settings.max_new_tokens
   if settings.blank and not masks:
     raise ValueError(
       f'the prompt has no blank: write {settings.blank} for each one to fill'

@@ -44,7 +44,8 @@ def altered(source, target, config=None, change=None):
 def test_round_trip_is_bitwise(kind, made, tmp_path):
   plan, params, config = huggingface.load(made[kind])
   assert plan.module.dtype == 'bfloat16'
-  huggingface.export(tmp_path / 'again', plan, params, config, shard_bytes=50_000)
+  again = tmp_path / 'again'
+  huggingface.export(again, plan, params, config, shard_bytes=50_000)
   old = tensors.open_tensors(made[kind])
   new = tensors.open_tensors(tmp_path / 'again')
   assert old.shapes == new.shapes and len(old.shapes) > 10

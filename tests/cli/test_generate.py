@@ -142,7 +142,7 @@ def test_a_killed_run_goes_on(finished, toy, capsys):
 def test_a_changed_input_or_config_is_refused(finished):
   workdir, _, file = finished
   text = (workdir / 'results.jsonl').read_text()
-  with pytest.raises(ValueError, match='another config .different: new'):
+  with pytest.raises(ValueError, match='another config .different: max_new'):
     generate.run(settings(max_new_tokens=6), str(workdir), input=file)
   put(pathlib.Path(file).parent, ASKED[::-1])
   with pytest.raises(ValueError, match='prompts.jsonl has changed since'):
@@ -280,8 +280,8 @@ def finish(process):
 def test_kill_minus_nine_loses_and_repeats_nothing(tmp_path):
   file = put(tmp_path, [{'prompt': 'ROMEO:' + 'a' * n} for n in range(9)])
   command = lambda name: (
-    '--config=configs/mdlm.py', '--config.max_new_tokens=24', '--config.bucket=8',
-    '--config.batch=1', f'--input={file}', f'--workdir={tmp_path / name}',
+    '--config=configs/mdlm.py', '--config.max_new_tokens=24',
+    '--config.bucket=8', '--config.batch=1', f'--input={file}', f'--workdir={tmp_path / name}',
   )
   finish(start(*command('whole')))
   kept, results = 0, tmp_path / 'killed' / 'results.jsonl'
@@ -329,8 +329,8 @@ def test_a_checkpoint_directory_end_to_end(model, tmp_path):
      '--size=tiny', f'--out={folder}'], cwd=ROOT, check=True,
   )
   small = (
-    f'--config=configs/{model}.py', f'--model={folder}', '--config.max_new_tokens=16',
-    '--config.block_length=8', '--config.bucket=16', '--config.batch=2',
+    f'--config=configs/{model}.py', f'--model={folder}',
+    '--config.max_new_tokens=16', '--config.block_length=8', '--config.bucket=16', '--config.batch=2',
   )
   said = finish(start(*small, '--prompt=Why is the sky blue?'))
   assert '1 row of' in said and 'tokens/s' in said

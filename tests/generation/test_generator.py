@@ -1,4 +1,4 @@
-"""The generator on a made-up model: padding, blanks, ends, and one law per row."""
+"""The generator on a made-up model: padding, blanks, ends, one draw per row."""
 
 import functools
 from typing import Any, NamedTuple
@@ -70,7 +70,8 @@ def settings(**values):
 
 
 def choice(name='punt', **knobs):
-  return options.choose(name, {'epsilon': 0.04} | knobs if name == 'punt' else knobs)
+  base = {'epsilon': 0.04} if name == 'punt' else {}
+  return options.choose(name, base | knobs)
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -74,7 +74,8 @@ def small(preset='llada'):
   config = configs.get_config(preset)
   config.update(dict(batch=8, bucket=512))
   for task in config.tasks.values():
-    task.update(dict(max_new_tokens=8, block_length=4, shots=min(1, task.get('shots', 0))))
+    shots = min(1, task.get('shots', 0))
+    task.update(dict(max_new_tokens=8, block_length=4, shots=shots))
   config.samplers = dict(punt=dict(epsilon=0.04), top_k=dict(k=(2, 4)))
   return config
 

@@ -1,4 +1,4 @@
-"""One of two processes that decode together; tests/core/test_mesh.py starts them.
+"""One of two processes that decode together; core/test_mesh.py starts them.
 
   python -m tests.helpers.hosts PORT INDEX FOLDER
 """

@@ -1,7 +1,7 @@
 """The same weights here and in torch: configs, weights, and how to compare.
 
 Weights are a fixed formula of their tensor's name, so that logits which torch
-once computed (tests/golden, see tests/helpers/twins.py) can be checked without it.
+once computed (golden/, see twins.py) can be checked without it.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Each architecture in torch, and the golden logits they leave behind.
 
-  python -m tests.helpers.twins        # writes tests/golden anew; needs punt-jax[torch]
+  python -m tests.helpers.twins   # writes golden/ anew; needs punt-jax[torch]
 
 A twin is a function (config, {name: array}, 'float32' or 'bfloat16') -> a
 function (tokens (N, L), valid (N, L)) -> logits (N, L, rows), numpy to numpy.

@@ -5,8 +5,8 @@
 `:variational`, `:reinforce` and `:pairs` learn on Sudoku, `:variational_text`
 and `:pairs_text` on the shipped text model. Any value of the config is a flag:
 --config.seed=1. Run the same command again to go on after an interruption. The
-work folder ends with order.safetensors, which punt_jax.checkpoints.order_files.load
-reads.
+work folder ends with order.safetensors, which
+punt_jax.checkpoints.order_files.load reads.
 """
 
 import json
