@@ -35,7 +35,8 @@ def test_paths_exist():
   configs = re.findall(r'--config=(\S+)', TEXT)
   modules = re.findall(r'python -m (\S+)', TEXT)
   files = links + [c.split(':')[0] for c in configs]
-  files += [m.replace('.', '/') + '.py' for m in modules]
+  files += [m.replace('.', '/') for m in modules]
   assert files
   for file in files:
-    assert (ROOT / file).exists(), file
+    there = file, f'{file}.py', f'{file}/__main__.py'
+    assert any((ROOT / name).is_file() for name in there), file
