@@ -1,21 +1,31 @@
 """Tensors from the files that torch.save writes, without torch.
 
-Such a file is a pickle, read by punt_jax/checkpoints/opcodes.py as plain data: a name that
-is not listed below ends the reading. Two layouts: a zip archive, and before
-torch 1.6 pickles in a row with the tensors' bytes behind them.
+Such a file is a pickle, a program that could run anything. Three fences:
+
+1. `_harmless` reads it with Python's pickletools, which executes nothing. It
+   refuses or replaces all instructions that tensors do not need, and ends at
+   a length beyond the file or a memo that is larger than the pickle.
+2. `_Unpickler`, Python's own, finds no name but those listed below, and makes
+   of these only objects of this file, which have no powers.
+3. Its dicts become lists of pairs: no key is hashed, as that may take ages or
+   overflow C's stack.
+
+Two layouts: a zip archive, and before torch 1.6 pickles in a row with the
+tensors' bytes behind them.
 """
 
+import io
 import math
 import mmap
 import pathlib
+import pickle
+import pickletools
 import struct
 import zipfile
 from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
-
-from punt_jax.checkpoints import opcodes
 
 STORAGES = {  # torch's name -> type of its elements
   'torch.DoubleStorage': np.dtype('<f8'),
@@ -47,11 +57,70 @@ DROPPED = {  # what may be there and is left out, with all that it holds
   'torch.bfloat16', 'torch.bool',
 }
 NAMES = BUILDERS | DROPPED | set(STORAGES)
+PLAIN = frozenset((  # instructions that are followed as they stand
+  'PROTO MARK STOP POP POP_MARK NONE NEWTRUE NEWFALSE'
+  ' INT BININT BININT1 BININT2 LONG LONG1 BINFLOAT'
+  ' BINSTRING SHORT_BINSTRING BINUNICODE SHORT_BINUNICODE BINUNICODE8'
+  ' BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8'
+  ' EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS'
+  ' SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET'
+  ' GLOBAL STACK_GLOBAL REDUCE BINPERSID'
+).split())
+REPLACED = {  # instruction -> what is followed instead
+  'FRAME': b'',
+  'EMPTY_DICT': b'ccollections\nOrderedDict\n)R',
+  'EMPTY_SET': pickle.EMPTY_LIST,
+  'ADDITEMS': pickle.APPENDS,
+  'FROZENSET': pickle.TUPLE,
+  'NEWOBJ': pickle.REDUCE,
+  'BUILD': pickle.POP,  # an object's state: of no use here
+}
+STEPS = 5_000_000  # instructions of a pickle
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the old layout
 VERSION = 1001  # the second
 VALUES = 300_000  # entries of its dicts
 LETTERS = 1000  # of a tensor's name
 SHARED = 8  # most elements of all tensors, per byte of the file
+
+
+class _Name(NamedTuple):
+  """A listed name; never what it stands for."""
+
+  full: str
+
+  def __call__(self, *arguments):
+    """What a call of it makes."""
+    if self.full == 'collections.OrderedDict' and not arguments:
+      return _Dict([])
+    if self.full == UTILS + 'parameter' and arguments:
+      return arguments[0]
+    if self.full in (UTILS + 'tensor', UTILS + 'tensor_v2'):
+      storage, offset, shape, strides = arguments[:4]
+      if type(storage) is not _Storage or len(shape) != len(strides):
+        raise ValueError('it has a tensor without a storage')
+      offset = _counts((offset,))[0]
+      return _Tensor(storage, offset, _counts(shape), _counts(strides))
+    if self.full in DROPPED:
+      return _Other()
+    raise ValueError(f'it calls {self.full} in an unknown way')
+
+
+class _Other:
+  """Any value that is left out."""
+
+  __slots__ = ()
+
+  def __setitem__(self, key, value):
+    """Leaves it out, too."""
+
+
+class _Dict(NamedTuple):
+  """The pairs of a dict, in the order in which they were put there."""
+
+  pairs: list
+
+  def __setitem__(self, key, value):
+    self.pairs.append((key, value))
 
 
 class _Storage(NamedTuple):
@@ -127,7 +196,7 @@ def _from_zip(data):
   if 'byteorder' in found and data[content('byteorder')] != b'little':
     raise ValueError('its numbers are not little-endian')
   data.seek(found['data.pkl'][0])
-  value = opcodes.load(data, NAMES, _call, _storage)
+  value, _ = _load(data)
   runs = {
     name.removeprefix('data/'): np.frombuffer(data, np.uint8, size, start)
     for name, (start, size) in found.items() if name.startswith('data/')
@@ -137,28 +206,22 @@ def _from_zip(data):
 
 def _from_row(data):
   """(value, {key: uint8 array}) of the layout before torch 1.6."""
-  known = {}
-
-  def persistent(pid):
-    storage = _storage(pid)
-    dtype = known.setdefault(storage.key, storage.dtype)
-    if dtype != storage.dtype:
-      raise ValueError(f'storage {storage.key[:80]!r} has two types')
-    return storage
-
   try:
-    magic = opcodes.load(data)
+    magic, _ = _load(data)
   except ValueError:
     magic = None
   if magic != MAGIC or type(magic) is not int:
     raise ValueError('not a file of torch.save')
-  version, system = opcodes.load(data), opcodes.load(data)
-  if version != VERSION or not isinstance(system, dict):
+  (version, _), (system, _) = _load(data), _load(data)
+  if version != VERSION or not isinstance(system, _Dict):
     raise ValueError('an unknown version of torch.save')
-  if system.get('little_endian') is not True:
+  if not any(k == 'little_endian' and v is True for k, v in system.pairs):
     raise ValueError('its numbers are not little-endian')
-  value = opcodes.load(data, NAMES, _call, persistent)
-  keys, runs = opcodes.load(data), {}
+  (value, storages), (keys, _) = _load(data), _load(data)
+  known, runs = {}, {}
+  for storage in storages:
+    if known.setdefault(storage.key, storage.dtype) != storage.dtype:
+      raise ValueError(f'storage {storage.key[:80]!r} has two types')
   if not isinstance(keys, list):
     raise ValueError('it has no list of storages')
   for key in keys:
@@ -172,17 +235,63 @@ def _from_row(data):
   return value, runs
 
 
-def _storage(pid):
-  """What a persistent id stands for."""
-  pid = pid if isinstance(pid, tuple) else ()
-  if len(pid) not in (5, 6) or pid[0] != 'storage' or type(pid[2]) is not str:
-    raise ValueError('its pickle refers to something that is no storage')
-  kind = pid[1].full if type(pid[1]) is opcodes.Name else None
-  if kind not in STORAGES:
-    raise ValueError(f'its pickle has a storage of the kind {kind}')
-  view = pid[5] if len(pid) == 6 else None  # (key, first element, elements)
-  first = 0 if view is None else _counts(view[1:2])[0]
-  return _Storage(pid[2], STORAGES[kind], first)
+def _load(data):
+  """(value, [_Storage]) of the pickle at which `data` stands.
+
+  Time and memory are proportional to the bytes of the pickle.
+
+  Args:
+    data: a mmap; it is left behind the pickle.
+
+  Raises:
+    ValueError: one sentence.
+  """
+  try:
+    unpickler = _Unpickler(io.BytesIO(_harmless(data)), encoding='latin-1')
+    unpickler.storages = []
+    return unpickler.load(), unpickler.storages
+  except Exception as error:  # Python names no end of what may be raised
+    raise ValueError(f'its pickle cannot be read: {error}') from error
+
+
+def _harmless(data):
+  """The bytes of a pickle, with no instruction but those of PLAIN."""
+  made = bytearray()
+  for step, (code, arg, start) in enumerate(pickletools.genops(data)):
+    if code.name not in PLAIN and code.name not in REPLACED:
+      raise ValueError(f'its instruction {code.name} is refused here')
+    if step >= STEPS:
+      raise ValueError(f'it has more than {STEPS} instructions')
+    if code.name == 'LONG_BINPUT' and arg > step:
+      raise ValueError(f'it has no {arg} values to remember')
+    made += REPLACED.get(code.name, data[start : data.tell()])
+  return made
+
+
+class _Unpickler(pickle.Unpickler):
+  """Follows a harmless pickle; notes the storages."""
+
+  def find_class(self, module, name):
+    full = f'{module}.{name}'
+    if full not in NAMES:
+      raise ValueError(
+        f'it asks for {full[:80]!r}, which is no part of a tensor, and was not'
+        ' executed; if you trust the file, load it with torch and save its'
+        ' state_dict alone'
+      )
+    return _Name(full)
+
+  def persistent_load(self, pid):
+    pid = pid if type(pid) is tuple else ()
+    if len(pid) not in (5, 6) or pid[0] != 'storage' or type(pid[2]) is not str:
+      raise ValueError('it refers to something that is no storage')
+    kind = pid[1].full if type(pid[1]) is _Name else None
+    if kind not in STORAGES:
+      raise ValueError(f'it has a storage of the kind {kind}')
+    view = pid[5] if len(pid) == 6 else None  # (key, first element, elements)
+    first = 0 if view is None else _counts(view[1:2])[0]
+    self.storages.append(_Storage(pid[2], STORAGES[kind], first))
+    return self.storages[-1]
 
 
 def _counts(values):
@@ -194,36 +303,21 @@ def _counts(values):
   return tuple(values)
 
 
-def _call(name, arguments):
-  """What a call of a listed name makes."""
-  if name == 'collections.OrderedDict' and not arguments:
-    return {}
-  if name == UTILS + 'parameter' and arguments:
-    return arguments[0]
-  if name in (UTILS + 'tensor', UTILS + 'tensor_v2'):
-    storage, offset, shape, strides = arguments[:4]
-    if type(storage) is not _Storage or len(shape) != len(strides):
-      raise ValueError('its pickle has a tensor without a storage')
-    offset = _counts((offset,))[0]
-    return _Tensor(storage, offset, _counts(shape), _counts(strides))
-  if name in DROPPED:
-    return opcodes.Other()
-  raise ValueError(f'its pickle calls {name} in an unknown way')
-
-
 def _flat(value):
   """{name: _Tensor} of dicts in dicts."""
-  if not isinstance(value, dict):
+  if not isinstance(value, _Dict):
     raise ValueError('it holds no dict of tensors')
   found, left, seen = {}, [('', value)], 0
   while left:
     prefix, node = left.pop()
-    for key, x in reversed(node.items()):
+    for key, x in node.pairs:
       seen += 1
+      if not isinstance(key, (str, int)):
+        continue
       name = f'{prefix}{key}'
       if seen > VALUES or len(name) > LETTERS:
         raise ValueError('its dicts are too many, too deep or in a circle')
-      if isinstance(x, dict):
+      if isinstance(x, _Dict):
         left.append((name + '.', x))
       elif isinstance(x, _Tensor):
         if name in found:

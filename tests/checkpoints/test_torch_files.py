@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import copyreg
 import io
 import os
 import struct
@@ -11,17 +12,17 @@ import zipfile
 import numpy as np
 import pytest
 
-from punt_jax.checkpoints import opcodes, tensors, torch_files
+from punt_jax.checkpoints import tensors, torch_files
 from punt_jax.cli import convert
 
 START, END = b'\x80\x02', b'.'
 NUMBERS = np.arange(6, dtype='<f4')  # the storage '0' of every file below
 
 
-def dumps(value):
+def dumps(value, protocol=2):
   import pickle
 
-  return pickle.dumps(value, protocol=2)
+  return pickle.dumps(value, protocol)
 
 
 def literal(value):
@@ -117,6 +118,29 @@ def test_a_view_of_an_old_storage(tmp_path):
   np.testing.assert_array_equal(torch_files.read_torch(file)['x'], [3, 4])
 
 
+def test_text_of_python_2(tmp_path):
+  count = storage('0', 'FloatStorage', 6).replace(literal(6), b'I6\n')
+  body = b'}' + b'U\x01\xe9' + tensor(of=count) + b's'
+  found = torch_files.read_torch(zipped(tmp_path / 'file', program(body)))
+  np.testing.assert_array_equal(found['\xe9'], NUMBERS.reshape(2, 3))
+
+
+@pytest.mark.parametrize('protocol', range(2, 6))
+def test_what_is_no_tensor_is_left_out(tmp_path, protocol):
+  value = {
+    'plain': [True, None, 1.5, -(2**40), b'bytes', ('a', ('b',))],
+    'sets': [{1, 2}, set()], 'counts': collections.Counter('aab'),
+    'options': argparse.Namespace(lr=0.1, betas=[0.9, 0.99]),
+    'default': collections.defaultdict(None, a=1),
+    'keys': {None: 1, 1.5: 2, (1, (2, 3)): 4, b'b': 5},
+  }
+  newer = {4: frozenset('ab'), 5: bytearray(b'bytes')}
+  value |= {since: x for since, x in newer.items() if since <= protocol}
+  body = dumps(value, protocol)[:-1] + literal('x') + tensor() + b's.'
+  found = torch_files.read_torch(zipped(tmp_path / 'file', body))
+  assert list(found) == ['x']
+
+
 def laugh(inner):
   """20 dicts, each twice in the next."""
   for i in range(20):
@@ -127,9 +151,25 @@ def laugh(inner):
   return inner
 
 
-def hash_bomb():
-  """A dict whose key takes 2 ** 40 steps to hash."""
-  return b'}' + b')' + b'2\x86' * 40 + literal(1) + b's'
+def dict_of_keys(*keys):
+  return b'}' + b''.join(key + literal(1) + b's' for key in keys)
+
+
+def many_ids():
+  """{name: persistent id that is none of a storage}."""
+  parts = [
+    literal('storage'), name('torch', 'FloatStorage'), literal('0'),
+    literal('cpu'), literal(6),
+  ]
+  ids = {
+    'none': b'N', 'text': literal('storage'), 'empty': b')',
+    'list': b'](' + b''.join(parts) + b'e', 'short': tuple_of(*parts[:4]),
+    'long': tuple_of(*parts, b'N', b'N'),
+    'number as key': tuple_of(*parts[:2], literal(0), *parts[3:]),
+    'nested': tuple_of(tuple_of(*parts)), 'dict': dict_of(a=literal(1)),
+    'twice': tuple_of(*parts) + b'Q',
+  }
+  return {f'id {key}': (x + b'Q', 'no storage') for key, x in ids.items()}
 
 
 def touching(canary):
@@ -157,19 +197,36 @@ def touching(canary):
     'dotted module': (
       both('collections.OrderedDict', '__init__') + b'\x93', '__init__',
     ),
-    'no string': (literal(1) + literal('system') + b'\x93', 'no string'),
+    'walk': (
+      b'\x80\x04' + both('argparse', 'Namespace.__init__.__globals__')
+      + b'\x93', "'argparse.Namespace.__init__.__globals__'",
+    ),
+    'walk to os.system': (
+      b'\x80\x04' + called(both('argparse', '_os.system') + b'\x93', shell),
+      "'argparse._os.system'",
+    ),
+    'reconstructor': (
+      called(name('copyreg', '_reconstructor'), name('argparse', 'Namespace'),
+             name('builtins', 'object'), b'N'),
+      "'copyreg._reconstructor'",
+    ),
+    'no string': (literal(1) + literal('system') + b'\x93', 'requires str'),
+    'name as a name': (
+      name('torch', 'Size') + literal('system') + b'\x93', 'requires str',
+    ),
     'subprocess': (b'\x80\x04' + called(name('subprocess', 'Popen'), shell),
                    'subprocess.Popen'),
     'newobj': (system + tuple_of(shell) + b'\x81', "'os.system'"),
-    'inst': (b'(' + shell + b'ios\nsystem\n', 'INST, refused'),
-    'obj': (b'(' + name('argparse', 'Namespace') + shell + b'o', 'OBJ'),
-    'extension': (b'\x82\x01' + tuple_of(shell) + b'R', 'EXT1, refused'),
+    'inst': (b'(' + shell + b'ios\nsystem\n', 'INST is refused'),
+    'obj': (b'(' + name('argparse', 'Namespace') + shell + b'o',
+            'OBJ is refused'),
+    'extension': (b'\x82\x01' + tuple_of(shell) + b'R', 'EXT1 is refused'),
     'call of a call': (
-      called(called(name('argparse', 'Namespace')), shell), 'no name',
+      called(called(name('argparse', 'Namespace')), shell), 'not callable',
     ),
-    'call of a string': (called(literal('os.system'), shell), 'no name'),
-    'text persistent id': (b'Pos.system\n', 'PERSID, refused'),
-    'buffer': (b'\x97', 'NEXT_BUFFER, refused'),
+    'call of a string': (called(literal('os.system'), shell), 'not callable'),
+    'text persistent id': (b'Pos.system\n', 'PERSID is refused'),
+    'buffer': (b'\x97', 'NEXT_BUFFER is refused'),
     'module id': (
       tuple_of(literal('module'), literal('os'), shell, code, code) + b'Q',
       'no storage',
@@ -183,6 +240,19 @@ def touching(canary):
       tuple_of(literal('storage'), name('torch', 'Size'), literal('0'),
                literal('cpu'), literal(6)) + b'Q',
       'of the kind torch.Size',
+    ),
+    'keywords': (
+      name('argparse', 'Namespace') + b')' + dict_of(a=shell) + b'\x92',
+      'NEWOBJ_EX is refused',
+    ),
+    'call with no tuple': (
+      name('argparse', 'Namespace') + literal([1]) + b'R', 'tuple',
+    ),
+    'state of a name': (
+      # As if 'torch.Size' could be told to be another name.
+      b'(' + name('torch', 'Size') + b'q\xf0' + tuple_of(
+        b'N', dict_of(full=literal('os.system'), __call__=system)
+      ) + b'b' + called(b'h\xf0', shell) + b't', "'os.system'",
     ),
   }
 
@@ -214,29 +284,75 @@ HOSTILE = {
   ),
   'in a circle': (b'}q\x05(' + literal('a') + b'h\x05u', 'in a circle'),
   'laughs': (dict_of(x=laugh(tensor())), 'too many, too deep'),
-  'hash bomb': (hash_bomb(), 'no tensor'),
+  'hash bomb': (  # 2 ** 40 steps to hash
+    dict_of_keys(b')q\xf0' + b'h\xf0\x86q\xf0' * 40), 'no tensor',
+  ),
+  'hash bomb of copies': (
+    dict_of_keys(b')' + b'2\x86' * 40), 'DUP is refused',
+  ),
+  'hash bomb in a set': (
+    b'\x8f(' + b')q\xf0' + b'h\xf0\x86q\xf0' * 40 + b'\x90', 'no dict',
+  ),
+  'hash bomb in a frozenset': (
+    b'()q\xf0' + b'h\xf0\x86q\xf0' * 40 + b'\x91', 'no dict',
+  ),
+  'deep key': (dict_of_keys(b')' + b'\x85' * 200_000), 'no tensor'),
+  'deep dicts': (
+    (b'}' + literal('a')) * 20_000 + literal(1) + b's' * 20_000, 'too deep',
+  ),
+  'keys of one hash': (
+    dict_of_keys(*(literal(i * (2**61 - 1)) for i in range(30_000))),
+    'no tensor',
+  ),
+  'key of a surrogate': (
+    dict_of(**{'\ud800': tensor((7,), (1,))}), r"'\\ud800' reaches beyond",
+  ),
+  'dict of pairs': (b'(' + literal('x') + tensor() + b'd', 'DICT is refused'),
   'no dict': (tensor(), 'no dict'),
   'no tensors': (dict_of(a=literal(1)), 'no tensor'),
   'one name twice': (
     b'}(' + literal('a.b') + tensor() + literal('a') + dict_of(b=tensor())
     + b'u', 'two tensors',
   ),
-  'memo at 2**32': (b']r\xff\xff\xff\xff', 'no dict'),
+  'one key twice': (
+    b'}(' + (literal('a') + tensor()) * 2 + b'u', 'two tensors',
+  ),
+  'memo at 2**32': (b']r\xff\xff\xff\xff', 'no 4294967295 values'),
   'string of 2**40 bytes': (b'\x8e' + struct.pack('<Q', 2**40), 'only'),
   'number of 2**31 bytes': (b'\x8b' + struct.pack('<i', 2**31 - 1), 'long4'),
+  'number of 300 bytes': (
+    dict_of_keys(literal(2**2400)), 'LONG4 is refused',
+  ),
+  'frame of 2**62 bytes': (b'\x95' + struct.pack('<Q', 2**62), 'underflow'),
   'digits': (b'L' + b'9' * 10_000 + b'L\n', 'limit'),
-  'nothing to take': (b'R', 'makes no sense'),
-  'mark that is not there': (b'u', 'makes no sense'),
-  'forgotten value': (b'h\x63', 'makes no sense'),
-  'odd pairs': (b'}(' + literal('a') + b'u', 'without'),
+  'nothing to take': (b'R', 'underflow'),
+  'mark that is not there': (b'u', 'MARK'),
+  'forgotten value': (b'h\x63', 'not found at index 99'),
+  'odd pairs': (b'}(' + literal('a') + b'u', 'odd number'),
   'unknown instruction': (b'\xff', 'unknown'),
+  'pair in a tensor': (
+    tensor() + literal('a') + tensor() + b's', 'item assignment',
+  ),
+  'item in a dict': (b'}' + tensor() + b'a', 'append'),
+  'view of no storage': (
+    dict_of(x=tensor(of=storage('0', 'FloatStorage', 6, literal(5)))),
+    'subscriptable',
+  ),
+  'view of nothing': (
+    dict_of(x=tensor(of=storage('0', 'FloatStorage', 6, b')'))), 'range',
+  ),
+  'view before its storage': (
+    dict_of(x=tensor(of=storage(
+      '0', 'FloatStorage', 6, tuple_of(literal('1'), literal(-1), literal(4))
+    ))), 'impossible',
+  ),
   'half a tensor': (
     called(name('torch._utils', '_rebuild_tensor_v2'), storage()), 'unpack',
   ),
   'dict with a law': (
     called(name('collections', 'OrderedDict'), literal([['a', 1]])), 'unknown',
   ),
-}
+} | many_ids()
 
 
 def refused(path, said):
@@ -269,7 +385,11 @@ def test_the_canary_sings(tmp_path):
 def test_states_are_dropped(tmp_path):
   state = dict_of(__setstate__=literal('x'), __class__=tensor())
   body = called(name('collections', 'OrderedDict')) + state + b'b'
-  body = dict_of(a=body, b=tensor() + state + b'b')
+  slots = tuple_of(b'N', dict_of(full=literal('os.system'))) + b'b'
+  body = dict_of(
+    a=body, b=tensor() + state + b'b', c=name('torch', 'Size') + slots,
+    d=storage() + slots, e=b'}' + slots,
+  )
   found = torch_files.read_torch(zipped(tmp_path / 'file', program(body)))
   assert list(found) == ['b']
 
@@ -280,8 +400,26 @@ def test_hostile_values(tmp_path, case):
   refused(zipped(tmp_path / 'file', program(body)), said)
 
 
+def test_extensions_are_not_known(tmp_path):
+  """copyreg's numbers stand for things that no reader is asked about."""
+  import pickle
+
+  canary = tmp_path / 'canary'
+  body = called(b'\x82\xf0', literal(f'touch {canary}'))
+  copyreg.add_extension('os', 'system', 0xF0)
+  try:
+    pickle.loads(program(body))
+    canary.unlink()
+    for code in (b'\x82\xf0', b'\x83\xf0\0', b'\x84\xf0\0\0\0'):
+      body = called(code, literal(f'touch {canary}'))
+      refused(zipped(tmp_path / 'file', program(body)), 'EXT. is refused')
+  finally:
+    copyreg.remove_extension('os', 'system', 0xF0)
+  assert not canary.exists()
+
+
 def test_many_instructions(tmp_path, monkeypatch):
-  monkeypatch.setattr(opcodes, 'STEPS', 50)
+  monkeypatch.setattr(torch_files, 'STEPS', 50)
   body = b'N' * 60 + dict_of(x=tensor())
   refused(zipped(tmp_path / 'file', program(body)), 'more than 50')
 
@@ -324,6 +462,11 @@ def test_hostile_archives(tmp_path):
 def test_hostile_rows(tmp_path, changes, said):
   body = program(dict_of(x=tensor()))
   refused(in_a_row(tmp_path / 'file', body, **changes), said)
+
+
+def test_a_storage_of_two_types(tmp_path):
+  body = dict_of(x=tensor(), y=tensor(of=storage('0', 'IntStorage')))
+  refused(in_a_row(tmp_path / 'file', program(body)), 'two types')
 
 
 def test_other_files(tmp_path):
