@@ -97,7 +97,10 @@ def prepare(venv, extra):
   # Few of the files are ever imported: --no-compile halves the wait.
   pip = ['pip', 'install', '--disable-pip-version-check', '--no-compile']
   if subprocess.call([inside, '-m', *pip, '--editable', f'{ROOT}[{extra}]']):
-    raise OSError('pip failed and says why above: no network, or a full disk?')
+    raise OSError(
+      'pip failed and says why above (no network? a full disk?): mend it and '
+      'run this again.'
+    )
   stamp.write_text(enough[0])
   return inside
 
