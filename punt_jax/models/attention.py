@@ -1,4 +1,4 @@
-"""Attention and rotary positions, shared by the networks of checkpoints."""
+"""Attention of the networks of checkpoints, and every network's rotation."""
 
 import functools
 import re
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 SCORES = 2**18  # of attention, that a CPU's cache holds: 1 MiB
 
 
-def rotate(x, position, theta):
+def rotate(x, position, theta=10000.0):
   """Rotary embedding on halves. x (N, L, H, K), position (N, L), float32."""
   half = x.shape[-1] // 2
   rate = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)

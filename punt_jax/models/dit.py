@@ -56,7 +56,7 @@ class Block(nn.Module):
     h = dense('qkv', 3 * self.width, False)(modulate(norm('norm')(x), before))
     h = h.reshape(*x.shape[:2], 3, self.heads, -1)
     q, k, v = (h[:, :, part] for part in range(3))
-    turn = lambda y: rotate(y, position, 10000.0).astype(self.dtype)
+    turn = lambda y: rotate(y, position).astype(self.dtype)
     h = attention(turn(q), turn(k), v, valid)
     x = x + gate * dense('out', self.width, False)(h)
     h = modulate(norm('mlp_norm')(x), inside)

@@ -15,18 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax.denoiser import from_features
+from punt_jax.models.attention import rotate
 
 MATRICES = ('query', 'key', 'value', 'out', 'up', 'down')  # Muon's share
-
-
-def rotate(x, position):
-  """Rotary embedding. x (N, L, H, K), position (N, L) -> like x, float32."""
-  half = x.shape[-1] // 2
-  rate = 10000.0 ** (-jnp.arange(half) / half)
-  angle = position[:, :, None, None] * rate
-  cos, sin = jnp.cos(angle), jnp.sin(angle)
-  a, b = x[..., :half], x[..., half:]
-  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
 class Mix(nn.Module):

@@ -1,4 +1,4 @@
-"""Attention of loaded models: a CPU's way is the library's, chunked or not."""
+"""A CPU's attention is the library's, chunked or not; rotation is relative."""
 
 import jax
 import jax.numpy as jnp
@@ -26,3 +26,13 @@ def test_it_is_dot_product_attention(scores, masked, heads, monkeypatch):
   monkeypatch.setattr(jax, 'default_backend', lambda: 'tpu')
   other = attention.attention(q, k, v, mask)
   np.testing.assert_allclose(own, other, atol=1e-6)
+
+
+def test_rotation_depends_on_distance_alone():
+  x = jax.random.normal(jax.random.key(3), (1, 2, 1, 8))
+  def product(first, second):
+    position = jnp.array([[first, second]])
+    a, b = attention.rotate(x, position)[0, :, 0]
+    return float(a @ b)
+  assert product(0, 4) == pytest.approx(product(13, 17), abs=1e-4)
+  assert product(0, 4) != pytest.approx(product(0, 5), abs=1e-2)

@@ -71,16 +71,6 @@ def test_it_knows_the_order(logits):
   assert change.max() > 1e-3
 
 
-def test_rotation_depends_on_distance_alone():
-  x = jax.random.normal(jax.random.key(3), (1, 2, 1, 8))
-  def product(first, second):
-    position = jnp.array([[first, second]])
-    a, b = transformer.rotate(x, position)[0, :, 0]
-    return float(a @ b)
-  assert product(0, 4) == pytest.approx(product(13, 17), abs=1e-4)
-  assert product(0, 4) != pytest.approx(product(0, 5), abs=1e-2)
-
-
 def test_the_denoiser_reads_the_same_law(model, logits):
   tokens = canvas()
   valid = np.ones_like(tokens, bool)
