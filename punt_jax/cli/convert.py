@@ -48,7 +48,7 @@ def convert(source, out, rename=()):
   """Writes the folder `out`; returns (tensors, bytes).
 
   Raises:
-    ValueError: one sentence, see pickles.read_torch and
+    ValueError: one sentence, see torch_files.read_torch and
       tensors.write_tensors; two tensors with one name.
   """
   count = 0
