@@ -85,9 +85,9 @@ def get_config():
       ),
       'memory': dict(sampler='memory', decay=0.9, epsilon=fewer),
     },
-    'law the KL is read from': {
-      'raw law': cool,
-      'law of the drafts': dict(judged=True, **cool),
+    'distribution the KL is read from': {
+      'raw': cool,
+      'of the drafts': dict(judged=True, **cool),
       'one by one': dict(sampler='one_by_one', **cool),
     },
   }

@@ -56,9 +56,9 @@ def get_config(size='sapiens'):
     maskgit=dict(steps=(14, 4)),
     halton=dict(steps=(14, 4)),
   )
-  config.tasks = dict(domain=domain)
+  config.subjects = dict(domain=domain)
   if size == 'sapiens':
-    config.tasks.loops = loops
+    config.subjects.loops = loops
   if size == 'short':
-    del config.tasks.domain['threshold'], config.tasks.domain['dilated']
+    del config.subjects.domain['threshold'], config.subjects.domain['dilated']
   return config

@@ -8,15 +8,15 @@ is a curve, all other settings as in config.base. A tuple of numbers is swept.
 Numbers written with a point are traced: a value is compiled once per world.
 
 Writes results.jsonl (a row per world and setting; a run that was stopped goes
-on), table.txt (forward passes at equal error) and ablate_<world>.png. At
-temperatures other than 1 the samples have no law to be compared with, so these
-curves show the mean log-probability and its distance from one-by-one sampling
-at the same temperature.
+on), table.txt (forward passes at equal error) and ablation_<subject>.png. At
+temperatures other than 1 there is no distribution that the samples should have,
+so these curves show the mean log-probability and its distance from one-by-one
+sampling at the same temperature.
 """
 
+import functools
 import inspect
 import itertools
-import json
 import pathlib
 import time
 
@@ -25,11 +25,12 @@ import numpy as np
 
 import punt_jax
 from experiments.ablation import plot
-from experiments.common import columns
+from experiments.common import columns, subjects
+from experiments.common.sweep import Point, sweep
 from experiments.punt_variants import rivals, variants
-from punt_jax import jsonl, oracles, samplers, schedules
+from punt_jax import samplers, schedules
 from punt_jax.checks import in_range, known
-from punt_jax.cli import command, records
+from punt_jax.cli import command
 from punt_jax.oracles import named
 
 
@@ -56,174 +57,157 @@ SAMPLERS = {
     rivals.memory,
   )
 }
-MODEL = ('temperature', 'judged')  # settings of the model's draft law
+MODEL = ('temperature', 'judged')  # settings of what drafts are drawn from
 
 
 def curve(base, changes):
-  """The settings of one value: base with changes, as far as they apply.
+  """[(sampler, settings)] of one value: base with changes, where they apply.
 
   Raises:
-    ValueError: one sentence about an unknown sampler, or a knob that it does
-      not have or needs.
+    ValueError: one sentence about an unknown sampler, or a setting that it
+      does not have or needs.
   """
-  settings = {**base, **changes}
-  name = settings['sampler']
-  knobs = inspect.signature(SAMPLERS[known('sampler', name, SAMPLERS)])
-  knobs = knobs.parameters
-  for knob in changes:
-    known(f'knob of {name}:', knob, ('sampler', *MODEL, *knobs))
-  for knob, parameter in knobs.items():
-    if parameter.default is parameter.empty and knob not in settings:
-      raise ValueError(f'{name} needs a value for its knob {knob}')
-  used = ('sampler', *MODEL, *knobs)
-  return {knob: settings[knob] for knob in used if knob in settings}
-
-
-def sweep(settings):
-  """Settings in which some knobs hold several numbers -> one dict of each."""
-  several = [
-    v if isinstance(v, (tuple, list)) else (v,) for v in settings.values()
-  ]
+  given = {**base, **changes}
+  name = known('sampler', given['sampler'], SAMPLERS)
+  own = inspect.signature(SAMPLERS[name]).parameters
+  for key in changes:
+    known(f'setting of {name}:', key, ('sampler', *MODEL, *own))
+  for key, parameter in own.items():
+    if parameter.default is parameter.empty and key not in given:
+      raise ValueError(f'{name} needs a value for its setting {key}')
+  swept = {
+    key: given[key] if isinstance(given[key], (tuple, list)) else (given[key],)
+    for key in (*MODEL, *own) if key in given
+  }
   return [
-    dict(zip(settings, values, strict=True))
-    for values in itertools.product(*several)
+    (name, dict(zip(swept, values, strict=True)))
+    for values in itertools.product(*swept.values())
   ]
 
 
 def curves(config):
-  """{factor: {value: its settings, swept}}, what is next to the base first.
+  """{factor: {value: its curve}}, what is next to the base first.
 
   Raises:
     ValueError: one sentence about what the config asks for.
   """
-  in_range('rows', config.rows, 2)
-  in_range('scored', config.scored, 2)
-  for name in config.worlds:
-    known('world', name, named.NAMES)
+  for name in ('rows', 'scored', 'length'):
+    in_range(name, config[name], 2)
+  for world in config.worlds:
+    known('world', world, named.NAMES)
+    subjects.check(world, config.length, config.settings.to_dict())
   base = config.base.to_dict()
   distance = lambda changes: sum(base.get(k) != v for k, v in changes.items())
   found = {
     factor: {
-      value: sweep(curve(base, values[value]))
+      value: curve(base, values[value])
       for value in sorted(values, key=lambda value: distance(values[value]))
     }
     for factor, values in config.factors.to_dict().items()
   }
-  for settings in plan(found):
+  for name, settings in settings_of(found):
     in_range('temperature', settings['temperature'], 0)
-    sampler(settings, knobs_of(settings))  # names a knob out of range
+    sampler(name, settings)  # names a setting out of range
   return found
 
 
-def plan(found):
-  """Each settings dict once, those that share a compilation together."""
-  every = [s for values in found.values() for v in values.values() for s in v]
-  once = list({identity(settings): settings for settings in every}.values())
-  programs = [program(settings) for settings in once]
-  return sorted(once, key=lambda settings: programs.index(program(settings)))
+def settings_of(found):
+  """The (sampler, settings) of all curves."""
+  lines = (line for values in found.values() for line in values.values())
+  return itertools.chain.from_iterable(lines)
 
 
-def identity(settings):
-  return json.dumps(settings, sort_keys=True)
+def points(found, worlds, length):
+  """Each Point once, those that share a compilation together."""
+  every = [
+    Point(world, length, *one) for world in worlds for one in settings_of(found)
+  ]
+  once = list({str(point): point for point in every}.values())
+  programs = [program(point) for point in once]
+  return sorted(once, key=lambda point: programs.index(program(point)))
 
 
-def knobs_of(settings):
-  """What is traced."""
+def program(point):
+  """What is fixed when it is compiled, the settings last."""
+  settings = point.settings.items()
+  return *point[:3], tuple(x for x in settings if not isinstance(x[1], float))
+
+
+def traced(settings):
+  """What is not."""
   return {k: v for k, v in settings.items() if isinstance(v, float)}
 
 
-def program(settings):
-  """What is fixed when it is compiled."""
-  return tuple((k, v) for k, v in settings.items() if not isinstance(v, float))
+def sampler(name, settings):
+  """The Sampler of these settings, some of them traced."""
+  own = {k: v for k, v in settings.items() if k not in MODEL}
+  return SAMPLERS[name](**own)
 
 
-def sampler(settings, knobs):
-  """The Sampler of these settings, its numbers taken from knobs."""
-  own = {**settings, **knobs}
-  for other in ('sampler', *MODEL):
-    del own[other]
-  return SAMPLERS[settings['sampler']](**own)
+def compile_one(denoiser, name, words):
+  """run(params, traced, key, tokens) for all settings of this program.
 
+  Args:
+    denoiser: params -> Denoiser.
+    name: of SAMPLERS.
+    words: the settings that are fixed.
+  """
 
-def compile_one(config, name, settings):
-  """run(params, knobs, key, tokens) for all settings of this program."""
-  law = config.settings.to_dict()
-
-  def build(params, knobs):
-    world = named.make(name, params, config.length, law)
-    model = punt_jax.temper(oracles.as_denoiser(world), knobs['temperature'])
+  def build(params, numbers):
+    settings = {**words, **numbers}
+    model = punt_jax.temper(denoiser(params), settings['temperature'])
     if settings['judged']:
       model = punt_jax.judge_drafts(model)
-    return model, sampler(settings, knobs)
+    return model, sampler(name, settings)
 
   return punt_jax.compile(build)
 
 
-def run(config, workdir):
-  """The whole ablation. Returns the rows of results.jsonl."""
-  found = curves(config)
-  settings = plan(found)
-  workdir = pathlib.Path(workdir)
-  rows = records.resume(workdir, config)
-  done = {(row['world'], identity(row['settings'])) for row in rows}
-  law = config.settings.to_dict()
-  own, key = jax.random.split(jax.random.key(config.seed))
-  for name in config.worlds:
-    params = named.draw(name, own, config.length, law)
-    world = named.make(name, params, config.length, law)
-    todo = [s for s in settings if (name, identity(s)) not in done]
-    for _, group in itertools.groupby(todo, program):
-      for i, one in enumerate(group):
-        if i == 0:
-          decode = compile_one(config, name, one)
-        rows.append({
-          'world': name,
-          'settings': one,
-          **fill(config, one, world, decode, params, key),
-          'compiled': i == 0,
-          **records.origin(config.seed),
-        })
-        jsonl.append(workdir / 'results.jsonl', rows[-1])
-        total = len(settings) * len(config.worlds)
-        print(progress(rows[-1], len(rows), total), flush=True)
-  said = plot.write(workdir, rows, found, config)
-  print(f'\n{said}\nin {workdir}: results.jsonl, table.txt, ablate_<world>.png')
-  return rows
-
-
-def fill(config, settings, world, decode, params, key):
+def fill(subject, decode, settings, key, rows, scored):
   """What a row says about one run: cost and error, or fit if T is not 1."""
-  given = np.full((config.rows, config.length), world.vocab, np.int32)
+  empty = subject.empty(rows)
   start = time.perf_counter()
-  decoded = decode(params, knobs_of(settings), key, given)
+  decoded = decode(subject.params, traced(settings), key, empty)
   decoded = jax.tree.map(np.asarray, decoded)
   seconds = time.perf_counter() - start
   if settings['temperature'] == 1:
-    error = columns.errors(world, decoded, given)
+    error = subject.errors(decoded)
   else:
-    error = columns.fit(world, decoded, given, config.scored)
-  return {
-    **columns.cost(decoded),
-    **error,
-    'seconds': seconds,  # of decoding, with compilation if that was needed
-    'rows': config.rows,
-    'length': config.length,
-    'law': config.settings.to_dict(),
-  }
+    error = columns.fit(subject.world, decoded, empty, scored)
+  return {**columns.cost(decoded), **error, 'seconds': seconds, 'rows': rows}
 
 
-def progress(row, done, total):
-  """A line about a row that is finished."""
-  key = 'gap' if row['settings']['temperature'] == 1 else 'log_p'
-  label = ', '.join(
-    f'{v:g}' if isinstance(v, float) else str(v)
-    for v in row['settings'].values()
+def run(config, workdir):
+  """The whole ablation. Returns the rows of results.jsonl."""
+  found, world = curves(config), config.settings.to_dict()
+  own, key = jax.random.split(jax.random.key(config.seed))
+
+  @functools.lru_cache(1)
+  def subject_of(name, length):
+    return subjects.of_world(name, length, world, own)
+
+  @functools.lru_cache(1)
+  def decoder(name, length, sampler, words):
+    return compile_one(subject_of(name, length).model, sampler, dict(words))
+
+  def measure(point):
+    subject, decode = subject_of(*point[:2]), decoder(*program(point))
+    row = fill(
+      subject, decode, point.settings, key, config.rows, config.scored
+    )
+    return {**row, 'world': world}
+
+  rows = sweep(
+    'ablation', workdir, config, points(found, config.worlds, config.length),
+    measure, ('gap', 'log_p', 'seconds'),
   )
-  return (
-    f'{done:4d}/{total} {row["world"]:10} {label:60} {row["nfe"]:6.1f} passes, '
-    f'{key} {row[key]:.3f} +- {row[f"{key}_error"]:.3f}, '
-    f'{row["seconds"]:.1f} s'
+  said = plot.write(
+    pathlib.Path(workdir), rows, found, config.gaps, config.loss
   )
+  print(
+    f'\n{said}\nin {workdir}: results.jsonl, table.txt, ablation_<subject>.png'
+  )
+  return rows
 
 
 if __name__ == '__main__':

@@ -4,21 +4,15 @@ In both, an error is one of ERRORS for runs at temperature 1 and one of FIT at
 others.
 """
 
-import json
-
-import matplotlib
-
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
-from experiments.frontier.plot import TITLES
+from experiments.common import plots
+from experiments.common.plots import plt
+from punt_jax.viz.table import number, table
 
 ERRORS = {
   'gap': 'factorization gap (nats per canvas)',
-  'unigram_tv': 'law error: unigram TV',
+  'unigram_tv': 'unigram TV (probability)',
 }
 FIT = {
   'log_p': 'mean log-probability (nats per token)',
@@ -32,67 +26,75 @@ MARKERS = 'osDv^P<>X'
 COLUMNS = 4
 
 
-def write(workdir, rows, found, config):
+def write(workdir, rows, found, gaps, loss):
   """Writes table.txt and a PNG per world; returns the table.
 
   Args:
     workdir: a pathlib.Path.
     rows: of results.jsonl.
-    found: {factor: {value: [settings, ...]}}.
-    config: of the ablation.
+    found: {factor: {value: [(sampler, settings), ...]}}.
+    gaps, loss: where values are compared, see `tables`.
   """
-  tables = []
-  for name in config.worlds:
-    by_settings = {
-      json.dumps(row['settings'], sort_keys=True): row
-      for row in rows if row['world'] == name
-    }
-    lines = {
-      factor: {
-        value: sorted(
-          (by_settings[json.dumps(s, sort_keys=True)] for s in sweep),
-          key=lambda row: row['nfe'],
-        )
-        for value, sweep in values.items()
-      }
+  said = []
+  for subject in dict.fromkeys(row['subject'] for row in rows):
+    here = [row for row in rows if row['subject'] == subject]
+    factors = {
+      factor: {value: line_of(here, one) for value, one in values.items()}
       for factor, values in found.items()
     }
-    tables.append(table(name, lines, config.gaps, config.loss))
-    draw(workdir / f'ablate_{name}.png', name, lines)
-  said = '\n'.join(tables)
+    said.append(tables(subject, factors, gaps, loss))
+    draw(workdir / f'ablation_{subject}.png', subject, factors)
+  said = '\n'.join(said)
   (workdir / 'table.txt').write_text(said)
   return said
 
 
-def table(name, lines, gaps, loss):
-  """Forward passes of each value at equal error, as text."""
-  head = [f'gap {gap:g}' for gap in gaps] + ['unigram TV', 'depth']
-  said = [
-    f'{TITLES.get(name, name)}: forward passes per canvas at equal error',
-    f'{"":36}' + ''.join(f'{cell:>16}' for cell in head),
-  ]
-  for factor, values in lines.items():
-    said.append(factor)
+def line_of(rows, every):
+  """The rows of these (sampler, settings), by NFE."""
+  same = lambda row, one: (row['sampler'], row['settings']) == one
+  line = [next(row for row in rows if same(row, one)) for one in every]
+  return sorted(line, key=lambda row: row['nfe'])
+
+
+def tables(subject, factors, gaps, loss):
+  """Forward passes of each value at equal error, as text.
+
+  Args:
+    subject: name of the world.
+    factors: {factor: {value: rows by NFE}}.
+    gaps: nats per canvas.
+    loss: nats per token, at temperatures other than 1: how far the mean
+      log-probability lies below that of the value with the fewest settings.
+  """
+  exact, other = [], []
+  for factor, values in factors.items():
     if not at_one(values):
-      exact = min(values.values(), key=len)[0]
-      said[-1] += (
-        f' (passes at a mean log p of {loss:g} nats per token below '
-        f'{exact["settings"]["sampler"]}, {exact["nfe"]:.0f} passes)'
-      )
+      other.append(fit_table(factor, values, loss))
+      continue
     for value, line in values.items():
-      if at_one(values):
-        error = [(r['gap'], r['gap_error']) for r in line]
-        cells = [crossing(line, error, gap) for gap in gaps]
-        cells = [*map(cell, cells), *there(line, cells[0])]
-      elif len(line) > 1:
-        error = [
-          (exact['log_p'] - r['log_p'], r['log_p_error']) for r in line
-        ]
-        cells = [cell(crossing(line, error, loss))]
-      else:
-        cells = []
-      said.append(f'  {value:34}' + ''.join(f'{x:>16}' for x in cells))
-  return '\n'.join(said) + '\n'
+      error = [(row['gap'], row['gap_error']) for row in line]
+      cells = [crossing(line, error, gap) for gap in gaps]
+      cells = [*map(cell, cells), *there(line, cells[0])]
+      exact.append([factor, value, *cells])
+      factor = ''  # said once
+  heads = ['factor', 'value', *(f'gap {x:g}' for x in gaps), 'unigram TV']
+  return '\n\n'.join([
+    f'{plots.title(subject)}: forward passes per canvas at equal error\n'
+    + table([*heads, 'depth'], exact, left=2), *other,
+  ]) + '\n'
+
+
+def fit_table(factor, values, loss):
+  """Passes at the same loss of log-probability; those of the exact one too."""
+  exact = min(values.values(), key=len)[0]
+  cells = []
+  for value, line in values.items():
+    error = [(exact['log_p'] - r['log_p'], r['log_p_error']) for r in line]
+    alone = line[0]['nfe'], None
+    found = crossing(line, error, loss) if len(line) > 1 else alone
+    cells.append([value, cell(found)])
+  head = f'mean log p {loss:g} nats per token below {exact["sampler"]}'
+  return table([factor, head], cells)
 
 
 def at_one(values):
@@ -133,30 +135,30 @@ def crossing(line, error, target):
 
 
 def cell(found):
-  return '-' if found is None else f'{found[0]:.1f} +- {found[1]:.1f}'
+  return '-' if found is None else number(*found, digits=1)
 
 
 def there(line, found):
   """Unigram TV (that of exact samples) and depth where a curve crosses."""
   if found is None:
     return '-', '-'
-  at = lambda key: np.interp(
-    found[0], [row['nfe'] for row in line], [row[key] for row in line]
+  tv, floor, depth = (
+    np.interp(found[0], [row['nfe'] for row in line], [row[k] for row in line])
+    for k in ('unigram_tv', 'unigram_tv_floor', 'depth')
   )
-  floor = at('unigram_tv_floor')
-  return f'{at("unigram_tv"):.3f} ({floor:.3f})', f'{at("depth"):.1f}'
+  return f'{number(tv)} ({number(floor)})', number(depth, digits=1)
 
 
-def draw(path, name, lines):
+def draw(path, subject, factors):
   """Two panels per factor, one below the other, a curve per value."""
-  bands = -(-len(lines) // COLUMNS)
+  bands = -(-len(factors) // COLUMNS)
   figure, axes = plt.subplots(
     2 * bands, COLUMNS, figsize=(4.3 * COLUMNS, 6.4 * bands),
     layout='constrained', squeeze=False,
   )
-  one = next(iter(next(iter(lines.values())).values()))[0]
+  one = one_of(next(iter(factors.values())))
   figure.suptitle(
-    f'PUNT with one thing changed at a time, on {TITLES.get(name, name)}, '
+    f'PUNT with one thing changed at a time, on {plots.title(subject)}, '
     f'{one["length"]} tokens, {one["rows"]} canvases per point\n'
     'black: the base; a point per threshold; bars: one standard error; lower '
     'left is better, gap 0 is exact',
@@ -165,46 +167,40 @@ def draw(path, name, lines):
   for axis in axes.flat:
     axis.set_visible(False)
   gaps = []
-  for i, (factor, values) in enumerate(lines.items()):
+  for i, (factor, values) in enumerate(factors.items()):
     band, column = divmod(i, COLUMNS)
     kinds = ERRORS if at_one(values) else FIT
     for down, (key, label) in enumerate(kinds.items()):
       axis = axes[2 * band + down, column]
       axis.set_visible(True)
-      panel(axis, key, values)
-      axis.set_ylabel(label, fontsize=9)
+      panel(axis, key, values, label)
       gaps += [axis] * (key == 'gap')
     top = axes[2 * band, column]
     heat = one_of(values)['settings']['temperature']
     at = '' if at_one(values) else f'\n(temperature {heat:g}: higher is better)'
     top.set_title(factor + at, fontsize=11)
     top.legend(fontsize=8, frameon=False)
-    axis.set_xlabel('forward passes per canvas (NFE)', fontsize=9)
+    axis.set_xlabel(plots.PASSES, fontsize=9)
   limits = np.array([axis.get_ylim() for axis in gaps]).reshape(-1, 2)
   for axis in gaps:
     axis.set_ylim(limits[:, 0].min(), limits[:, 1].max())
-  figure.savefig(path, dpi=90)
-  plt.close(figure)
+  plots.save(figure, path, 90)
 
 
 def one_of(values):
   return next(iter(values.values()))[0]
 
 
-def panel(axis, key, values):
+def panel(axis, key, values, label):
   """One number against NFE."""
   for i, (value, line) in enumerate(values.items()):
-    axis.errorbar(
-      [row['nfe'] for row in line],
-      [row[key] for row in line],
-      xerr=[row['nfe_error'] for row in line],
-      yerr=[row[f'{key}_error'] for row in line],
-      label=value, marker=MARKERS[i % len(MARKERS)], markersize=4,
+    plots.curve(
+      axis, line, key, value, marker=MARKERS[i % len(MARKERS)], markersize=4,
       color=COLORS[i % len(COLORS)], linewidth=1.8 if i == 0 else 1.1,
       capsize=2, zorder=3 if i == 0 else 2,
     )
-  axis.grid(color='0.93', zorder=0)
-  axis.spines[['top', 'right']].set_visible(False)
+  plots.clean(axis, y=label)
+  plots.log_passes(axis)
   if key == 'gap':
     axis.set_yscale('symlog', linthresh=0.01, linscale=0.5)
     axis.yaxis.set_major_formatter('{x:g}')
@@ -218,7 +214,3 @@ def panel(axis, key, values):
       xytext=(0, 4), textcoords='offset points',
     )
     axis.set_ylim(bottom=0)
-  axis.set_xscale('log')
-  axis.xaxis.set_major_locator(FixedLocator([1, 2, 4, 8, 16, 32, 64, 128]))
-  axis.xaxis.set_minor_locator(NullLocator())
-  axis.xaxis.set_major_formatter(ScalarFormatter())

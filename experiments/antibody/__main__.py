@@ -7,42 +7,30 @@
 One model writes variable domains: whole ones, or the loops (CDRs) of natural
 heavy chains. The other model judges them, see experiments/antibody/judge.py;
 experiments/antibody/chains.py says which chain each region of them resembles
-and how varied they are. Writes results.jsonl (a row per task and setting; a run
-that was stopped goes on), domains/, antibody.png and table.md.
+and how varied they are. Writes results.jsonl (a row per subject and setting; a
+run that was stopped goes on), domains/, antibody.png and table.md.
 """
 
-import itertools
+import functools
 import pathlib
 import time
-from typing import NamedTuple
 
 import jax
 
 from experiments.antibody import chains, judge, models, plot, writer
 from experiments.common import columns
-from experiments.frontier.__main__ import sweep
-from punt_jax import jsonl, metrics, samplers
+from experiments.common.sweep import Point, sweep
+from punt_jax import metrics, samplers
 from punt_jax.checks import in_range, known
-from punt_jax.cli import command, records
+from punt_jax.cli import command
 from punt_jax.generation import options
 
 WHEELS = {
   'antiberty': 'antiberty-0.1.3-py3-none-any.whl',
   'sapiens': 'sapiens-1.0.5-py3-none-any.whl',
 }
-TASKS = 'domain', 'loops'
+SUBJECTS = 'domain', 'loops'
 CHAINS = 'heavy', 'light', 'mixed', 'unclear'
-
-
-class Point(NamedTuple):
-  """What a row of results.jsonl is about."""
-
-  task: str
-  choice: options.Choice | None  # None: natural antibodies
-
-  def identity(self):
-    name = self.choice.name if self.choice else 'natural'
-    return self.task, name, str(self.choice or '')
 
 
 def load(name, wheels):
@@ -66,30 +54,43 @@ def load(name, wheels):
   }
 
 
-def points(config):
-  """Every Point of a config, those that share a compilation together."""
+def cases(config):
+  """[(Point, Choice)], those that share a compilation together.
+
+  The sampler of antibodies that nobody wrote is called natural, its Choice is
+  None. The length is that of the longest canvas.
+  """
   for name, least in (('rows', 2), ('judged', 2), ('chunk', 1), ('asked', 1)):
     in_range(name, config[name], least)
   in_range('asked', config.asked, 1, config.groups)
+  about = {'model': config.model, 'temperature': float(config.temperature)}
   found = []
-  for task, settings in config.tasks.to_dict().items():
-    known('task', task, TASKS)
-    found.append(Point(task, None))
-    choices = sweep(settings, 1, ())
-    found += [Point(task, choice) for choice in choices]
-  place = lambda point: (point.choice is not None, [
-    samplers.__all__.index(point.choice.name),
-    sorted(point.choice.words.items()),
-  ] if point.choice else [])
-  return sorted(found, key=place)
-
-
-def describe(config, domains, open_, judges, asked):
-  """What the metrics say of finished domains: {name: number}."""
-  few = slice(0, config.judged)
-  nll = judge.least(
-    judges, domains[few], open_[few], config.groups, asked, config.seed
+  for name, settings in config.subjects.to_dict().items():
+    known('subject', name, SUBJECTS)
+    length = max(map(len, canvases(config, name)))
+    found.append((Point(name, length, 'natural', {}, about), None))
+    found += [
+      (Point(name, length, choice.name, choice.settings(), about), choice)
+      for choice in options.grid(settings, length)
+    ]
+  place = lambda choice: choice and (
+    samplers.__all__.index(choice.name), sorted(choice.words.items())
   )
+  return sorted(found, key=lambda case: place(case[1]) or ())
+
+
+def canvases(config, subject):
+  """The canvases of a subject."""
+  return writer.canvases(subject, config.rows, config.lengths, config.shown)
+
+
+def program(choice):
+  """What is fixed when it is compiled."""
+  return choice.name, str(choice.words)
+
+
+def describe(domains, open_, nll):
+  """What the metrics say of finished domains: {name: number}."""
   labels = [chains.chain(domain) for domain in domains]
   shares = {}
   for name in CHAINS:
@@ -110,84 +111,60 @@ def describe(config, domains, open_, judges, asked):
   }
 
 
-def fill(config, point, model, judges, run, compiled, workdir):
-  """The row of results.jsonl about one point; its domains into a file."""
-  open_ = writer.canvases(config, point.task)
-  start = time.perf_counter()
-  if point.choice is None:
-    domains, open_ = writer.natural(config, point.task)
-    cost = {'nfe': 0.0, 'nfe_error': 0.0}
-    settings, asked = {}, config.groups
-  else:
-    decoded, domains = writer.write(
-      config, model, point.choice, run, open_
-    )
-    cost = columns.cost(decoded)
-    settings, asked = point.choice.settings(), config.asked
-  seconds = time.perf_counter() - start
-  task, name, label = point.identity()
-  file = workdir / 'domains' / f'{task} {name} {label}'.strip()
-  file.parent.mkdir(exist_ok=True)
-  file.write_text('\n'.join(domains) + '\n')
-  return {
-    'model': config.model,
-    'task': task,
-    'sampler': name,
-    'label': label,
-    'settings': settings,
-    'temperature': config.temperature,
-    **cost,
-    **describe(config, domains, open_, judges, asked),
-    'seconds': seconds,  # of decoding, with compilation if that was needed
-    'judge_seconds': time.perf_counter() - start - seconds,
-    'compiled': compiled,
-    **records.origin(config.seed),
-  }
-
-
 def run(config, workdir, wheels='.'):
   """The whole grid. Returns the rows of results.jsonl."""
-  plan = points(config)
+  plan = cases(config)
+  choices = {str(point): choice for point, choice in plan}
   writers = load(config.model, wheels)
   judges = load(next(name for name in WHEELS if name != config.model), wheels)
   model = writers.get('both') or writers['heavy']
   workdir = pathlib.Path(workdir)
-  rows = records.resume(workdir, config)
-  done = {(row['task'], row['sampler'], row['label']) for row in rows}
-  todo = [point for point in plan if point.identity() not in done]
-  program = lambda p: p.choice and (p.choice.name, str(p.choice.words))
-  for _, group in itertools.groupby(todo, program):
-    group = list(group)
-    decode = None
-    if group[0].choice:
-      longest = model.length  # more than any canvas has
-      most = max(options.most_steps(p.choice, longest) for p in group)
-      decode = writer.compile_one(
-        config, model, group[0].choice, most
+
+  @functools.lru_cache(1)
+  def decoder(*fixed):
+    together = [x for x in choices.values() if x and program(x) == fixed]
+    longest = model.length  # more than any canvas has
+    most = max(options.most_steps(choice, longest) for choice in together)
+    return writer.compile_one(model, together[0], most, config.temperature)
+
+  def measure(point):
+    choice = choices[str(point)]
+    start = time.perf_counter()
+    if choice is None:
+      domains, open_ = writer.natural(
+        point.subject, config.lengths, config.shown
       )
-    for i, point in enumerate(group):
-      row = fill(
-        config, point, model, list(judges.values()), decode, i == 0, workdir
+      cost, asked = {'nfe': 0.0, 'nfe_error': 0.0}, config.groups
+    else:
+      open_ = canvases(config, point.subject)
+      decoded, domains = writer.write(
+        model, choice, decoder(*program(choice)), open_, config.chunk,
+        config.seed,
       )
-      rows.append(row)
-      jsonl.append(workdir / 'results.jsonl', row)
-      print(progress(row, len(rows), len(plan)), flush=True)
+      cost, asked = columns.cost(decoded), config.asked
+    written = time.perf_counter()
+    file = f'{point.subject} {point.sampler} {choice or ""}'.strip()
+    (workdir / 'domains').mkdir(exist_ok=True)
+    (workdir / 'domains' / file).write_text('\n'.join(domains) + '\n')
+    nll = judge.least(
+      list(judges.values()), domains[: config.judged], open_[: config.judged],
+      config.groups, asked, config.seed,
+    )
+    return {
+      **cost,
+      **describe(domains, open_, nll),
+      'seconds': written - start,
+      'judge_seconds': time.perf_counter() - written,
+    }
+
+  rows = sweep(
+    'antibody', workdir, config, [point for point, _ in plan], measure,
+    ('nll', 'heavy', 'light', 'mixed', 'identity', 'seconds', 'judge_seconds'),
+  )
   plot.write(workdir / 'antibody.png', rows)
-  (workdir / 'table.md').write_text(plot.table(rows))
+  (workdir / 'table.md').write_text(plot.markdown(rows))
   print(f'in {workdir}: results.jsonl, domains, antibody.png, table.md')
   return rows
-
-
-def progress(row, done, total):
-  """A line about a row that is finished."""
-  return (
-    f'{done:3d}/{total} {row["task"]:7}{row["sampler"]:14}{row["label"]:28}'
-    f'{row["nfe"]:6.1f} passes, judge {row["nll"]:.3f} +- '
-    f'{row["nll_error"]:.3f}, heavy {row["heavy"]:.1%}, light '
-    f'{row["light"]:.1%}, mixed {row["mixed"]:.1%}, identity '
-    f'{row["identity"]:.2f}, {row["seconds"]:.0f} + '
-    f'{row["judge_seconds"]:.0f} s'
-  )
 
 
 if __name__ == '__main__':

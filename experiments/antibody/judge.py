@@ -24,7 +24,7 @@ def score(model, domains, open_, groups, asked, seed):
   """Mean pseudo-NLL of what was written, (B,) nats per residue.
 
   Args:
-    model: antibody_models.Antibody.
+    model: models.Antibody.
     domains: strings of residues.
     open_: as long; `_` where a residue was written. The others are given.
     groups: that a domain's residues are split into.

@@ -1,14 +1,14 @@
 """Two masked language models of antibodies, from the wheels they came in.
 
-AntiBERTy (Ruffolo et al., 2021, arXiv 2112.07782; BERT, 8 x 512, both chains)
-is in antiberty 0.1.3, Sapiens (Prihoda et al., 2022, mAbs 14, 2020203;
+AntiBERTy (Ruffolo et al., https://arxiv.org/abs/2112.07782; BERT, 8 x 512, both
+chains) is in antiberty 0.1.3, Sapiens (Prihoda et al., 2022, mAbs 14, 2020203;
 RoBERTa, 4 x 128, a model per chain) in sapiens 1.0.5, both MIT:
 
   pip download --no-deps antiberty==0.1.3 sapiens==1.0.5
 
 The wheels are read, not installed: nothing of theirs is imported or run.
-`write` turns them into directories that models.load reads. Antibodies are rows
-`begin residues end` of token ids; see `encode`.
+`write` turns them into directories that checkpoints.load reads. Antibodies are
+rows `begin residues end` of token ids; see `encode`.
 """
 
 import json
@@ -152,7 +152,7 @@ def build(checkpoint):
 
 
 def write(checkpoint, folder):
-  """Writes a directory that models.load reads: one token per residue."""
+  """Writes a directory that checkpoints.load reads: one token per residue."""
   special = [
     dict(
       id=token, content=word, special=True, normalized=False, lstrip=False,

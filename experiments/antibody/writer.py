@@ -14,27 +14,26 @@ from punt_jax.generation import options
 from punt_jax.models.layout import Layout
 
 
-def canvases(config, task):
-  """config.rows strings of residues and `_`.
+def canvases(subject, rows, lengths, shown):
+  """`rows` strings of residues and `_`.
 
-  Whole domains have the lengths of config.lengths in turn, or if that is ()
-  those of the natural heavy chains, whose first config.shown residues are
-  given. Loops are open in the natural heavy chains in turn.
+  Whole domains have these lengths in turn, or if there are none those of the
+  natural heavy chains, whose first `shown` residues are given. Loops are open
+  in the natural heavy chains in turn.
   """
   natural = list(antibody_natural.HEAVY.values())
-  if task == 'loops':
+  if subject == 'loops':
     found = [
       ''.join('_' if x else c for c, x in zip(
         domain, chains.loops(domain), strict=True
       ))
       for domain in natural
     ]
-  elif config.lengths:
-    found = ['_' * length for length in config.lengths]
+  elif lengths:
+    found = ['_' * length for length in lengths]
   else:
-    n = config.shown
-    found = [domain[:n] + '_' * (len(domain) - n) for domain in natural]
-  return list(itertools.islice(itertools.cycle(found), config.rows))
+    found = [domain[:shown].ljust(len(domain), '_') for domain in natural]
+  return list(itertools.islice(itertools.cycle(found), rows))
 
 
 def denoiser(model, params):
@@ -46,31 +45,40 @@ def denoiser(model, params):
   return punt_jax.judge_drafts(punt_jax.ban(bare, marks))
 
 
-def compile_one(config, model, choice, most):
+def compile_one(model, choice, most, temperature):
   """run(params, knobs, key, tokens, valid=, rows=) of one program."""
 
   def build(params, knobs):
-    tempered = punt_jax.temper(denoiser(model, params), config.temperature)
+    tempered = punt_jax.temper(denoiser(model, params), temperature)
     return tempered, choice.make(knobs)
 
   return punt_jax.compile(build, most)
 
 
-def write(config, model, choice, run, open_):
-  """Fills the canvases -> (Decoded on the host, domains as strings)."""
-  size, vocab = config.chunk, len(model.vocabulary)
+def write(model, choice, run, open_, chunk, seed):
+  """Fills the canvases -> (Decoded on the host, domains as strings).
+
+  Args:
+    model: models.Antibody.
+    choice: options.Choice.
+    run: of compile_one.
+    open_: canvases.
+    chunk: how many are written together.
+    seed: of the drafts.
+  """
+  vocab = len(model.vocabulary)
   width = max(map(len, open_)) + 2
   knobs = {key: float(value) for key, value in choice.knobs.items()}
-  key = jax.random.key(config.seed)
+  key = jax.random.key(seed)
   parts = []
-  for start in range(0, len(open_), size):
-    part = open_[start : start + size]
-    part += part[:1] * (size - len(part))  # one shape, compiled once
+  for start in range(0, len(open_), chunk):
+    part = open_[start : start + chunk]
+    part += part[:1] * (chunk - len(part))  # one shape, compiled once
     tokens, valid = judge.pad(model, part, width)
     tokens = np.where(tokens == model.mask, vocab, tokens)
     out = run(
       model.params, knobs, key, tokens, valid=valid,
-      rows=np.arange(start, start + size),
+      rows=np.arange(start, start + chunk),
     )
     parts.append(jax.tree.map(np.asarray, out))
   n = len(open_)
@@ -86,12 +94,10 @@ def write(config, model, choice, run, open_):
   return many, domains
 
 
-def natural(config, task):
+def natural(subject, lengths, shown):
   """(natural domains, the canvases they would have been written on)."""
   pool = list(antibody_natural.HEAVY.values())
-  if task == 'domain' and config.lengths:
+  if subject == 'domain' and lengths:
     pool += list(antibody_natural.LIGHT.values())
     return pool, ['_' * len(domain) for domain in pool]
-  few = config.copy_and_resolve_references()
-  few.rows = len(pool)
-  return pool, canvases(few, task)
+  return pool, canvases(subject, len(pool), lengths, shown)

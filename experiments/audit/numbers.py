@@ -1,8 +1,9 @@
-"""PUNT's decisions against a law whose every conditional can be asked for.
+"""PUNT's decisions where every conditional can be asked for.
 
-Azangulov et al. 2510.21961 call tokens y of ranks r_1 .. r_k, written in one
-step on the canvas x, contextually independent if p_{r_i}(. | x, y_{r<i}) is
-p_{r_i}(. | x) for every i. What is missing is measured, in nats, by
+Azangulov et al. (https://arxiv.org/abs/2510.21961) call tokens y of ranks
+r_1 .. r_k, written in one step on the canvas x, contextually independent if
+p_{r_i}(. | x, y_{r<i}) is p_{r_i}(. | x) for every i. What is missing is
+measured, in nats, by
 
   delta_i = KL(p_{r_i}(. | x) || p_{r_i}(. | x, y_{r<i})),
 
@@ -52,7 +53,7 @@ class Effects(NamedTuple):
   anyone: Any  # (S, B, L) any tokens of the step, alone or all together
   pair: Any  # (B, L, L) token i alone moves j, in the step that wrote i
   pairs: Any  # (B, L, L) bool: i before j, both written in that step
-  log_p: Any  # (B,) log-probability of the tokens, by the law
+  log_p: Any  # (B,) log-probability of the tokens, by the conditionals
 
 
 def kl(before, after):
@@ -63,13 +64,13 @@ def kl(before, after):
   return np.maximum(np.where(before > -np.inf, terms, 0.0).sum(-1), 0.0)
 
 
-def effects(film, law, vocab):
+def effects(film, conditionals, vocab):
   """Shows every written token to the others of its step -> Effects.
 
   Args:
     film: Film.
-    law: tokens (..., L) -> log-probabilities (..., L, V) and (...) bool
-      whether the canvas is possible; 2 L canvases per row are asked for.
+    conditionals: tokens (..., L) -> log-probabilities (..., L, V), and whether
+      the canvas is possible, (...) bool; 2 L canvases per row are asked for.
     vocab: V, the id of MASK.
   """
   tokens, when = film.tokens, film.when
@@ -77,11 +78,11 @@ def effects(film, law, vocab):
   row, place = np.arange(batch)[:, None], np.arange(length)
   own = np.take_along_axis(film.rank, when[None], 0)[0]
   number = np.argsort(np.argsort(when * length + own, axis=1), axis=1)
-  # after[:, n] is the law once the first n tokens are written.
+  # after[:, n] is what is known once the first n tokens are written.
   shown = number[:, None] < place[:, None]  # (B, n, L)
-  after, possible = law(np.where(shown, tokens[:, None], vocab))
+  after, possible = conditionals(np.where(shown, tokens[:, None], vocab))
   begun = when[:, None] < when[:, :, None]  # (B, i, L), before i's step
-  alone, _ = law(
+  alone, _ = conditionals(
     np.where(begun | np.eye(length, dtype=bool), tokens[:, None], vocab)
   )
   pair = kl(after[row, begun.sum(-1)], alone)

@@ -3,14 +3,10 @@ and how often the tests and their assumption were wrong."""
 
 import textwrap
 
-import matplotlib
-
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments.frontier.plot import TITLES
+from experiments.common import plots
+from experiments.common.plots import plt
 
 LEAST, MOST = 1e-7, 10.0  # nats: 0 and infinity are drawn here
 INKS = {'msb': '#c1121f', 'lsb': '#1f5f8b'}
@@ -33,12 +29,12 @@ def write(path, rows):
     rows: of results.jsonl.
   """
   rows = [row for row in rows if row['kind'] == 'audit']
-  epsilons = sorted({row['epsilon'] for row in rows})
+  epsilons = sorted({row['settings']['epsilon'] for row in rows})
   epsilon = epsilons[len(epsilons) // 2]
   subjects = {}
   for row in rows:
-    if row['epsilon'] == epsilon:
-      key = row['model'], row['world'], row['length']
+    if row['settings']['epsilon'] == epsilon:
+      key = row['model'], row['subject'], row['length']
       subjects.setdefault(key, []).append(row)
   columns = min(len(subjects), 5)
   lines = -(-len(subjects) // columns)
@@ -76,14 +72,13 @@ def write(path, rows):
   bars(bottom, {
     textwrap.fill(name(*key), 32): here for key, here in subjects.items()
   })
-  figure.savefig(path, dpi=100)
-  plt.close(figure)
+  plots.save(figure, path, 100)
 
 
-def name(model, world, length):
+def name(model, subject, length):
   """What a subject is called."""
   who = {'exact': '', 'trained': ', learned by a transformer'}[model]
-  return f'{TITLES.get(world, world)}, {length} tokens{who}'
+  return f'{plots.title(subject)}, {length} tokens{who}'
 
 
 def bands(axis, title, rows, epsilon):
@@ -95,7 +90,8 @@ def bands(axis, title, rows, epsilon):
       [height(part[key]) for part in row['bins']]
       for key in ('q05', 'median', 'q95')
     )
-    bits, ink = f'bits {row["first"]} first: ', INKS[row['first']]
+    first = row['settings']['first']
+    bits, ink = f'bits {first} first: ', INKS[first]
     axis.fill_between(
       middle, low, high, color=ink, alpha=0.15, linewidth=0,
       label=bits + '5 % to 95 %',
@@ -110,7 +106,7 @@ def bands(axis, title, rows, epsilon):
                label='epsilon')
   axis.set_title(textwrap.fill(title, 34), fontsize=10)
   said = '\n'.join(
-    f'{100 * row["delta_above"]:.1f} % above epsilon ({row["first"]})'
+    f'{row["delta_above"]:.1%} above epsilon ({row["settings"]["first"]})'
     for row in rows if row['count']
   )
   axis.text(0.98, 0.93, said, transform=axis.transAxes, ha='right', va='top',
@@ -121,8 +117,7 @@ def bands(axis, title, rows, epsilon):
   axis.set_yticks(ticks, ['0', '1e-5', '0.001', '0.1', 'infinite'])
   axis.minorticks_off()
   axis.set_xlim(0, 1)
-  axis.grid(color='0.93')
-  axis.spines[['top', 'right']].set_visible(False)
+  plots.clean(axis)
 
 
 def bars(figure, subjects):
@@ -132,8 +127,8 @@ def bars(figure, subjects):
   for axis, (key, title) in zip(axes, SHARES.items(), strict=True):
     for n, (first, ink) in enumerate(INKS.items()):
       found = [
-        next((row for row in rows if row['first'] == first), {})
-        for rows in subjects.values()
+        next((row for row in here if row['settings']['first'] == first), {})
+        for here in subjects.values()
       ]
       share = [row.get(key) or 0.0 for row in found]
       error = [row.get(f'{key}_error') or 0.0 for row in found]

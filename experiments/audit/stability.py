@@ -1,11 +1,11 @@
 """Whether sets of tokens act on a position as the tests of PUNT assume.
 
-Azangulov et al. 2510.21961 assume independence stability (Assumption 3.3): a
-position j that tokens y_U do not move is not moved by y_W for a part W of U.
-That a token which passed every test may be written also takes the converse:
-what two sets do not do, their union does not do. With `moved` for
-KL(p_j(. | x) || p_j(. | x, y_U)) > epsilon, U a set of two tokens or more, cut
-at random in W and the rest, these are the shares
+Azangulov et al. (https://arxiv.org/abs/2510.21961) assume independence
+stability (Assumption 3.3): a position j that tokens y_U do not move is not
+moved by y_W for a part W of U. That a token which passed every test may be
+written also takes the converse: what two sets do not do, their union does not
+do. With `moved` for KL(p_j(. | x) || p_j(. | x, y_U)) > epsilon, U a set of two
+tokens or more, cut at random in W and the rest, these are the shares
 
   unstable  j is moved by W though not by U: Assumption 3.3 fails
   union     j is moved by U though neither by W nor by the rest
@@ -22,12 +22,12 @@ import numpy as np
 from experiments.audit.numbers import kl, ratio
 
 
-def stability(film, law, vocab, epsilon, rng, sets, cuts):
+def stability(film, conditionals, vocab, epsilon, rng, sets, cuts):
   """The shares with standard errors, and out of how many.
 
   Args:
-    film: audit_numbers.Film.
-    law: as in audit_numbers.effects; 2 sets (2 + 2 cuts) canvases per row.
+    film: numbers.Film.
+    conditionals: as in numbers.effects; 2 sets (2 + 2 cuts) canvases per row.
     vocab: V.
     epsilon: nats.
     rng: NumPy generator.
@@ -41,13 +41,13 @@ def stability(film, law, vocab, epsilon, rng, sets, cuts):
     before = film.when[:, None] < step[..., None]
     canvas = np.where(before, film.tokens[:, None], vocab)
     drafts = film.drafts[step, row]
-    base, _ = law(canvas)
-    whole, possible = law(np.where(shown, drafts, canvas))
+    base, _ = conditionals(canvas)
+    whole, possible = conditionals(np.where(shown, drafts, canvas))
     whole = kl(base, whole) > epsilon
     tests = tests & possible[..., None]
     part = np.stack([random_part(rng, shown) for _ in range(cuts)])
     parts = np.stack([part, shown & ~part])  # (2, cuts, B, K, L)
-    parts = kl(base, law(np.where(parts, drafts, canvas))[0]) > epsilon
+    parts = kl(base, conditionals(np.where(parts, drafts, canvas))[0]) > epsilon
     for name, fails, of in (
       ('unstable', parts, np.broadcast_to(tests & ~whole, parts.shape)),
       ('union', whole, tests & ~parts.any(0)),

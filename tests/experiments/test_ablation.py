@@ -1,6 +1,6 @@
 """The ablation end to end on a tiny world, and its reading of curves."""
 
-import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +9,15 @@ import pytest
 from matplotlib import image
 
 from configs import ablation as default
-from experiments.ablation import __main__ as ablate_punt
+from experiments.ablation import __main__ as ablation
 from experiments.ablation import plot
-from punt_jax import samplers
+from experiments.common.sweep import Point
+from punt_jax import oracles, samplers
 
 FACTORS = {
   'sampler': {'a slow one': {'sampler': 'one_by_one'}, 'punt': {}},
   'epsilon': {'constant': {}, 'loose first': {'early': 2.0, 'late': 0.0}},
-  'law': {
+  'distribution': {
     'raw': {'temperature': 0.7},
     'one by one': {'temperature': 0.7, 'sampler': 'one_by_one'},
   },
@@ -38,19 +39,14 @@ def tiny(**changes):
 def finished(tmp_path_factory):
   """(workdir, rows) of a finished run."""
   workdir = tmp_path_factory.mktemp('runs') / 'tiny'
-  return workdir, ablate_punt.run(tiny(), workdir)
-
-
-def lines(workdir):
-  return (workdir / 'results.jsonl').read_text().splitlines()
+  return workdir, ablation.run(tiny(), workdir)
 
 
 def test_a_row_for_each_setting_and_the_base_only_once(finished):
   workdir, rows = finished
-  assert [json.loads(line) for line in lines(workdir)] == rows
   told = [
-    (s['sampler'], s['temperature'], s.get('epsilon'), s.get('early'))
-    for s in (row['settings'] for row in rows)
+    (r['sampler'], *map(r['settings'].get, ('temperature', 'epsilon', 'early')))
+    for r in rows
   ]
   assert sorted(told, key=str) == sorted([
     ('punt', 1.0, -1.0, 1.0), ('punt', 1.0, 50.0, 1.0),
@@ -58,8 +54,8 @@ def test_a_row_for_each_setting_and_the_base_only_once(finished):
     ('punt', 0.7, -1.0, 1.0), ('punt', 0.7, 50.0, 1.0),
     ('one_by_one', 1.0, None, None), ('one_by_one', 0.7, None, None),
   ], key=str)
-  # Whoever shares a compilation stands together: two programs.
-  assert [row['compiled'] for row in rows].count(True) == 2
+  # Whoever shares a compilation stands together.
+  assert [row['sampler'] for row in rows] == 6 * ['punt'] + 2 * ['one_by_one']
   for row in rows:
     settings = row['settings']
     exact = settings.get('epsilon') != 50.0
@@ -67,51 +63,29 @@ def test_a_row_for_each_setting_and_the_base_only_once(finished):
     assert ('log_p' in row) == (settings['temperature'] == 0.7)
     assert row['steps'] == (8 if exact else 1)
     assert abs(row.get('gap', 0)) < 1e-5 or not exact
-    if settings['sampler'] == 'one_by_one':
+    if row['sampler'] == 'one_by_one':
       assert row['nfe'] == 8
     else:  # all tests fail, with m = 8 .. 1 masked, or all pass
       assert row['nfe'] == (8 + 3 * 4 + 2 * 2 + 1 if exact else 1 + 3)
-    assert row['law']['vocab'] == 3 and row['rows'] == 16
-  assert image.imread(workdir / 'ablate_permuted.png').std() > 0.05
+    assert row['world']['vocab'] == 3 and row['rows'] == 16
+  assert image.imread(workdir / 'ablation_permuted.png').std() > 0.05
 
 
 def test_the_table_compares_values_at_equal_error(finished):
   """Two points a curve, 25 and 4 passes: the crossing lies between."""
-  workdir, rows = finished
-  said = (workdir / 'table.txt').read_text().splitlines()
+  said = (finished[0] / 'table.txt').read_text().splitlines()
   assert 'shuffled' in said[0] and 'gap 0.5' in said[1]
-  found = {line[:36].strip(): line[36:].split() for line in said[2:]}
+  found = {}
+  for line in said[2:]:
+    cells = re.split(r'\s{2,}', line.strip())
+    found |= {cell: cells[n + 1 :] for n, cell in enumerate(cells)}
   for value in ('punt', 'constant', 'loose first'):
-    assert 4 < float(found[value][0]) < 25
-    assert found[value][1] == '+-' and found[value][4].startswith('(')
+    passes, tv, _ = found[value]
+    assert 4 < float(passes.split(' +- ')[0]) < 25 and tv.endswith(')')
   assert found['punt'] == found['constant']
   assert found['a slow one'] == ['-', '-', '-']
-  assert found['one by one'] == []
-  law = next(line for line in said if line.startswith('law'))
-  assert '0.02 nats per token below one_by_one, 8 passes' in law
-
-
-def test_a_stopped_run_goes_on(finished, tmp_path, monkeypatch):
-  workdir, rows = finished
-  config = (workdir / 'config.json').read_text()
-  (tmp_path / 'config.json').write_text(config)
-  kept = '\n'.join(lines(workdir)[:-1]) + '\n'
-  (tmp_path / 'results.jsonl').write_text(kept + lines(workdir)[-1][:40])
-  compiled = []
-  compile_one = ablate_punt.compile_one
-  monkeypatch.setattr(
-    ablate_punt, 'compile_one',
-    lambda *args: compiled.append(args) or compile_one(*args),
-  )
-  again = ablate_punt.run(tiny(), tmp_path)
-  timeless = lambda row: {
-    k: v for k, v in row.items() if k not in ('seconds', 'compiled')
-  }
-  assert [*map(timeless, again)] == [*map(timeless, rows)]
-  ablate_punt.run(tiny(), tmp_path)
-  assert len(compiled) == 1  # what was finished was not compiled again
-  with pytest.raises(ValueError, match='another config .different: rows'):
-    ablate_punt.run(tiny(rows=17), tmp_path)
+  assert found['raw'] == ['-'] and found['one by one'] == ['8.0']
+  assert '0.02 nats per token below one_by_one' in found['distribution'][0]
 
 
 def test_epsilon_goes_from_early_to_late(monkeypatch):
@@ -119,8 +93,8 @@ def test_epsilon_goes_from_early_to_late(monkeypatch):
   monkeypatch.setattr(
     samplers, 'punt', lambda epsilon, *args, **kw: schedules.append(epsilon)
   )
-  ablate_punt.punt(0.1, 0.2, 1.8, 'entropy', 'kl', 'msb', 'plain')
-  ablate_punt.punt(0.1, 1.0, 1.0, 'entropy', 'kl', 'msb', 'plain')
+  ablation.punt(0.1, 0.2, 1.8, 'entropy', 'kl', 'msb', 'plain')
+  ablation.punt(0.1, 1.0, 1.0, 'entropy', 'kl', 'msb', 'plain')
   masked = jnp.array([1.0, 0.5, 0.0])
   np.testing.assert_allclose(schedules[0](masked), [0.02, 0.1, 0.18], rtol=1e-5)
   np.testing.assert_array_equal(schedules[1](masked), jnp.full(3, 0.1))
@@ -135,26 +109,27 @@ def test_settings_reach_the_sampler_and_the_model(monkeypatch):
     got.update(epsilon=traced(epsilon), width=traced(width), gap=traced(gap))
     return samplers.punt(epsilon)
 
-  monkeypatch.setitem(ablate_punt.SAMPLERS, 'batched', batched)
-  config = tiny()
-  base = config.base.to_dict()
+  monkeypatch.setitem(ablation.SAMPLERS, 'batched', batched)
   changes = dict(
     sampler='batched', width=2, gap=4.0, epsilon=0.1, judged=True,
     temperature=0.5,
   )
-  settings = ablate_punt.curve(base, changes)
-  assert set(settings) == {*changes}  # no score, no first: it has none
+  one, = ablation.curve(tiny().base.to_dict(), changes)
+  assert {'sampler': one[0], **one[1]} == changes  # no score: it has none
   judged = []
   monkeypatch.setattr(
-    ablate_punt.punt_jax, 'judge_drafts', lambda m: judged.append(m) or m
+    ablation.punt_jax, 'judge_drafts', lambda m: judged.append(m) or m
   )
-  run = ablate_punt.compile_one(config, 'chain', settings)
-  law = config.settings.to_dict()
-  params = ablate_punt.worlds.draw('chain', jax.random.key(0), 8, law)
-  knobs = ablate_punt.knobs_of(settings)
+  *_, name, words = ablation.program(Point('product', 8, *one))
+  table = np.full((8, 3), 1 / 3)
+  run = ablation.compile_one(
+    lambda table: oracles.as_denoiser(oracles.product(table)), name,
+    dict(words),
+  )
   run.lower(
-    params, knobs, jax.random.key(0), np.arange(2, dtype=np.int32),
-    np.full((2, 8), 3), np.zeros((2, 8), bool), np.ones((2, 8), bool),
+    table, ablation.traced(one[1]), jax.random.key(0),
+    np.arange(2, dtype=np.int32), np.full((2, 8), 3), np.zeros((2, 8), bool),
+    np.ones((2, 8), bool),
   )
   assert got == dict(epsilon=True, width=False, gap=True)
   assert isinstance(judged[0].law.temperature, jax.core.Tracer)
@@ -190,15 +165,13 @@ def test_noise_does_not_make_a_crossing():
 
 
 def test_the_default_config_is_sound():
-  config = default.get_config()
-  found = ablate_punt.curves(config)
-  names = {s[0]['sampler'] for v in found.values() for s in v.values()}
-  assert names == set(ablate_punt.SAMPLERS)  # every one of them is tried
-  for values in found.values():  # the base stands first, where it is shown
-    same = [
-      s[0] == next(iter(found['rounds'].values()))[0] for s in values.values()
-    ]
-    assert not any(same[1:])
+  found = ablation.curves(default.get_config())
+  firsts = {f: [line[0] for line in v.values()] for f, v in found.items()}
+  # Every sampler is tried, and the base stands first where it is shown.
+  assert {name for v in firsts.values() for name, _ in v} == {
+    *ablation.SAMPLERS
+  }
+  assert not any(firsts['rounds'][0] in v[1:] for v in firsts.values())
 
 
 def one(**changes):
@@ -211,9 +184,10 @@ def one(**changes):
   [
     ({'worlds': ('ring',)}, "'ring': use one of chain, permuted"),
     ({'rows': 1}, 'rows = 1 is out of range'),
+    ({'length': 1}, 'length = 1'),
     (one(sampler='punkt'), "unknown sampler 'punkt': use one of punt,"),
-    (one(kappa=1.0), "knob of punt: 'kappa': use one of"),
-    (one(sampler='budgeted'), 'budgeted needs a value for its knob kappa'),
+    (one(kappa=1.0), "setting of punt: 'kappa': use one of"),
+    (one(sampler='budgeted'), 'budgeted needs a value for its setting kappa'),
     (one(first='mid'), "unknown bit order 'mid': use one of msb, lsb"),
     (one(temperature=-1.0), 'temperature = -1.0 is out of range'),
   ],
@@ -222,6 +196,6 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
   changes, said, tmp_path
 ):
   with pytest.raises(ValueError, match=said) as caught:
-    ablate_punt.run(tiny(**changes), tmp_path / 'new')
+    ablation.run(tiny(**changes), tmp_path / 'new')
   assert '\n' not in str(caught.value)
   assert not (tmp_path / 'new').exists()

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import tqdm
 
 from punt_jax.checkpoints import saving
 from punt_jax.models import transformer
-from punt_jax.oracles import named
 from train import step as step_lib
 
 
@@ -32,9 +32,9 @@ class Placed(NamedTuple):
 def placed(vocab, length, model):
   """A Transformer whose input ids name a token and its place.
 
-  Positions of a world have laws of their own, and a Transformer alone tells
-  them apart only by how far the ends are. Id i * (V + 1) + v is token v at
-  position i, v = V is MASK; the first V columns of the readout are used.
+  Positions of a world have distributions of their own, and a Transformer alone
+  tells them apart only by how far the ends are. Id i * (V + 1) + v is token v
+  at position i, v = V is MASK; the first V columns of the readout are used.
 
   Args:
     vocab: V.
@@ -53,7 +53,7 @@ def placed(vocab, length, model):
   )
 
 
-def learn(config, name, length, params, settings, file):
+def learn(config, subject, file):
   """A trained model -> (Placed, its parameters, facts).
 
   Trains on fresh samples of the world, with the loss and the update of the
@@ -61,15 +61,12 @@ def learn(config, name, length, params, settings, file):
 
   Args:
     config: what train/step.py reads, and model, heldout.
-    name: of the world.
-    length: L.
-    params: of worlds.draw.
-    settings: of the world.
+    subject: of_world of experiments/common/subjects.py.
     file: safetensors of the parameters (their moving average) and the facts:
       `nelbo` of exact samples, nats per token, with the error of its masks;
       `entropy` of the world per token, and what these samples have.
   """
-  world = named.make(name, params, length, settings)
+  length, world = subject.length, subject.world
   module = placed(world.vocab, length, config.model)
   file = pathlib.Path(file)
   if file.exists():
@@ -82,13 +79,9 @@ def learn(config, name, length, params, settings, file):
   )
   state = step_lib.init_state(config, module, length)
   update = step_lib.make_update(config, module, jax.local_devices()[:1])
-  for n in range(config.steps):
-    state, metrics = update(state, batch(n))
-    if (n + 1) % 250 == 0:
-      print(
-        f'{name}: update {n + 1} of {config.steps}, {metrics["nelbo"]:.3f}'
-        ' nats per token', flush=True,
-      )
+  what = f'{subject.name}: training'
+  for n in tqdm.trange(config.steps, desc=what, leave=False, disable=None):
+    state, _ = update(state, batch(n))
   tokens = np.asarray(world.sample(last, config.heldout))
   evaluate = step_lib.make_evaluate(module, config.batch)
   nelbo, error = evaluate(state.ema, tokens, draws=8)
@@ -98,7 +91,7 @@ def learn(config, name, length, params, settings, file):
     'entropy': float(world.entropy()) / length,
     'exact_nll': -float(np.mean(world.log_prob(tokens))) / length,
     'parameters': sum(x.size for x in jax.tree.leaves(state.ema)),
-    'seconds': time.monotonic() - start,
+    'training_seconds': time.monotonic() - start,
   }
   part = file.with_suffix('.part')
   saving.export_params(part, state.ema, facts)
