@@ -45,13 +45,19 @@ def check(row, others=()):
 
 def label(row):
   """Its settings in a line."""
+  return listed(row['settings'])
+
+
+def listed(settings):
+  """'epsilon 0.1, score entropy'."""
   short = lambda x: f'{x:g}' if isinstance(x, float) else str(x)
-  return ', '.join(f'{k} {short(v)}' for k, v in row['settings'].items())
+  return ', '.join(f'{k} {short(v)}' for k, v in settings.items())
 
 
-def line(row, shown):
+def line(row, about, shown):
   """A finished row in a line: what it is about, and some of its columns."""
   said = [f'{row["subject"]} {row["length"]} {row["sampler"]}', label(row)]
+  said.append(listed({key: row[key] for key in about}))
   for key in shown:
     if key in row:
       said.append(f'{key} {number(row[key], row.get(f"{key}_error"))}')
