@@ -16,25 +16,27 @@ def from_rule(rule, exact=None) -> Sampler:
     exact: see Sampler.
   """
 
-  def init(keys, canvas, model):
-    del keys, model
-    return canvas.masked.sum(-1, dtype=jnp.int32)
-
-  def step(keys, t, canvas, total, memo, model):
-    memo, _, view = look(keys, t, canvas, total, memo, model)
+  def step(keys, t, canvas, carry, memo, model):
+    memo, _, view = look(keys, t, canvas, memo, model)
     kept = jax.vmap(rule)(rows.named(keys, 'rule'), view) & canvas.masked
-    return reveal(canvas, view, kept), total, memo
+    return reveal(canvas, view, kept), carry, memo
 
-  return Sampler(init, step, exact)
+  return Sampler(no_carry, step, exact)
 
 
-def look(keys, t, canvas, total, memo, model):
+def no_carry(keys, canvas, model):
+  """The init of a sampler that remembers nothing between steps."""
+  del keys, canvas, model
+  return ()
+
+
+def look(keys, t, canvas, memo, model):
   """Asks once and reads what is masked -> (memo, Answer, View of B rows)."""
   memo, answer = model.ask(memo, canvas.tokens, canvas.masked.any(-1))
-  return memo, answer, read(keys, t, canvas, total, answer, model)
+  return memo, answer, read(keys, t, canvas, answer, model)
 
 
-def read(keys, t, canvas, total, answer, model) -> View:
+def read(keys, t, canvas, answer, model) -> View:
   """What an Answer about the canvas says of its masked positions, B rows."""
   position = position_of(canvas)
   uniforms = jax.vmap(rows.uniform_at)(rows.named(keys, 'drafts'), position)
@@ -44,7 +46,7 @@ def read(keys, t, canvas, total, answer, model) -> View:
     masked=canvas.masked,
     open=canvas.open,
     position=position,
-    total=total,
+    total=canvas.total,
     step=t,
     extra=answer.extra,
     features=answer.features,

@@ -22,6 +22,8 @@ class Canvas(NamedTuple):
   valid: Array  # (B, L) bool: not padding
   open: Array  # (B, L) bool: the sampler may write here in this step
   masked: Array  # (B, L) bool: open and still MASK
+  total: Array  # (B,) int32: how many were masked when the run began; within
+  # samplers.blocks, when the block began
 
 
 class Meter(NamedTuple):
@@ -89,7 +91,7 @@ class View(NamedTuple):
   confidence: Array  # (L,) largest probability
   margin: Array  # (L,) largest minus second largest probability
   entropy: Array  # (L,) nats
-  total: Array  # (): masked positions at the start (of the block)
+  total: Array  # (): masked positions at the start (of the block), see Canvas
   step: Array  # (): steps since then
   extra: Any = ()  # (K, L, L) attention, see Answer; or ()
   features: Any = ()  # (L, D), see Answer

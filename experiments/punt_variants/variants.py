@@ -46,13 +46,13 @@ def lift(choose, extra=lambda canvas: (), exact=None) -> Sampler:
 
   def init(keys, canvas, model):
     del keys, model
-    return canvas.masked.sum(-1, dtype=jnp.int32), extra(canvas)
+    return extra(canvas)
 
   def step(keys, t, canvas, carry, memo, model):
-    total, own = carry
-    memo, base, view = look(keys, t, canvas, total, memo, model)
-    kept, own, memo = choose(Scene(keys, canvas, view, base), own, memo, model)
-    return reveal(canvas, view, kept), (total, own), memo
+    memo, base, view = look(keys, t, canvas, memo, model)
+    scene = Scene(keys, canvas, view, base)
+    kept, carry, memo = choose(scene, carry, memo, model)
+    return reveal(canvas, view, kept), carry, memo
 
   return Sampler(init, step, exact)
 

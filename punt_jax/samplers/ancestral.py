@@ -122,7 +122,7 @@ def leap(steps, rates) -> Sampler:
     # Differs from the canvas in the first step only, where `init` remasked.
     tokens = jnp.where(clock.masked, model.vocab, canvas.tokens)
     canvas = canvas._replace(tokens=tokens, masked=written)
-    memo, _, view = look(keys, t, canvas, None, memo, model)
+    memo, _, view = look(keys, t, canvas, memo, model)
     move = reveal(canvas, view, written, Hit(now))
     clock = wait(rows.named(keys, 'leap'), canvas, clock._replace(
       masked=clock.masked & ~written,

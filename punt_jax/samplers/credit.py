@@ -69,7 +69,7 @@ def credit(tau=0.9, alpha=0.7, gamma=0.2, beta=0.8, entries=8) -> Sampler:
     ids, amounts = earn(ids, amounts, token, gain, beta)
     answer = answer._replace(features=(answer.features, ids, amounts))
     boosted_model = model._replace(read=boosted)
-    view = read(keys, t, canvas, None, answer, boosted_model)
+    view = read(keys, t, canvas, answer, boosted_model)
     surest = jax.vmap(select.rank)(view.confidence, canvas.masked) == 0
     kept = canvas.masked & (surest | (view.confidence >= tau))
     return reveal(canvas, view, kept), (ids, amounts), memo

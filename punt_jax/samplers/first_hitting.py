@@ -33,7 +33,7 @@ def first_hitting() -> Sampler:
     left = jnp.maximum(canvas.masked.sum(-1), 1)
     time *= jax.vmap(jax.random.uniform)(rows.named(keys, 'time')) ** (1 / left)
     now = canvas._replace(masked=kept)  # the only one that is read
-    memo, _, view = look(keys, t, now, None, memo, model)
+    memo, _, view = look(keys, t, now, memo, model)
     return reveal(canvas, view, kept, Hit(time)), time, memo
 
   return Sampler(init, step, exact={})

@@ -98,15 +98,11 @@ def explore() -> Sampler:
 
   def init(keys, canvas, model):
     del keys
-    return (
-      canvas.masked.sum(-1, dtype=jnp.int32),
-      no_features(canvas, model),
-      jnp.zeros_like(canvas.masked),
-    )
+    return no_features(canvas, model), jnp.zeros_like(canvas.masked)
 
   def step(keys, t, canvas, carry, memo, model):
-    total, before, shown = carry
-    memo, answer, view = look(keys, t, canvas, total, memo, model)
+    before, shown = carry
+    memo, answer, view = look(keys, t, canvas, memo, model)
     tests = canvas.masked & shown.any(-1, keepdims=True)
     moved = readout.divergence(model, before, answer.features, tests)
     info = Probes(shown, jnp.where(tests, moved, jnp.nan))
@@ -114,7 +110,7 @@ def explore() -> Sampler:
       rows.named(keys, 'rule'), view.position, canvas.masked, 1
     )
     move = reveal(canvas, view, kept, info)
-    return move, (total, answer.features, kept), memo
+    return move, (answer.features, kept), memo
 
   return Sampler(init, step, exact={})
 

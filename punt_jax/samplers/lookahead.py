@@ -69,8 +69,7 @@ def search(k, paths, heat, skip, value, exact) -> Sampler:
 
   def init(keys, canvas, model):
     del keys
-    total = canvas.masked.sum(-1, dtype=jnp.int32)
-    return total, no_features(canvas, model)
+    return no_features(canvas, model)
 
   def draw(key, view):
     some = (view.masked & (view.confidence < skip)).any()
@@ -83,10 +82,9 @@ def search(k, paths, heat, skip, value, exact) -> Sampler:
 
     return view.masked & jax.vmap(path)(jnp.arange(paths))
 
-  def step(keys, t, canvas, carry, memo, model):
-    total, features = carry
+  def step(keys, t, canvas, features, memo, model):
     memo, features = base(t, canvas, features, memo, model)
-    view = read(keys, t, canvas, total, Answer(features), model)
+    view = read(keys, t, canvas, Answer(features), model)
     sets = jax.vmap(draw)(rows.named(keys, 'paths'), view)
     rest = canvas.masked[:, None] & ~sets
     asking = rest.any(-1)
@@ -113,8 +111,7 @@ def search(k, paths, heat, skip, value, exact) -> Sampler:
     memo, kept, features, worth = jax.lax.cond(
       asking.any(), ahead, nothing, memo
     )
-    move = reveal(canvas, view, kept, Paths(sets, worth))
-    return move, (total, features), memo
+    return reveal(canvas, view, kept, Paths(sets, worth)), features, memo
 
   return Sampler(init, step, exact)
 

@@ -46,16 +46,14 @@ def random_size(steps, scheme='dtc', law='uniform') -> Sampler:
 
   def init(keys, canvas, model):
     del model
-    total = canvas.masked.sum(-1, dtype=jnp.int32)
     draw = lambda key, total: drawn_marks(
       key, total, canvas.tokens.shape[1], steps, scheme, law
     )
-    return jax.vmap(draw)(rows.named(keys, 'sizes'), total)
+    return jax.vmap(draw)(rows.named(keys, 'sizes'), canvas.total)
 
   def step(keys, t, canvas, marks, memo, model):
-    total = marks[:, -1]
-    memo, _, view = look(keys, t, canvas, total, memo, model)
-    written = total - canvas.masked.sum(-1)
+    memo, _, view = look(keys, t, canvas, memo, model)
+    written = canvas.total - canvas.masked.sum(-1)
     count = jax.vmap(schedules.following)(marks, written)
     kept = jax.vmap(any_of)(
       rows.named(keys, 'rule'), view.position, canvas.masked, count

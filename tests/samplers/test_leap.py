@@ -72,7 +72,9 @@ def waiter(name, path):
 
   def first(steps, keys):
     yes = jnp.ones((len(keys), 1), bool)
-    canvas = Canvas(jnp.full(yes.shape, VOCAB), yes, yes, yes)
+    canvas = Canvas(
+      jnp.full(yes.shape, VOCAB), yes, yes, yes, yes.sum(-1)
+    )
     return getattr(samplers, name)(steps, path).init(keys, canvas, None)
 
   return jax.jit(first)
