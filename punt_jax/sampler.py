@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from punt_jax import readout, rows
+from punt_jax import readout, rows, select
 from punt_jax.types import Move, Sampler, View
 
 
@@ -85,6 +85,12 @@ def probe(canvas, view, base, shown, tests, memo, model, divergence='kl'):
 def position_of(canvas):
   """(B, L) int32: index among the valid positions, whatever the padding."""
   return jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
+
+
+def any_of(key, position, masked, count):
+  """(L,) bool: `count` of the masked positions, all subsets as likely."""
+  rank = select.rank(rows.uniform_at(key, position), masked)
+  return masked & (rank < count)
 
 
 def no_features(canvas, model):

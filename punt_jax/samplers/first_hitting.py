@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import rows
-from punt_jax.sampler import look, position_of, reveal
-from punt_jax.samplers.ancestral import Hit
-from punt_jax.samplers.uniform import any_of
+from punt_jax.leap import Hit
+from punt_jax.sampler import any_of, look, position_of, reveal
 from punt_jax.types import Sampler
 
 

@@ -24,8 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from punt_jax import checks, readout, rows, select
-from punt_jax.sampler import from_rule, look, no_features, reveal
-from punt_jax.samplers.uniform import any_of
+from punt_jax.sampler import any_of, from_rule, look, no_features, reveal
 from punt_jax.types import Array, Sampler
 
 MOST = 100.0  # nats; stands for infinity, where a support shrank

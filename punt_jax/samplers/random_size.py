@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import checks, rows, schedules
-from punt_jax.sampler import look, reveal
-from punt_jax.samplers.uniform import any_of
+from punt_jax.sampler import any_of, look, reveal
 from punt_jax.types import Sampler
 
 LAWS = ('uniform', 'poisson', 'rounding')

@@ -9,7 +9,7 @@ in blocks T for each.
 import jax.numpy as jnp
 
 from punt_jax import checks
-from punt_jax.samplers.ancestral import PATHS, leap
+from punt_jax.leap import PATHS, leap
 from punt_jax.types import Sampler
 
 STRATEGIES = ('cap', 'rescale', 'conf', 'loop')

@@ -1,8 +1,8 @@
 """Every variant of PUNT against a NumPy account of its step, row by row.
 
-The runs are taken apart as in tests/samplers/test_punt.py: which canvases the model was
-shown, what was written, what it cost. Nothing in the references below imports
-the package.
+The runs are taken apart as in tests/samplers/test_punt.py: which canvases the
+model was shown, what was written, what it cost. Nothing in the references below
+imports the package.
 """
 
 import functools

@@ -1,5 +1,8 @@
 """What loop, wrappers and samplers promise each other."""
 
+import ast
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,3 +113,22 @@ def test_particles_see_the_total_of_their_row():
 ])
 def test_a_sampler_without_memory_carries_nothing(name, args):
   assert getattr(samplers, name)(*args).init(None, None, model()) == ()
+
+
+FILES = sorted(
+  file for file in pathlib.Path(samplers.__file__).parent.glob('*.py')
+  if file.stem != '__init__'
+)
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.stem)
+def test_no_sampler_imports_another(file):
+  imported = []
+  for node in ast.walk(ast.parse(file.read_text(encoding='utf-8'))):
+    if isinstance(node, ast.Import):
+      imported += [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0
+      imported += [f'{node.module}.{alias.name}' for alias in node.names]
+  assert imported
+  assert not [x for x in imported if x.startswith('punt_jax.samplers')]
