@@ -4,16 +4,16 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import readout, rows, select
-from punt_jax.types import Move, Sampler, View
+from punt_jax.types import Move, Sampler, Traits, View
 
 
-def from_rule(rule, exact=None) -> Sampler:
+def from_rule(rule, exact=None, needs=None) -> Sampler:
   """A sampler that writes the drafts of the positions a rule chooses.
 
   Args:
     rule: (key, View) -> (L,) bool, for one row; at least one masked position
       must be chosen, others are ignored.
-    exact: see Sampler.
+    exact, needs: see Traits.
   """
 
   def step(keys, t, canvas, carry, memo, model):
@@ -21,7 +21,7 @@ def from_rule(rule, exact=None) -> Sampler:
     kept = jax.vmap(rule)(rows.named(keys, 'rule'), view) & canvas.masked
     return reveal(canvas, view, kept), carry, memo
 
-  return Sampler(no_carry, step, exact)
+  return Sampler(no_carry, step, Traits(exact, needs))
 
 
 def no_carry(keys, canvas, model):

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, readout, rows, select
 from punt_jax.sampler import no_features, read, reveal
-from punt_jax.types import Answer, Array, Sampler
+from punt_jax.types import Answer, Array, Sampler, Traits
 
 
 class Paths(NamedTuple):
@@ -39,7 +39,7 @@ def search(k, paths, heat, skip, value, exact) -> Sampler:
     value: (spent, left) -> (B, n): what makes a set good, from the sum over the
       set of the entropies before, and the mean of those that remain after, both
       (B, n) nats.
-    exact: see Sampler.
+    exact: see Traits.
 
   Raises:
     ValueError: a number out of range or NaN.
@@ -95,7 +95,7 @@ def search(k, paths, heat, skip, value, exact) -> Sampler:
     )
     return reveal(canvas, view, kept, Paths(sets, worth)), features, memo
 
-  return Sampler(init, step, exact)
+  return Sampler(init, step, Traits(exact))
 
 
 def base(t, canvas, features, memo, model):

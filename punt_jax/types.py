@@ -106,14 +106,24 @@ class Move(NamedTuple):
   info: Any = ()  # what happened; film and watch keep it, decode drops it
 
 
+class Traits(NamedTuple):
+  """What a sampler promises, and what it needs."""
+
+  exact: dict | None = None  # arguments under which it reproduces the model's
+  # joint exactly at temperature 1; None: it never does
+  needs: str | None = None  # of a model beyond log-probabilities: 'attention'
+  # (Answer.extra) or 'in_order' (Denoiser.in_order)
+  rewrites: bool = False  # log_q is not that of the finished tokens alone, even
+  # if the model is sure of what it sees
+
+
 class Sampler(NamedTuple):
   """A pair of pure functions; see punt_jax/sampler.py for the short way."""
 
   init: Callable  # (keys (B,), canvas, model) -> carry, leaves (B, ...)
   step: Callable  # (keys (B,), t (B,), canvas, carry, memo, model)
   # -> (Move, carry, memo)
-  exact: Any = None  # arguments under which it reproduces the model's
-  # joint exactly at temperature 1, as a dict, or None
+  traits: Traits = Traits()
 
 
 class Decoded(NamedTuple):

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from punt_jax import bits, readout, select
 from punt_jax.sampler import look, probe, reveal
-from punt_jax.types import Answer, Array, Canvas, Sampler, View
+from punt_jax.types import Answer, Array, Canvas, Sampler, Traits, View
 
 
 class Scene(NamedTuple):
@@ -41,7 +41,7 @@ def lift(choose, extra=lambda canvas: (), exact=None) -> Sampler:
   Args:
     choose: (Scene, extra, memo, model) -> (kept (B, L) bool, extra, memo).
     extra: Canvas -> what `choose` remembers between steps, leaves (B, ...).
-    exact: see Sampler.
+    exact: see Traits.
   """
 
   def init(keys, canvas, model):
@@ -54,7 +54,7 @@ def lift(choose, extra=lambda canvas: (), exact=None) -> Sampler:
     kept, carry, memo = choose(scene, carry, memo, model)
     return reveal(canvas, view, kept), carry, memo
 
-  return Sampler(init, step, exact)
+  return Sampler(init, step, Traits(exact))
 
 
 def ranked(scene, candidates):

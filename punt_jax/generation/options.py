@@ -22,14 +22,6 @@ from punt_jax import samplers
 from punt_jax.checkpoints import order_files
 from punt_jax.checks import in_range, known
 
-# What a sampler asks of a model beyond log-probabilities.
-NEEDS = {
-  'adas': 'attention',
-  'dapd': 'attention',
-  'adaptive_parallel': 'in_order',
-  'speculative': 'in_order',
-}
-REMASK = ('remdm',)  # even on models that are sure of what they see
 FIXED = (str, int)
 LEARNED = ('table', 'sizes')
 NETWORKS = {'policy': 'policy', 'head': 'pairs'}  # knob: kind of the network
@@ -45,9 +37,9 @@ class Choice(NamedTuple):
   # numbers that are shapes, known by a default that is an int
   knobs: dict  # numbers (epsilon, ...): may be traced
   make: Callable  # knobs -> Sampler; called inside `build`
-  learns: str | None = None  # the knob that punt_jax/generation/warm_up.py gives
-  needs: str | None = None  # one of the values of NEEDS
-  rewrites: bool = False  # log_q is not that of the finished tokens alone
+  learns: str | None = None  # the knob that generation/warm_up.py gives
+  needs: str | None = None  # see Traits, like the next
+  rewrites: bool = False
 
   def settings(self):
     """All of it as JSON values, which know no infinity."""
@@ -137,9 +129,10 @@ def choose(name, settings) -> Choice:
   if learns == 'sizes':
     in_range('steps', trial.pop('steps'), 1)
     trial['sizes'] = np.ones(1)
-  make(trial)  # names the knob that is out of range
-  rewrites = name in REMASK or 'particles' in words
-  return Choice(name, words, knobs, make, learns, NEEDS.get(name), rewrites)
+  traits = make(trial).traits  # names the knob that is out of range
+  return Choice(
+    name, words, knobs, make, learns, traits.needs, traits.rewrites
+  )
 
 
 def networks_of(words):

@@ -22,7 +22,8 @@ def adas(k, alpha=40.0) -> Sampler:
   Raises:
     ValueError: k < 1, alpha < 0, or a model that gives no attention.
   """
-  return from_rule(select.best(k, discounted(alpha)), exact=dict(k=1))
+  rule = select.best(k, discounted(alpha))
+  return from_rule(rule, exact=dict(k=1), needs='attention')
 
 
 def discounted(alpha=40.0):

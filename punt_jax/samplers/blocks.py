@@ -88,4 +88,4 @@ def blocks(inner, length, refresh=1.0) -> Sampler:
     carry = rows.pick_rows(move.done, fresh, carry._replace(inner=inner_carry))
     return move._replace(tokens=tokens, done=done), carry, memo
 
-  return Sampler(init, step, inner.exact)
+  return Sampler(init, step, inner.traits)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from punt_jax import rows
 from punt_jax.leap import Hit
 from punt_jax.sampler import any_of, look, position_of, reveal
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Traits
 
 
 def first_hitting() -> Sampler:
@@ -35,4 +35,4 @@ def first_hitting() -> Sampler:
     memo, _, view = look(keys, t, now, memo, model)
     return reveal(canvas, view, kept, Hit(time)), time, memo
 
-  return Sampler(init, step, exact={})
+  return Sampler(init, step, Traits(exact={}))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, readout, select
 from punt_jax.sampler import look, no_carry, reveal
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Traits
 
 
 def hierarchical(low=0.4, high=float('inf'), remask=0.4) -> Sampler:
@@ -59,7 +59,8 @@ def hierarchical(low=0.4, high=float('inf'), remask=0.4) -> Sampler:
       done=move.done & ~dropped.any(-1),
     ), carry, memo
 
-  return Sampler(no_carry, step, exact=dict(low=2.0, high=2.0, remask=0.0))
+  exact = dict(low=2.0, high=2.0, remask=0.0)
+  return Sampler(no_carry, step, Traits(exact))
 
 
 def _surest_of_runs(rank, masked):

@@ -25,7 +25,7 @@ import numpy as np
 
 from punt_jax import checks, readout, rows, select
 from punt_jax.sampler import any_of, from_rule, look, no_features, reveal
-from punt_jax.types import Array, Sampler
+from punt_jax.types import Array, Sampler, Traits
 
 MOST = 100.0  # nats; stands for infinity, where a support shrank
 
@@ -111,7 +111,7 @@ def explore() -> Sampler:
     move = reveal(canvas, view, kept, info)
     return move, (answer.features, kept), memo
 
-  return Sampler(init, step, exact={})
+  return Sampler(init, step, Traits(exact={}))
 
 
 def fit_influence(probes: Probes, alike=None, iterations=300) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, readout, select
 from punt_jax.sampler import look, no_features, reveal
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Traits
 
 
 def klass(tau=0.9, epsilon=0.01, history=2.0, k=1.0) -> Sampler:
@@ -53,4 +53,4 @@ def klass(tau=0.9, epsilon=0.01, history=2.0, k=1.0) -> Sampler:
     kept = jax.vmap(rule)(view, stable) & canvas.masked
     return reveal(canvas, view, kept), (answer.features, stable), memo
 
-  return Sampler(init, step, exact=dict(tau=2.0, k=1.0))
+  return Sampler(init, step, Traits(exact=dict(tau=2.0, k=1.0)))

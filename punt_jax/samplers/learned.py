@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, rows, select
 from punt_jax.sampler import look, no_carry, reveal
-from punt_jax.types import Array, Sampler, View
+from punt_jax.types import Array, Sampler, Traits, View
 
 
 class Acts(NamedTuple):
@@ -58,4 +58,5 @@ def learned(policy, budget=math.inf, temperature=1.0, bias=0.0) -> Sampler:
     seen = view._replace(features=(), extra=())
     return reveal(canvas, view, kept, Acts(seen, left, action)), carry, memo
 
-  return Sampler(no_carry, step, exact=dict(bias=-math.inf, budget=math.inf))
+  exact = dict(bias=-math.inf, budget=math.inf)
+  return Sampler(no_carry, step, Traits(exact))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from punt_jax import bits, checks, readout, rows, select
 from punt_jax.sampler import look, no_carry, probe, reveal
-from punt_jax.types import Array, Sampler
+from punt_jax.types import Array, Sampler, Traits
 
 
 class Rounds(NamedTuple):
@@ -107,4 +107,4 @@ def punt(
     )
     return reveal(canvas, view, kept, info), carry, memo
 
-  return Sampler(no_carry, step, exact=dict(epsilon=-1.0))
+  return Sampler(no_carry, step, Traits(exact=dict(epsilon=-1.0)))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, rows, schedules
 from punt_jax.sampler import any_of, look, reveal
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Traits
 
 LAWS = ('uniform', 'poisson', 'rounding')
 
@@ -59,7 +59,8 @@ def random_size(steps, scheme='dtc', law='uniform') -> Sampler:
     )
     return reveal(canvas, view, kept), marks, memo
 
-  return Sampler(init, step, dict(steps=2.0**20, law='uniform'))
+  exact = dict(steps=2.0**20, law='uniform')
+  return Sampler(init, step, Traits(exact))
 
 
 def drawn_marks(key, total, length, steps, scheme, law):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, select
 from punt_jax.sampler import look, reveal
-from punt_jax.types import Array, Sampler
+from punt_jax.types import Array, Sampler, Traits
 
 
 class Phase(NamedTuple):
@@ -88,4 +88,4 @@ def slowfast(slow=6.0, reach=0.3, spread=1.0, tau=0.9, k=3.0) -> Sampler:
     kept, phase = jax.vmap(rule)(view, phase)
     return reveal(canvas, view, kept), phase, memo
 
-  return Sampler(init, step, exact=dict(slow=2.0**20, spread=0.0))
+  return Sampler(init, step, Traits(exact=dict(slow=2.0**20, spread=0.0)))

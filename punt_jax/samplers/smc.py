@@ -144,7 +144,8 @@ def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
       forwards=meter.forwards + particles * bill.forwards,
     )
 
-  return Sampler(init, step)
+  traits = inner.traits._replace(exact=None, rewrites=True)
+  return Sampler(init, step, traits)
 
 
 def resample(key, now, due):

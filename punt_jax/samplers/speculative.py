@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from punt_jax import checks, readout, rows, select
 from punt_jax.denoiser import ordered
 from punt_jax.sampler import look, reveal
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Traits
 
 
 def speculative(k=10.0, score='left_to_right') -> Sampler:
@@ -72,4 +72,4 @@ def speculative(k=10.0, score='left_to_right') -> Sampler:
     kept = drafted & (rank <= first[:, None])
     return reveal(canvas, view, kept), carry, memo
 
-  return Sampler(init, step, exact={})
+  return Sampler(init, step, Traits(exact={}, needs='in_order'))

@@ -367,7 +367,7 @@ def test_a_run_fills_what_is_open_and_counts_its_questions(name):
 def test_its_exact_settings_write_the_surest_position(name):
   """One by one in an order that does not see the drafts: exact sampling."""
   case = case_of(name)
-  exact = case.constructor(**case.fixed, **case.knobs).exact
+  exact = case.constructor(**case.fixed, **case.knobs).traits.exact
   assert exact
   joint = reference.coupled_joint(8, LENGTH, VOCAB)
   for run, after, drafts, _ in case.run(joint, {**case.knobs, **exact}):

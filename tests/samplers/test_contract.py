@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import punt_jax
-from punt_jax import Sampler, samplers
+from punt_jax import Sampler, Traits, samplers
 from punt_jax.decode import film
+from punt_jax.generation import options
 from punt_jax.sampler import look, reveal
+from tests.samplers.test_battery import EXAMPLES, make
 
 L, V = 8, 3
 M = V
@@ -113,6 +115,43 @@ def test_particles_see_the_total_of_their_row():
 ])
 def test_a_sampler_without_memory_carries_nothing(name, args):
   assert getattr(samplers, name)(*args).init(None, None, model()) == ()
+
+
+@pytest.mark.parametrize('wrap, changes', [
+  (lambda inner: samplers.blocks(inner, 3), {}),
+  (lambda inner: samplers.stop(inner, 0), dict(exact=None)),
+  (lambda inner: samplers.smc(inner, 2), dict(exact=None, rewrites=True)),
+], ids=['blocks', 'stop', 'smc'])
+@pytest.mark.parametrize('traits', [
+  Traits(), Traits(exact={'k': 1}, needs='attention', rewrites=True)
+])
+def test_wrappers_pass_traits_on(wrap, changes, traits):
+  inner = samplers.one_by_one()._replace(traits=traits)
+  assert wrap(inner).traits == traits._replace(**changes)
+
+
+def test_who_needs_what_and_who_rewrites():
+  traits = {name: make(name, **args).traits for name, args in EXAMPLES.items()}
+  assert {name: t.needs for name, t in traits.items() if t.needs} == {
+    'adas': 'attention', 'dapd': 'attention',
+    'adaptive_parallel': 'in_order', 'speculative': 'in_order',
+  }
+  assert {name for name, t in traits.items() if t.rewrites} == {'remdm', 'smc'}
+  judged = samplers.adaptive_parallel(judge=model())
+  assert judged.traits.needs is None
+
+
+@pytest.mark.parametrize('name, settings, needs, rewrites', [
+  ('dapd', dict(tau=0.1, block=2.0), 'attention', False),
+  ('speculative', dict(particles=2), 'in_order', True),
+  ('remdm', dict(steps=3.0), None, True),
+  ('influence', dict(kappa=1.0), None, False),
+])
+def test_a_choice_knows_the_traits_of_its_sampler(
+  name, settings, needs, rewrites
+):
+  choice = options.choose(name, settings)
+  assert (choice.needs, choice.rewrites) == (needs, rewrites)
 
 
 FILES = sorted(

@@ -319,8 +319,8 @@ def test_defaults():
   )
   for name in ('ancestral', 'euler'):
     assert run_defaults(name) == dict(path='linear')
-    assert getattr(samplers, name)(3).exact is None
-  assert samplers.first_hitting().exact == {}
+    assert getattr(samplers, name)(3).traits.exact is None
+  assert samplers.first_hitting().traits.exact == {}
 
 
 def run_defaults(name):
