@@ -39,8 +39,10 @@ def check(config, name, length):
 
 
 def offers(name):
-  """What a model can beyond log-probabilities; see door.NEEDS."""
-  return 'in_order' if name in named.NAMES else 'attention'
+  """What a model gives beyond log-probabilities, see Pretrained.offers."""
+  if name in named.NAMES:
+    return frozenset({'in_order'})
+  return checkpoints.load(name).offers
 
 
 def model_of(config, name, length):

@@ -3,16 +3,16 @@
   python -m experiments.frontier --config=configs/frontier.py \\
     --workdir=runs/frontier
 
-Sweeps the knobs of each sampler over the worlds of punt_jax/oracles/named.py and
-over lengths. A world is an exact model, so all error is the sampler's. The
-name of a pretrained model stands for its text (experiments/common/subjects.py). A
-sampler is compiled once per world and length; knobs, temperatures and the
+Sweeps the knobs of each sampler over the worlds of punt_jax/oracles/named.py
+and over lengths. A world is an exact model, so all error is the sampler's. The
+name of a pretrained model stands for its text (experiments/common/subjects.py).
+A sampler is compiled once per world and length; knobs, temperatures and the
 world's parameters are traced. Writes results.jsonl (a row per point; a run
 that was stopped goes on) and frontier_<world>.png.
 
 At temperature 1 a row holds both kinds of error; at others, where errors have
-no meaning (see experiments/common/columns.py), how well the tokens fit. These runs
-start from canvases that show a share of an exact sample, because at
+no meaning (see experiments/common/columns.py), how well the tokens fit. These
+runs start from canvases that show a share of an exact sample, because at
 temperature 0 most samplers would write one and the same canvas every time.
 """
 
@@ -65,8 +65,9 @@ def points(config):
   for name, length in itertools.product(config.worlds, config.lengths):
     in_range('length', length, 2)
     check(config, name, length)
+    offered = offers(name)
     for choice in sweep(config.samplers.to_dict(), length, config.shares):
-      if choice.needs not in (None, offers(name)):
+      if choice.needs and choice.needs not in offered:
         continue
       for heat in config.temperatures.get(name, (1.0,)):
         in_range('temperature', heat, 0)
@@ -95,7 +96,8 @@ def sweep(settings, length, shares):
         several = [max(1, round(share * length)) for share in several]
       values.append(dict.fromkeys(several))
     for setting in itertools.product(*values):
-      choices.append(options.choose(name, dict(zip(knobs, setting, strict=True))))
+      chosen = dict(zip(knobs, setting, strict=True))
+      choices.append(options.choose(name, chosen))
   words = [tuple(choice.words.items()) for choice in choices]
   order = lambda c: (
     samplers.__all__.index(c.name), words.index(tuple(c.words.items()))

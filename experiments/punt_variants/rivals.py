@@ -1,7 +1,7 @@
 """Ideas tried against PUNT, built from its parts; not part of the library.
 
-See experiments/punt_variants/variants.py for the words used here. Costs come on top of the
-one pass with which every step begins.
+See experiments/punt_variants/variants.py for the words used here. Costs come on
+top of the one pass with which every step begins.
 """
 
 import jax

@@ -194,15 +194,10 @@ def builder(config, loaded, choice):
   ends = prompts.ends_of(loaded)
   gone = prompts.ids_of(loaded, [*config.ban, *(ends if config.blank else [])])
   orders = order_of(choice, ends) if config.eos_last and ends else {}
-  kind = {}
-  if choice.needs == 'attention':
-    kind['attention'] = True
-  if config.window:
-    if 'block' not in choice.knobs:
-      raise ValueError('config.window needs blocks: set config.block as well')
-    kind['window'] = int(choice.knobs['block'])
-  for name in set(kind) - set(inspect.signature(loaded.denoiser).parameters):
-    raise ValueError(f'this model cannot be asked with {name}')
+  if config.window and 'block' not in choice.knobs:
+    raise ValueError('config.window needs blocks: set config.block as well')
+  window = int(choice.knobs['block']) if config.window else None
+  asked = options.asks(choice, loaded, window)
   if choice.learns:
     raise ValueError(
       f'{choice.name} is told {choice.learns} that it learns from empty'
@@ -214,7 +209,7 @@ def builder(config, loaded, choice):
   )
 
   def build(params, knobs):
-    model = loaded.denoiser(params, **kind)
+    model = loaded.denoiser(params, **asked)
     if gone:
       model = without(model, gone)
     if config.eos_penalty:

@@ -135,6 +135,25 @@ def choose(name, settings) -> Choice:
   )
 
 
+def asks(choice, loaded, window=None):
+  """What loaded.denoiser is to be asked for, as keyword arguments.
+
+  Args:
+    choice: Choice.
+    loaded: checkpoints.Pretrained.
+    window: positions of the KV cache; None: it is not asked for.
+
+  Raises:
+    ValueError: the model does not offer it, or what the sampler needs.
+  """
+  asked = {choice.needs: True} if choice.needs else {}
+  asked |= {'window': window} if window else {}
+  for name in sorted(set(asked) - loaded.offers):
+    raise ValueError(f'this model cannot be asked with {name}')
+  asked.pop('in_order', None)  # whoever offers it always gives it
+  return asked
+
+
 def networks_of(words):
   """{argument of the sampler: function} of the words that name networks."""
   found = {}

@@ -44,14 +44,14 @@ def altered(source, target, config=None, change=None):
 def test_round_trip_is_bitwise(kind, made, tmp_path):
   plan, params, config = huggingface.load(made[kind])
   assert plan.module.dtype == 'bfloat16'
-  huggingface.export(tmp_path / 'again', plan, params, config, shard_bytes=50_000)
-  old = tensors.open_tensors(made[kind])
-  new = tensors.open_tensors(tmp_path / 'again')
+  again = tmp_path / 'again'
+  huggingface.export(again, plan, params, config, shard_bytes=50_000)
+  old, new = tensors.open_tensors(made[kind]), tensors.open_tensors(again)
   assert old.shapes == new.shapes and len(old.shapes) > 10
   for name in old.shapes:
     a, b = old.read(name), new.read(name)
     assert a.tobytes() == b.tobytes(), name
-  assert json.loads((tmp_path / 'again' / 'config.json').read_text()) == config
+  assert json.loads((again / 'config.json').read_text()) == config
 
 
 def test_tensors_find_their_place(made):
@@ -86,6 +86,18 @@ def test_pretrained_of_a_folder(made):
   # V stands for the checkpoint's own mask id.
   _, same = model.ask(memo, np.full((1, 3), 259), np.ones(1, bool))
   np.testing.assert_array_equal(answer.features, same.features)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_folder_offers_what_its_network_has(kind, made):
+  loaded = checkpoints.load(made[kind])
+  assert loaded.offers == ({'window'} if kind in ('llada', 'dream') else set())
+  ask = lambda: loaded.denoiser(loaded.params, window=2)
+  if loaded.offers:
+    assert ask().vocab == loaded.text.vocab
+  else:
+    with pytest.raises(ValueError, match='has no KV cache'):
+      ask()
 
 
 def special_of(folder_, kind='llada', config=(), files=(), **tokenizer):

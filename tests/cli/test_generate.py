@@ -40,6 +40,7 @@ class Toy(NamedTuple):
   length: int
   chat: Any
   ids: dict
+  offers: frozenset = frozenset()
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import punt_jax
-from punt_jax.generation import generator, prompts
+from punt_jax.generation import generator, options, prompts
 from punt_jax.text import vocabulary as text_lib
 
 ALPHABET = 'abcdef.;<'
@@ -27,6 +27,7 @@ class Toy(NamedTuple):
   length: int
   chat: Any
   ids: dict
+  offers: frozenset = frozenset()
 
 
 def toy(logits_fn, length=32):
@@ -242,6 +243,7 @@ def test_prompts_that_do_not_fit(given, said):
   (dict(window=True), 'window needs blocks'),
   (dict(window=True, block=2), 'cannot be asked with window'),
   (dict(sampler=dict(name='dapd', tau=0.1)), 'asked with attention'),
+  (dict(sampler=dict(name='speculative')), 'asked with in_order'),
   (dict(temperature=-1.0), 'temperature = -1.0 is out of range'),
   (dict(ban=('end',)), "unknown token of this model 'end'"),
   (dict(ban=(99,)), r'must lie in \[0, 9\)'),
@@ -249,6 +251,17 @@ def test_prompts_that_do_not_fit(given, said):
 def test_settings_that_do_not_fit(values, said):
   with pytest.raises(ValueError, match=said):
     generator.writer(settings(**values), toy(neighbors))
+
+
+def test_a_model_is_asked_for_what_it_offers():
+  offers = frozenset({'attention', 'window', 'in_order'})
+  loaded = toy(neighbors)._replace(offers=offers)
+  asks = lambda name, window=None, **knobs: options.asks(
+    options.choose(name, knobs), loaded, window
+  )
+  assert asks('punt', epsilon=0.1) == asks('speculative') == {}
+  assert asks('punt', 4, epsilon=0.1) == {'window': 4}
+  assert asks('dapd', 4, tau=0.1) == {'attention': True, 'window': 4}
 
 
 def test_models_without_a_vocabulary_or_names():
