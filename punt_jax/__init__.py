@@ -23,6 +23,7 @@ from punt_jax.types import (
   Meter,
   Move,
   Sampler,
+  Traits,
   View,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
   'Meter',
   'Move',
   'Sampler',
+  'Traits',
   'View',
   'ban',
   'bias',

@@ -22,6 +22,7 @@ class Run(NamedTuple):
   tokens: Array  # (B, L) int32
   valid: Array  # (B, L) bool
   given: Array  # (B, L) bool: never written
+  total: Array  # (B,) int32: masked positions at the start
   steps: Array  # (B,) int32
   when: Array  # (B, L) int32
   log_q: Array  # (B,) float32
@@ -33,15 +34,17 @@ class Run(NamedTuple):
 def start(keys, tokens, given, valid, model, sampler) -> Run:
   """The run before its first step. Rows with nothing masked are done."""
   batch = tokens.shape[0]
+  masked = valid & ~given & (tokens == model.vocab)
   run = Run(
     keys=keys,
     tokens=tokens,
     valid=valid,
     given=given,
+    total=masked.sum(-1, dtype=jnp.int32),
     steps=jnp.zeros((batch,), jnp.int32),
     when=jnp.full(tokens.shape, -1, jnp.int32),
     log_q=jnp.zeros((batch,), jnp.float32),
-    done=~(valid & ~given & (tokens == model.vocab)).any(-1),
+    done=~masked.any(-1),
     carry=(),
     memo=model.init(tokens, valid),
   )
@@ -114,6 +117,5 @@ def finish(run: Run) -> Decoded:
 
 def _canvas(run, model) -> Canvas:
   open_ = run.valid & ~run.given & ~run.done[:, None]
-  return Canvas(
-    run.tokens, run.valid, open_, open_ & (run.tokens == model.vocab)
-  )
+  masked = open_ & (run.tokens == model.vocab)
+  return Canvas(run.tokens, run.valid, open_, masked, run.total)

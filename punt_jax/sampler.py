@@ -3,38 +3,40 @@
 import jax
 import jax.numpy as jnp
 
-from punt_jax import readout, rows
-from punt_jax.types import Move, Sampler, View
+from punt_jax import readout, rows, select
+from punt_jax.types import Move, Sampler, Traits, View
 
 
-def from_rule(rule, exact=None) -> Sampler:
+def from_rule(rule, exact=None, needs=None) -> Sampler:
   """A sampler that writes the drafts of the positions a rule chooses.
 
   Args:
     rule: (key, View) -> (L,) bool, for one row; at least one masked position
       must be chosen, others are ignored.
-    exact: see Sampler.
+    exact, needs: see Traits.
   """
 
-  def init(keys, canvas, model):
-    del keys, model
-    return canvas.masked.sum(-1, dtype=jnp.int32)
-
-  def step(keys, t, canvas, total, memo, model):
-    memo, _, view = look(keys, t, canvas, total, memo, model)
+  def step(keys, t, canvas, carry, memo, model):
+    memo, _, view = look(keys, t, canvas, memo, model)
     kept = jax.vmap(rule)(rows.named(keys, 'rule'), view) & canvas.masked
-    return reveal(canvas, view, kept), total, memo
+    return reveal(canvas, view, kept), carry, memo
 
-  return Sampler(init, step, exact)
+  return Sampler(no_carry, step, Traits(exact, needs))
 
 
-def look(keys, t, canvas, total, memo, model):
+def no_carry(keys, canvas, model):
+  """The init of a sampler that remembers nothing between steps."""
+  del keys, canvas, model
+  return ()
+
+
+def look(keys, t, canvas, memo, model):
   """Asks once and reads what is masked -> (memo, Answer, View of B rows)."""
   memo, answer = model.ask(memo, canvas.tokens, canvas.masked.any(-1))
-  return memo, answer, read(keys, t, canvas, total, answer, model)
+  return memo, answer, read(keys, t, canvas, answer, model)
 
 
-def read(keys, t, canvas, total, answer, model) -> View:
+def read(keys, t, canvas, answer, model) -> View:
   """What an Answer about the canvas says of its masked positions, B rows."""
   position = position_of(canvas)
   uniforms = jax.vmap(rows.uniform_at)(rows.named(keys, 'drafts'), position)
@@ -44,7 +46,7 @@ def read(keys, t, canvas, total, answer, model) -> View:
     masked=canvas.masked,
     open=canvas.open,
     position=position,
-    total=total,
+    total=canvas.total,
     step=t,
     extra=answer.extra,
     features=answer.features,
@@ -83,6 +85,12 @@ def probe(canvas, view, base, shown, tests, memo, model, divergence='kl'):
 def position_of(canvas):
   """(B, L) int32: index among the valid positions, whatever the padding."""
   return jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
+
+
+def any_of(key, position, masked, count):
+  """(L,) bool: `count` of the masked positions, all subsets as likely."""
+  rank = select.rank(rows.uniform_at(key, position), masked)
+  return masked & (rank < count)
 
 
 def no_features(canvas, model):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from punt_jax.checks import known
+from punt_jax.checks import in_range, known
 from punt_jax.types import View
 
 # The orders a user can name: a View -> (L,), larger is written earlier.
@@ -146,6 +146,26 @@ def thin(weight, limit, rank, candidates):
 
   start = jnp.zeros_like(candidates), jnp.zeros(candidates.shape)
   return jax.lax.fori_loop(0, candidates.sum(), take, start)[0]
+
+
+def best(k, score):
+  """The rule (key, View) -> (L,) bool that takes the k best masked positions.
+
+  Args:
+    k: at least 1, or a count schedule (punt_jax.schedules).
+    score: see score_fn.
+
+  Raises:
+    ValueError: k < 1 or NaN, or an unknown score.
+  """
+  in_range('k', k, 1)
+  order = score_fn(score)
+
+  def rule(key, view):
+    del key
+    return rank(order(view), view.masked) < count_of(k, view)
+
+  return rule
 
 
 def count_of(k, view: View):

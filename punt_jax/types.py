@@ -22,6 +22,8 @@ class Canvas(NamedTuple):
   valid: Array  # (B, L) bool: not padding
   open: Array  # (B, L) bool: the sampler may write here in this step
   masked: Array  # (B, L) bool: open and still MASK
+  total: Array  # (B,) int32: how many were masked when the run began; within
+  # samplers.blocks, when the block began
 
 
 class Meter(NamedTuple):
@@ -89,7 +91,7 @@ class View(NamedTuple):
   confidence: Array  # (L,) largest probability
   margin: Array  # (L,) largest minus second largest probability
   entropy: Array  # (L,) nats
-  total: Array  # (): masked positions at the start (of the block)
+  total: Array  # (): masked positions at the start (of the block), see Canvas
   step: Array  # (): steps since then
   extra: Any = ()  # (K, L, L) attention, see Answer; or ()
   features: Any = ()  # (L, D), see Answer
@@ -104,14 +106,24 @@ class Move(NamedTuple):
   info: Any = ()  # what happened; film and watch keep it, decode drops it
 
 
+class Traits(NamedTuple):
+  """What a sampler promises, and what it needs."""
+
+  exact: dict | None = None  # arguments under which it reproduces the model's
+  # joint exactly at temperature 1; None: it never does
+  needs: str | None = None  # of a model beyond log-probabilities: 'attention'
+  # (Answer.extra) or 'in_order' (Denoiser.in_order)
+  rewrites: bool = False  # log_q is not that of the finished tokens alone, even
+  # if the model is sure of what it sees
+
+
 class Sampler(NamedTuple):
   """A pair of pure functions; see punt_jax/sampler.py for the short way."""
 
   init: Callable  # (keys (B,), canvas, model) -> carry, leaves (B, ...)
   step: Callable  # (keys (B,), t (B,), canvas, carry, memo, model)
   # -> (Move, carry, memo)
-  exact: Any = None  # arguments under which it reproduces the model's
-  # joint exactly at temperature 1, as a dict, or None
+  traits: Traits = Traits()
 
 
 class Decoded(NamedTuple):

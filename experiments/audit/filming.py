@@ -94,9 +94,9 @@ def witnessed(sampler, score):
   """PUNT; Move.info is (Rounds, drafts (B, L), rank (B, L)), once more."""
   order = select.score_fn(score)
 
-  def step(keys, t, canvas, total, memo, model):
-    _, _, view = look(keys, t, canvas, total, memo, model)
-    move, carry, memo = sampler.step(keys, t, canvas, total, memo, model)
+  def step(keys, t, canvas, carry, memo, model):
+    _, _, view = look(keys, t, canvas, memo, model)
+    move, carry, memo = sampler.step(keys, t, canvas, carry, memo, model)
     rank = jax.vmap(select.rank)(jax.vmap(order)(view), canvas.masked)
     return move._replace(info=(move.info, view.drafts, rank)), carry, memo
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from punt_jax import bits, readout, select
 from punt_jax.sampler import look, probe, reveal
-from punt_jax.types import Answer, Array, Canvas, Sampler, View
+from punt_jax.types import Answer, Array, Canvas, Sampler, Traits, View
 
 
 class Scene(NamedTuple):
@@ -41,20 +41,20 @@ def lift(choose, extra=lambda canvas: (), exact=None) -> Sampler:
   Args:
     choose: (Scene, extra, memo, model) -> (kept (B, L) bool, extra, memo).
     extra: Canvas -> what `choose` remembers between steps, leaves (B, ...).
-    exact: see Sampler.
+    exact: see Traits.
   """
 
   def init(keys, canvas, model):
     del keys, model
-    return canvas.masked.sum(-1, dtype=jnp.int32), extra(canvas)
+    return extra(canvas)
 
   def step(keys, t, canvas, carry, memo, model):
-    total, own = carry
-    memo, base, view = look(keys, t, canvas, total, memo, model)
-    kept, own, memo = choose(Scene(keys, canvas, view, base), own, memo, model)
-    return reveal(canvas, view, kept), (total, own), memo
+    memo, base, view = look(keys, t, canvas, memo, model)
+    scene = Scene(keys, canvas, view, base)
+    kept, carry, memo = choose(scene, carry, memo, model)
+    return reveal(canvas, view, kept), carry, memo
 
-  return Sampler(init, step, exact)
+  return Sampler(init, step, Traits(exact))
 
 
 def ranked(scene, candidates):

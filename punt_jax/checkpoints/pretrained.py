@@ -21,13 +21,16 @@ class Pretrained(NamedTuple):
   module: Any  # flax
   params: Any
   denoiser: Callable  # (params, ...) -> Denoiser; call it inside `build`:
-  # transformer.denoiser or folder.denoiser says what else it takes
+  # transformer.denoiser or huggingface.denoiser says what else it takes
   text: text_lib.Text | None  # its vocabulary; None without a tokenizer
   length: int  # the longest canvas, or the one it was trained on
   card: dict  # how it was trained and what it scores, or config.json
   chat: Callable | None = None  # [{'role': .., 'content': ..}, ..] -> prompt
   ids: Any = None  # {'eos', 'pad', 'bos', 'eot' or 'mask': token id}, if known;
   # further ends of a text are 'eos_2', ...
+  offers: frozenset = frozenset()  # what it gives beyond log-probabilities:
+  # 'attention' and 'window' (a KV cache) if `denoiser` is asked for it by that
+  # name, 'in_order' (Denoiser.in_order) always
 
 
 def names():
@@ -77,7 +80,10 @@ def load(source, **how):
   like = jax.eval_shape(module.init, key, tokens)['params']
   saving.check_shapes(params, like, path)
   denoiser = functools.partial(transformer.denoiser, module)
-  return Pretrained(module, params, denoiser, text, card['length'], card)
+  return Pretrained(
+    module, params, denoiser, text, card['length'], card,
+    offers=frozenset({'attention'}),
+  )
 
 
 def _from_folder(path, **how):
@@ -89,4 +95,5 @@ def _from_folder(path, **how):
     plan.module, params, functools.partial(huggingface.denoiser, plan), text,
     plan.length, config, chat.chat_template(path),
     special_tokens.ids(path, plan, config),
+    frozenset({'window'} if hasattr(plan.module, 'window') else ()),
   )

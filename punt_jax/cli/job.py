@@ -10,7 +10,7 @@ import punt_jax
 from punt_jax import checkpoints
 from punt_jax.checks import in_range, known
 from punt_jax.cli import configs
-from punt_jax.generation import warm_up
+from punt_jax.generation import options, warm_up
 from punt_jax.text.vocabulary import BLANK
 from punt_jax.viz import terminal
 
@@ -123,13 +123,14 @@ def pages(config, text):
 def builder(job, choice, wrap=lambda sampler: sampler):
   """(build, knobs) for punt_jax.compile; all numbers are traced."""
   config = job.config
+  asked = options.asks(choice, job.loaded)
   knobs = dict(
     sampler=warm_up.knobs_of(choice, job.learned),
     temperature=config.temperature, top_p=config.top_p,
   )
 
   def build(params, knobs):
-    model = job.loaded.denoiser(params, choice.needs == 'attention')
+    model = job.loaded.denoiser(params, **asked)
     if config.temperature != 1:
       model = punt_jax.temper(model, knobs['temperature'])
     if config.top_p != 1:
@@ -143,8 +144,9 @@ def describe(job):
   """The model and what it is asked, in a line."""
   config = job.config
   name = pathlib.Path(config.model).name.removesuffix('.safetensors')
+  rows = terminal.counted(config.rows, 'row')
   said = (
-    f'{name}, {terminal.counted(config.rows, "row")} x {config.length} characters, '
+    f'{name}, {rows} x {config.length} characters, '
     f'temperature {config.temperature:g}'
   )
   said += f', top-p {config.top_p:g}' if config.top_p != 1 else ''

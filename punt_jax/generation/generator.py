@@ -148,15 +148,12 @@ def builder(settings, loaded, choice):
   banned = [*settings.ban, *(ends if settings.blank else [])]
   gone = prompts.ids_of(loaded, banned)
   orders = order_of(choice, ends) if settings.eos_last and ends else {}
-  kind = {}
-  if choice.needs == 'attention':
-    kind['attention'] = True
+  window = None
   if settings.kv_cache:
     if 'block_length' not in choice.knobs:
       raise ValueError('kv_cache needs blocks: set block_length as well')
-    kind['window'] = int(choice.knobs['block_length'])
-  for name in set(kind) - set(inspect.signature(loaded.denoiser).parameters):
-    raise ValueError(f'this model cannot be asked with {name}')
+    window = int(choice.knobs['block_length'])
+  asked = options.asks(choice, loaded, window)
   if choice.learns:
     raise ValueError(
       f'{choice.name} is told {choice.learns} that it learns from empty'
@@ -168,7 +165,7 @@ def builder(settings, loaded, choice):
   )
 
   def build(params, knobs):
-    model = loaded.denoiser(params, **kind)
+    model = loaded.denoiser(params, **asked)
     if gone:
       model = without(model, gone)
     if settings.eos_penalty:

@@ -95,7 +95,7 @@ def draw(model, keys, share, tokens, valid, answer):
   answer = answer & valid
   many = answer.sum(-1)
   count = jnp.minimum(1 + (share * many).astype(jnp.int32), many)
-  position = sampler.position_of(Canvas(tokens, valid, valid, answer))
+  position = sampler.position_of(Canvas(tokens, valid, valid, answer, many))
   noise = jax.vmap(rows.uniform_at)(keys, position)
   rank = jnp.argsort(jnp.argsort(jnp.where(answer, noise, 2.0)))
   hidden = answer & (rank < count[:, None])

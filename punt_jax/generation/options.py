@@ -21,14 +21,6 @@ from punt_jax import samplers
 from punt_jax.checkpoints import order_files
 from punt_jax.checks import in_range, known
 
-# What a sampler asks of a model beyond log-probabilities.
-NEEDS = {
-  'adas': 'attention',
-  'dapd': 'attention',
-  'adaptive_parallel': 'in_order',
-  'speculative': 'in_order',
-}
-REMASK = ('remdm',)  # even on models that are sure of what they see
 FIXED = (str, int)
 LEARNED = ('table', 'sizes')
 NETWORKS = {'policy': 'policy', 'head': 'pairs'}  # knob: kind of the network
@@ -46,8 +38,8 @@ class Choice(NamedTuple):
   knobs: dict  # numbers (epsilon, ...): may be traced
   make: Callable  # knobs -> Sampler; called inside `build`
   learns: str | None = None  # the knob that warm_up.py gives
-  needs: str | None = None  # one of the values of NEEDS
-  rewrites: bool = False  # log_q is not that of the finished tokens alone
+  needs: str | None = None  # see Traits, like the next
+  rewrites: bool = False
 
   def settings(self):
     """All of it as JSON values, which know no infinity."""
@@ -139,9 +131,29 @@ def choose(name, settings) -> Choice:
   if learns == 'sizes':
     in_range('steps', trial.pop('steps'), 1)
     trial['sizes'] = np.ones(1)
-  make(trial)  # names the knob that is out of range
-  rewrites = name in REMASK or 'particles' in words
-  return Choice(name, words, knobs, make, learns, NEEDS.get(name), rewrites)
+  traits = make(trial).traits  # names the knob that is out of range
+  return Choice(
+    name, words, knobs, make, learns, traits.needs, traits.rewrites
+  )
+
+
+def asks(choice, loaded, window=None):
+  """What loaded.denoiser is to be asked for, as keyword arguments.
+
+  Args:
+    choice: Choice.
+    loaded: checkpoints.Pretrained.
+    window: positions of the KV cache; None: it is not asked for.
+
+  Raises:
+    ValueError: the model does not offer it, or what the sampler needs.
+  """
+  asked = {choice.needs: True} if choice.needs else {}
+  asked |= {'window': window} if window else {}
+  for name in sorted(set(asked) - loaded.offers):
+    raise ValueError(f'this model cannot be asked with {name}')
+  asked.pop('in_order', None)  # whoever offers it always gives it
+  return asked
 
 
 def networks_of(words):

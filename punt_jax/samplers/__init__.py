@@ -1,11 +1,11 @@
 """The samplers, one file each. A name a user chooses is looked up here."""
 
+from punt_jax.leap import Hit as Hit
+from punt_jax.leap import leap as leap
 from punt_jax.samplers.adaptive_parallel import adaptive_parallel
 from punt_jax.samplers.adas import adas
 from punt_jax.samplers.adas import discounted as discounted
-from punt_jax.samplers.ancestral import Hit as Hit
 from punt_jax.samplers.ancestral import ancestral
-from punt_jax.samplers.ancestral import leap as leap
 from punt_jax.samplers.blocks import blocks as blocks
 from punt_jax.samplers.credit import credit
 from punt_jax.samplers.dapd import dapd

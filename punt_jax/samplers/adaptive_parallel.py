@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from punt_jax import checks, readout, rows, select
 from punt_jax.denoiser import left_to_right
 from punt_jax.sampler import consult, position_of
-from punt_jax.types import Move, Sampler
+from punt_jax.types import Move, Sampler, Traits
 
 
 def adaptive_parallel(mix=0.5, window=200.0, judge=None) -> Sampler:
@@ -85,7 +85,8 @@ def adaptive_parallel(mix=0.5, window=200.0, judge=None) -> Sampler:
     )
     return move, carry, memo
 
-  return Sampler(init, step, exact=dict(window=1.0))
+  needs = 'in_order' if judge is None else None
+  return Sampler(init, step, Traits(exact=dict(window=1.0), needs=needs))
 
 
 def mixed(a, b, weight):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import checks, select
-from punt_jax.samplers.top_k import top_k
+from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
 
@@ -22,7 +22,8 @@ def adas(k, alpha=40.0) -> Sampler:
   Raises:
     ValueError: k < 1, alpha < 0, or a model that gives no attention.
   """
-  return top_k(k, score=discounted(alpha))
+  rule = select.best(k, discounted(alpha))
+  return from_rule(rule, exact=dict(k=1), needs='attention')
 
 
 def discounted(alpha=40.0):

@@ -17,11 +17,12 @@ from punt_jax.types import Array, Sampler
 
 
 class Blocks(NamedTuple):
-  """Per row: the inner carry, the active block, the step it began at."""
+  """Per row: the inner carry, and the active block."""
 
   inner: Any
   index: Array  # (B,) int32
-  since: Array  # (B,) int32
+  since: Array  # (B,) int32: the step it began at
+  total: Array  # (B,) int32: its masked positions then, see Canvas
 
 
 def blocks(inner, length, refresh=1.0) -> Sampler:
@@ -58,16 +59,20 @@ def blocks(inner, length, refresh=1.0) -> Sampler:
       open=canvas.open & inside, masked=canvas.masked & inside
     )
 
-  def first(canvas, masked):
-    return jnp.where(masked, block_of(canvas), 2**30).min(-1).astype(jnp.int32)
+  def begin(keys, t, canvas, model):
+    """The first block with masks, which begins at step t (B,)."""
+    index = jnp.where(canvas.masked, block_of(canvas), 2**30).min(-1)
+    index = index.astype(jnp.int32)
+    window = narrow(canvas, index)
+    total = window.masked.sum(-1, dtype=jnp.int32)
+    carry = inner.init(keys, window._replace(total=total), model)
+    return Blocks(carry, index, t, total)
 
   def init(keys, canvas, model):
-    index = first(canvas, canvas.masked)
-    carry = inner.init(keys, narrow(canvas, index), model)
-    return Blocks(carry, index, jnp.zeros_like(index))
+    return begin(keys, jnp.zeros_like(canvas.total), canvas, model)
 
   def step(keys, t, canvas, carry, memo, model):
-    window = narrow(canvas, carry.index)
+    window = narrow(canvas, carry.index)._replace(total=carry.total)
     due = (t - carry.since) % every == 0
     memo = model.commit(
       memo, canvas.tokens, due & canvas.open.any(-1), window.open
@@ -79,16 +84,8 @@ def blocks(inner, length, refresh=1.0) -> Sampler:
     masked = canvas.open & (tokens == model.vocab)
     done = move.done & ~masked.any(-1)
     after = canvas._replace(tokens=tokens, masked=masked)
-    index = jnp.where(move.done, first(canvas, masked), carry.index)
-    fresh = inner.init(rows.named(keys, 'block'), narrow(after, index), model)
-    return (
-      move._replace(tokens=tokens, done=done),
-      Blocks(
-        rows.pick_rows(move.done, fresh, inner_carry),
-        index,
-        jnp.where(move.done, t + 1, carry.since),
-      ),
-      memo,
-    )
+    fresh = begin(rows.named(keys, 'block'), t + 1, after, model)
+    carry = rows.pick_rows(move.done, fresh, carry._replace(inner=inner_carry))
+    return move._replace(tokens=tokens, done=done), carry, memo
 
-  return Sampler(init, step, inner.exact)
+  return Sampler(init, step, inner.traits)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, readout, select
 from punt_jax.sampler import read, reveal
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Traits
 
 
 def credit(tau=0.9, alpha=0.7, gamma=0.2, beta=0.8, entries=8) -> Sampler:
@@ -69,12 +69,12 @@ def credit(tau=0.9, alpha=0.7, gamma=0.2, beta=0.8, entries=8) -> Sampler:
     ids, amounts = earn(ids, amounts, token, gain, beta)
     answer = answer._replace(features=(answer.features, ids, amounts))
     boosted_model = model._replace(read=boosted)
-    view = read(keys, t, canvas, None, answer, boosted_model)
+    view = read(keys, t, canvas, answer, boosted_model)
     surest = jax.vmap(select.rank)(view.confidence, canvas.masked) == 0
     kept = canvas.masked & (surest | (view.confidence >= tau))
     return reveal(canvas, view, kept), (ids, amounts), memo
 
-  return Sampler(init, step, exact=dict(tau=2.0, alpha=0.0))
+  return Sampler(init, step, Traits(exact=dict(tau=2.0, alpha=0.0)))
 
 
 def earn(ids, amounts, token, gain, beta):

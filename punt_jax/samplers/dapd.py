@@ -46,4 +46,5 @@ def dapd(tau, late=0.5, sure=0.9) -> Sampler:
     few = view.masked.sum() < late * view.total
     return jnp.where(few, best | (view.confidence >= sure), early)
 
-  return from_rule(rule, exact=dict(tau=-1.0, late=0.0))
+  exact = dict(tau=-1.0, late=0.0)
+  return from_rule(rule, exact, needs='attention')

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import checks
-from punt_jax.samplers.ancestral import PATHS, leap
+from punt_jax.leap import PATHS, leap
 from punt_jax.types import Sampler
 
 

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import rows
-from punt_jax.sampler import look, position_of, reveal
-from punt_jax.samplers.ancestral import Hit
-from punt_jax.samplers.uniform import any_of
-from punt_jax.types import Sampler
+from punt_jax.leap import Hit
+from punt_jax.sampler import any_of, look, position_of, reveal
+from punt_jax.types import Sampler, Traits
 
 
 def first_hitting() -> Sampler:
@@ -33,7 +32,7 @@ def first_hitting() -> Sampler:
     left = jnp.maximum(canvas.masked.sum(-1), 1)
     time *= jax.vmap(jax.random.uniform)(rows.named(keys, 'time')) ** (1 / left)
     now = canvas._replace(masked=kept)  # the only one that is read
-    memo, _, view = look(keys, t, now, None, memo, model)
+    memo, _, view = look(keys, t, now, memo, model)
     return reveal(canvas, view, kept, Hit(time)), time, memo
 
-  return Sampler(init, step, exact={})
+  return Sampler(init, step, Traits(exact={}))

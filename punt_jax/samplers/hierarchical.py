@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import checks, readout, select
-from punt_jax.sampler import look, reveal
-from punt_jax.types import Sampler
+from punt_jax.sampler import look, no_carry, reveal
+from punt_jax.types import Sampler, Traits
 
 
 def hierarchical(low=0.4, high=float('inf'), remask=0.4) -> Sampler:
@@ -46,12 +46,8 @@ def hierarchical(low=0.4, high=float('inf'), remask=0.4) -> Sampler:
     kept |= rank < dropped.sum() + 1
     return kept & masked, dropped
 
-  def init(keys, canvas, model):
-    del keys, canvas, model
-    return ()
-
   def step(keys, t, canvas, carry, memo, model):
-    memo, answer, view = look(keys, t, canvas, None, memo, model)
+    memo, answer, view = look(keys, t, canvas, memo, model)
     committed = canvas.open & ~canvas.masked & (remask > 0)
     logp = readout.log_prob(model, answer.features, canvas.tokens, committed)
     kept, dropped = jax.vmap(rule)(
@@ -63,7 +59,8 @@ def hierarchical(low=0.4, high=float('inf'), remask=0.4) -> Sampler:
       done=move.done & ~dropped.any(-1),
     ), carry, memo
 
-  return Sampler(init, step, exact=dict(low=2.0, high=2.0, remask=0.0))
+  exact = dict(low=2.0, high=2.0, remask=0.0)
+  return Sampler(no_carry, step, Traits(exact))
 
 
 def _surest_of_runs(rank, masked):

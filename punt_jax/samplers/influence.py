@@ -24,9 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from punt_jax import checks, readout, rows, select
-from punt_jax.sampler import from_rule, look, no_features, reveal
-from punt_jax.samplers.uniform import any_of
-from punt_jax.types import Array, Sampler
+from punt_jax.sampler import any_of, from_rule, look, no_features, reveal
+from punt_jax.types import Array, Sampler, Traits
 
 MOST = 100.0  # nats; stands for infinity, where a support shrank
 
@@ -98,15 +97,11 @@ def explore() -> Sampler:
 
   def init(keys, canvas, model):
     del keys
-    return (
-      canvas.masked.sum(-1, dtype=jnp.int32),
-      no_features(canvas, model),
-      jnp.zeros_like(canvas.masked),
-    )
+    return no_features(canvas, model), jnp.zeros_like(canvas.masked)
 
   def step(keys, t, canvas, carry, memo, model):
-    total, before, shown = carry
-    memo, answer, view = look(keys, t, canvas, total, memo, model)
+    before, shown = carry
+    memo, answer, view = look(keys, t, canvas, memo, model)
     tests = canvas.masked & shown.any(-1, keepdims=True)
     moved = readout.divergence(model, before, answer.features, tests)
     info = Probes(shown, jnp.where(tests, moved, jnp.nan))
@@ -114,9 +109,9 @@ def explore() -> Sampler:
       rows.named(keys, 'rule'), view.position, canvas.masked, 1
     )
     move = reveal(canvas, view, kept, info)
-    return move, (total, answer.features, kept), memo
+    return move, (answer.features, kept), memo
 
-  return Sampler(init, step, exact={})
+  return Sampler(init, step, Traits(exact={}))
 
 
 def fit_influence(probes: Probes, alike=None, iterations=300) -> np.ndarray:

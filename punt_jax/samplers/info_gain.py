@@ -5,7 +5,7 @@ step with n paths, in one question, one more in the first step (of a block), and
 none in a step that leaves nothing masked.
 """
 
-from punt_jax.samplers.lookahead import search
+from punt_jax.search import search
 from punt_jax.types import Sampler
 
 
@@ -21,10 +21,10 @@ def info_gain(k, paths=8, heat=0.2, skip=0.8) -> Sampler:
 
   Args:
     k: at least 1, or a count schedule (punt_jax.schedules).
-    paths: n >= 1, see lookahead.search; 8 is the authors'.
-    heat: see lookahead.search; 0.2 is the authors'. Theirs draws other tokens
+    paths: n >= 1, see `search`; 8 is the authors'.
+    heat: see `search`; 0.2 is the authors'. Theirs draws other tokens
       for each path and perturbs the probability of the drawn ones.
-    skip: see lookahead.search; 0.8 is the authors', above 1 never.
+    skip: see `search`; 0.8 is the authors', above 1 never.
 
   Raises:
     ValueError: a number out of range or NaN.

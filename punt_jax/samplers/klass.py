@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, readout, select
 from punt_jax.sampler import look, no_features, reveal
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Traits
 
 
 def klass(tau=0.9, epsilon=0.01, history=2.0, k=1.0) -> Sampler:
@@ -36,11 +36,8 @@ def klass(tau=0.9, epsilon=0.01, history=2.0, k=1.0) -> Sampler:
 
   def init(keys, canvas, model):
     del keys
-    return (
-      canvas.masked.sum(-1, dtype=jnp.int32),
-      no_features(canvas, model),
-      jnp.zeros(canvas.masked.shape, jnp.int32),
-    )
+    stable = jnp.zeros(canvas.masked.shape, jnp.int32)
+    return no_features(canvas, model), stable
 
   def rule(view, stable):
     ready = view.masked & (stable >= history) & (view.confidence > tau)
@@ -48,12 +45,12 @@ def klass(tau=0.9, epsilon=0.01, history=2.0, k=1.0) -> Sampler:
     return jnp.where(ready.any(), ready, rank < select.count_of(k, view))
 
   def step(keys, t, canvas, carry, memo, model):
-    total, before, stable = carry
-    memo, answer, view = look(keys, t, canvas, total, memo, model)
+    before, stable = carry
+    memo, answer, view = look(keys, t, canvas, memo, model)
     tests = canvas.masked & (t > 0)[:, None]
     moved = readout.divergence(model, answer.features, before, tests)
     stable = jnp.where(tests & (moved < epsilon), stable + 1, 0)
     kept = jax.vmap(rule)(view, stable) & canvas.masked
-    return reveal(canvas, view, kept), (total, answer.features, stable), memo
+    return reveal(canvas, view, kept), (answer.features, stable), memo
 
-  return Sampler(init, step, exact=dict(tau=2.0, k=1.0))
+  return Sampler(init, step, Traits(exact=dict(tau=2.0, k=1.0)))

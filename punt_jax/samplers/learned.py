@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import checks, rows, select
-from punt_jax.sampler import look, reveal
-from punt_jax.types import Array, Sampler, View
+from punt_jax.sampler import look, no_carry, reveal
+from punt_jax.types import Array, Sampler, Traits, View
 
 
 class Acts(NamedTuple):
@@ -47,12 +47,8 @@ def learned(policy, budget=math.inf, temperature=1.0, bias=0.0) -> Sampler:
   checks.in_range('temperature', temperature, 0)
   checks.in_range('bias', bias)
 
-  def init(keys, canvas, model):
-    del keys, model
-    return canvas.masked.sum(-1, dtype=jnp.int32)
-
-  def step(keys, t, canvas, total, memo, model):
-    memo, _, view = look(keys, t, canvas, total, memo, model)
+  def step(keys, t, canvas, carry, memo, model):
+    memo, _, view = look(keys, t, canvas, memo, model)
     left = jnp.floor(jnp.asarray(budget, jnp.float32)) - t
     logits = jax.vmap(policy)(view, left)
     uniforms = jax.vmap(rows.uniform_at)(rows.named(keys, 'act'), view.position)
@@ -60,6 +56,7 @@ def learned(policy, budget=math.inf, temperature=1.0, bias=0.0) -> Sampler:
     action = (logits + bias > temperature * noise) & canvas.masked
     kept = jax.vmap(select.act)(action, logits, canvas.masked, left <= 1)
     seen = view._replace(features=(), extra=())
-    return reveal(canvas, view, kept, Acts(seen, left, action)), total, memo
+    return reveal(canvas, view, kept, Acts(seen, left, action)), carry, memo
 
-  return Sampler(init, step, exact=dict(bias=-math.inf, budget=math.inf))
+  exact = dict(bias=-math.inf, budget=math.inf)
+  return Sampler(no_carry, step, Traits(exact))

@@ -2,26 +2,12 @@
 
 Lee, Kim, Park, Park, "Lookahead Unmasking" (2511.05563). A step draws n sets of
 positions, shows each with its drafts, and writes the set after which the model
-is surest. n passes per step, in one question; the answer about the set that was
-written is the base of the next step. One pass more in the first step (of a
-block), none in a step that leaves nothing masked.
+is surest (punt_jax/search.py). n passes per step, in one question, one more in
+the first step (of a block), none in a step that leaves nothing masked.
 """
 
-from typing import NamedTuple
-
-import jax
-import jax.numpy as jnp
-
-from punt_jax import checks, readout, rows, select
-from punt_jax.sampler import no_features, read, reveal
-from punt_jax.types import Answer, Array, Sampler
-
-
-class Paths(NamedTuple):
-  """What a step looked at; n paths."""
-
-  sets: Array  # (B, n, L) bool: written on this path
-  value: Array  # (B, n) float32, the best is taken; NaN where not asked
+from punt_jax.search import search
+from punt_jax.types import Sampler
 
 
 def lookahead(k, paths=3, heat=0.2) -> Sampler:
@@ -39,96 +25,3 @@ def lookahead(k, paths=3, heat=0.2) -> Sampler:
   """
   exact = dict(k=1.0, heat=0.0)
   return search(k, paths, heat, 2.0, lambda spent, left: -left, exact)
-
-
-def search(k, paths, heat, skip, value, exact) -> Sampler:
-  """Writes the best of some sets of k positions, as judged one step ahead.
-
-  The first set holds the k surest, the others the k best of confidence + heat *
-  Gumbel noise. All show the same drafts. The best set is taken (LookUM may
-  also draw one by its weight); ties go to the first.
-
-  Args:
-    k: at least 1, or a count schedule.
-    paths: n >= 1.
-    heat: position temperature, >= 0.
-    skip: if no masked position has a confidence below this, all are written at
-      once, without a look ahead.
-    value: (spent, left) -> (B, n): what makes a set good, from the sum over the
-      set of the entropies before, and the mean of those that remain after, both
-      (B, n) nats.
-    exact: see Sampler.
-
-  Raises:
-    ValueError: a number out of range or NaN.
-  """
-  checks.in_range('k', k, 1)
-  checks.whole('paths', paths, 1)
-  checks.in_range('heat', heat, 0)
-  checks.in_range('skip', skip, 0)
-
-  def init(keys, canvas, model):
-    del keys
-    total = canvas.masked.sum(-1, dtype=jnp.int32)
-    return total, no_features(canvas, model)
-
-  def draw(key, view):
-    some = (view.masked & (view.confidence < skip)).any()
-    count = jnp.where(some, select.count_of(k, view), view.masked.sum())
-
-    def path(c):
-      gumbel = rows.gumbel_at(jax.random.fold_in(key, c), view.position)
-      order = view.confidence + jnp.where(c > 0, heat * gumbel, 0.0)
-      return select.rank(order, view.masked) < count
-
-    return view.masked & jax.vmap(path)(jnp.arange(paths))
-
-  def step(keys, t, canvas, carry, memo, model):
-    total, features = carry
-    memo, features = base(t, canvas, features, memo, model)
-    view = read(keys, t, canvas, total, Answer(features), model)
-    sets = jax.vmap(draw)(rows.named(keys, 'paths'), view)
-    rest = canvas.masked[:, None] & ~sets
-    asking = rest.any(-1)
-
-    def ahead(memo):
-      tokens = jnp.where(sets, view.drafts[:, None], canvas.tokens[:, None])
-      memo, after = model.ask(memo, tokens, asking)
-      flat = lambda x: x.reshape((-1, *x.shape[2:]))
-      said = readout.summarize(
-        model, flat(after.features), flat(rest), jnp.zeros(flat(rest).shape)
-      )
-      left = said.entropy.reshape(rest.shape).sum(-1)
-      left /= jnp.maximum(rest.sum(-1), 1)
-      spent = jnp.where(sets, view.entropy[:, None], 0.0).sum(-1)
-      worth = jnp.where(asking, value(spent, left), 0.0)
-      take = jax.vmap(lambda x, best: x[best])
-      best = worth.argmax(-1)
-      worth = jnp.where(asking, worth, jnp.nan)
-      return memo, take(sets, best), take(after.features, best), worth
-
-    nothing = lambda memo: (
-      memo, sets[:, 0], features, jnp.full(asking.shape, jnp.nan)
-    )
-    memo, kept, features, worth = jax.lax.cond(
-      asking.any(), ahead, nothing, memo
-    )
-    move = reveal(canvas, view, kept, Paths(sets, worth))
-    return move, (total, features), memo
-
-  return Sampler(init, step, exact)
-
-
-def base(t, canvas, features, memo, model):
-  """The features (B, L, D) of the canvas: asked for where no step was before.
-
-  Returns:
-    (memo, features).
-  """
-  asking = canvas.masked.any(-1) & (t == 0)
-
-  def ask(memo):
-    memo, answer = model.ask(memo, canvas.tokens, asking)
-    return memo, rows.pick_rows(asking, answer.features, features)
-
-  return jax.lax.cond(asking.any(), ask, lambda memo: (memo, features), memo)

@@ -51,7 +51,7 @@ def p2(steps, eta=1.0, planner=None) -> Sampler:
     return ()
 
   def step(keys, t, canvas, carry, memo, model):
-    memo, answer, view = look(keys, t, canvas, None, memo, model)
+    memo, answer, view = look(keys, t, canvas, memo, model)
     total, left = canvas.open.sum(-1), canvas.masked.sum(-1)
     rest = jnp.maximum(1 - (t + 1) / steps, 0.0)
     goal = jnp.floor(rest * total + schedules.SLACK).astype(jnp.int32)

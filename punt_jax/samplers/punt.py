@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import bits, checks, readout, rows, select
-from punt_jax.sampler import look, probe, reveal
-from punt_jax.types import Array, Sampler
+from punt_jax.sampler import look, no_carry, probe, reveal
+from punt_jax.types import Array, Sampler, Traits
 
 
 class Rounds(NamedTuple):
@@ -61,12 +61,8 @@ def punt(
   checks.known('bit order', first, ('msb', 'lsb'))
   checks.known('codes', codes, ('plain', 'balanced'))
 
-  def init(keys, canvas, model):
-    del keys, model
-    return canvas.masked.sum(-1, dtype=jnp.int32)
-
-  def step(keys, t, canvas, total, memo, model):
-    memo, base, view = look(keys, t, canvas, total, memo, model)
+  def step(keys, t, canvas, carry, memo, model):
+    memo, base, view = look(keys, t, canvas, memo, model)
     candidates = canvas.masked
     if admit is not None:
       candidates &= jax.vmap(admit)(rows.named(keys, 'admit'), view)
@@ -76,7 +72,7 @@ def punt(
     most_rounds = jnp.minimum(bits.bit_count(count), jnp.int32(rounds))
     limit = epsilon
     if callable(epsilon):
-      limit = epsilon(canvas.masked.sum(-1) / jnp.maximum(total, 1))
+      limit = epsilon(canvas.masked.sum(-1) / jnp.maximum(canvas.total, 1))
     limit = jnp.broadcast_to(jnp.asarray(limit, jnp.float32), count.shape)
 
     def round_(r, state):
@@ -109,6 +105,6 @@ def punt(
     memo, kept, info = jax.lax.fori_loop(
       0, most_rounds.max(), round_, (memo, candidates, info)
     )
-    return reveal(canvas, view, kept, info), total, memo
+    return reveal(canvas, view, kept, info), carry, memo
 
-  return Sampler(init, step, exact=dict(epsilon=-1.0))
+  return Sampler(no_carry, step, Traits(exact=dict(epsilon=-1.0)))

@@ -8,8 +8,8 @@ At most one forward pass per size.
 
 import numpy as np
 
-from punt_jax import schedules
-from punt_jax.samplers.uniform import uniform
+from punt_jax import schedules, select
+from punt_jax.sampler import any_of, from_rule
 from punt_jax.types import Sampler
 
 
@@ -26,5 +26,10 @@ def random_order(sizes) -> Sampler:
   Raises:
     ValueError: a size is negative or not finite, or all are 0.
   """
-  sampler = uniform(schedules.listed(sizes))
-  return sampler._replace(exact=dict(sizes=np.ones(2**12, np.float32)))
+  size = schedules.listed(sizes)
+
+  def rule(key, view):
+    count = select.count_of(size, view)
+    return any_of(key, view.position, view.masked, count)
+
+  return from_rule(rule, exact=dict(sizes=np.ones(2**12, np.float32)))

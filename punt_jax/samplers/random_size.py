@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import checks, rows, schedules
-from punt_jax.sampler import look, reveal
-from punt_jax.samplers.uniform import any_of
-from punt_jax.types import Sampler
+from punt_jax.sampler import any_of, look, reveal
+from punt_jax.types import Sampler, Traits
 
 LAWS = ('uniform', 'poisson', 'rounding')
 
@@ -46,23 +45,22 @@ def random_size(steps, scheme='dtc', law='uniform') -> Sampler:
 
   def init(keys, canvas, model):
     del model
-    total = canvas.masked.sum(-1, dtype=jnp.int32)
     draw = lambda key, total: drawn_marks(
       key, total, canvas.tokens.shape[1], steps, scheme, law
     )
-    return jax.vmap(draw)(rows.named(keys, 'sizes'), total)
+    return jax.vmap(draw)(rows.named(keys, 'sizes'), canvas.total)
 
   def step(keys, t, canvas, marks, memo, model):
-    total = marks[:, -1]
-    memo, _, view = look(keys, t, canvas, total, memo, model)
-    written = total - canvas.masked.sum(-1)
+    memo, _, view = look(keys, t, canvas, memo, model)
+    written = canvas.total - canvas.masked.sum(-1)
     count = jax.vmap(schedules.following)(marks, written)
     kept = jax.vmap(any_of)(
       rows.named(keys, 'rule'), view.position, canvas.masked, count
     )
     return reveal(canvas, view, kept), marks, memo
 
-  return Sampler(init, step, dict(steps=2.0**20, law='uniform'))
+  exact = dict(steps=2.0**20, law='uniform')
+  return Sampler(init, step, Traits(exact))
 
 
 def drawn_marks(key, total, length, steps, scheme, law):

@@ -9,8 +9,8 @@ in blocks T for each.
 import jax.numpy as jnp
 
 from punt_jax import checks
-from punt_jax.samplers.ancestral import PATHS, leap
-from punt_jax.types import Sampler
+from punt_jax.leap import PATHS, leap
+from punt_jax.types import Sampler, Traits
 
 STRATEGIES = ('cap', 'rescale', 'conf', 'loop')
 
@@ -71,7 +71,7 @@ def remdm(
       sigma *= weight / jnp.maximum(weight.sum(), 1e-9)
     return (before - after + sigma * (1 - before)) / before, sigma
 
-  return leap(steps, rates)
+  return leap(steps, rates)._replace(traits=Traits(rewrites=True))
 
 
 def held(level, t_on, t_off, alpha_on):

@@ -12,13 +12,12 @@ import jax.numpy as jnp
 
 from punt_jax import checks, select
 from punt_jax.sampler import look, reveal
-from punt_jax.types import Array, Sampler
+from punt_jax.types import Array, Sampler, Traits
 
 
 class Phase(NamedTuple):
   """Per row; `end` counts open positions."""
 
-  total: Array  # (B,) int32
   end: Array  # (B,) int32: end of the span to fill; 0 in a slow phase
   seen: Array  # (B,) int32: steps of this slow phase
   last: Array  # (B,) int32: the estimate of the step before
@@ -56,8 +55,7 @@ def slowfast(slow=6.0, reach=0.3, spread=1.0, tau=0.9, k=3.0) -> Sampler:
 
   def init(keys, canvas, model):
     del keys, model
-    total = canvas.masked.sum(-1, dtype=jnp.int32)
-    return Phase(total, *3 * [jnp.zeros_like(total)])
+    return Phase(*3 * [jnp.zeros_like(canvas.total)])
 
   def rule(view, phase):
     masked, confidence = view.masked, view.confidence
@@ -83,11 +81,11 @@ def slowfast(slow=6.0, reach=0.3, spread=1.0, tau=0.9, k=3.0) -> Sampler:
     left = masked & ~kept & (place <= end)
     end = jnp.where(left.any(), end, 0)
     seen = jnp.where(exploring & ~over, seen, 0)
-    return kept, Phase(phase.total, end, seen, far)
+    return kept, Phase(end, seen, far)
 
   def step(keys, t, canvas, phase, memo, model):
-    memo, _, view = look(keys, t, canvas, phase.total, memo, model)
+    memo, _, view = look(keys, t, canvas, memo, model)
     kept, phase = jax.vmap(rule)(view, phase)
     return reveal(canvas, view, kept), phase, memo
 
-  return Sampler(init, step, exact=dict(slow=2.0**20, spread=0.0))
+  return Sampler(init, step, Traits(exact=dict(slow=2.0**20, spread=0.0)))

@@ -72,7 +72,8 @@ def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
   def canvas_of(canvas, tokens, idle, vocab):
     open_ = wide(canvas.open) & ~idle[:, None]
     masked = open_ & (tokens == vocab)
-    return Canvas(tokens, wide(canvas.valid), open_, masked)
+    valid, total = wide(canvas.valid), wide(canvas.total)
+    return Canvas(tokens, valid, open_, masked, total)
 
   def left(canvas, tokens, vocab):
     """(B, P) masks of tokens (B, P, L)."""
@@ -143,7 +144,8 @@ def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
       forwards=meter.forwards + particles * bill.forwards,
     )
 
-  return Sampler(init, step)
+  traits = inner.traits._replace(exact=None, rewrites=True)
+  return Sampler(init, step, traits)
 
 
 def resample(key, now, due):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from punt_jax import checks, readout, rows, select
 from punt_jax.denoiser import ordered
 from punt_jax.sampler import look, reveal
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Traits
 
 
 def speculative(k=10.0, score='left_to_right') -> Sampler:
@@ -36,12 +36,12 @@ def speculative(k=10.0, score='left_to_right') -> Sampler:
   order = select.score_fn(score)
 
   def init(keys, canvas, model):
-    del keys
+    del keys, canvas
     ordered(model)
-    return canvas.masked.sum(-1, dtype=jnp.int32)
+    return ()
 
-  def step(keys, t, canvas, total, memo, model):
-    memo, before, view = look(keys, t, canvas, total, memo, model)
+  def step(keys, t, canvas, carry, memo, model):
+    memo, before, view = look(keys, t, canvas, memo, model)
     rank = jax.vmap(select.rank)(jax.vmap(order)(view), canvas.masked)
     drafted = canvas.masked & (rank < k)
     checked = drafted & (rank > 0)
@@ -70,6 +70,6 @@ def speculative(k=10.0, score='left_to_right') -> Sampler:
       draft_logp=jnp.where(checked, verdict.logp, view.draft_logp),
     )
     kept = drafted & (rank <= first[:, None])
-    return reveal(canvas, view, kept), total, memo
+    return reveal(canvas, view, kept), carry, memo
 
-  return Sampler(init, step, exact={})
+  return Sampler(init, step, Traits(exact={}, needs='in_order'))

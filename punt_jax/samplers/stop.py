@@ -32,4 +32,4 @@ def stop(inner, eos) -> Sampler:
     done = move.done | complete
     return move._replace(tokens=tokens, done=done), carry, memo
 
-  return Sampler(inner.init, step)
+  return Sampler(inner.init, step, inner.traits._replace(exact=None))

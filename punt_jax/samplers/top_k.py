@@ -3,7 +3,7 @@
 LLaDA's static quota is top_k(schedules.even(steps)).
 """
 
-from punt_jax import checks, select
+from punt_jax import select
 from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler
 
@@ -18,12 +18,4 @@ def top_k(k, score='confidence') -> Sampler:
   Raises:
     ValueError: k < 1 or NaN, or an unknown score.
   """
-  checks.in_range('k', k, 1)
-  order = select.score_fn(score)
-
-  def rule(key, view):
-    del key
-    rank = select.rank(order(view), view.masked)
-    return rank < select.count_of(k, view)
-
-  return from_rule(rule, exact=dict(k=1))
+  return from_rule(select.best(k, score), exact=dict(k=1))

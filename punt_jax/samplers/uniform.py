@@ -1,7 +1,7 @@
 """k uniformly random positions per forward pass (Dream's `origin` order)."""
 
-from punt_jax import checks, rows, select
-from punt_jax.sampler import from_rule
+from punt_jax import checks, select
+from punt_jax.sampler import any_of, from_rule
 from punt_jax.types import Sampler
 
 
@@ -21,9 +21,3 @@ def uniform(k) -> Sampler:
     return any_of(key, view.position, view.masked, count)
 
   return from_rule(rule, exact=dict(k=1))
-
-
-def any_of(key, position, masked, count):
-  """(L,) bool: `count` of the masked positions, all subsets as likely."""
-  rank = select.rank(rows.uniform_at(key, position), masked)
-  return masked & (rank < count)

@@ -41,6 +41,7 @@ class Toy(NamedTuple):
   length: int
   chat: Any
   ids: dict
+  offers: frozenset = frozenset()
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ LAYOUT = (  # one line a floor; a folder stands for everything in it
   'text viz',
   'readout select decode parallel',
   'denoiser sampler schedules api',
-  'kv_cache leap models oracles',
+  'kv_cache leap search models oracles',
   'samplers checkpoints metrics',
   '',  # punt_jax itself: __init__.py, the public face of the library
   'generation',

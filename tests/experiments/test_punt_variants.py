@@ -1,8 +1,8 @@
 """Every variant of PUNT against a NumPy account of its step, row by row.
 
 The runs are taken apart as in tests/samplers/test_punt.py: which canvases the
-model was shown, what was written, what it cost. Nothing in the references below imports
-the package.
+model was shown, what was written, what it cost. Nothing in the references below
+imports the package.
 """
 
 import functools
@@ -104,8 +104,7 @@ def writer():
 
 def everything(joint, run):
   """The drafts of the step that comes next, (B, L)."""
-  total = jnp.full(run.tokens.shape[:1], LENGTH, jnp.int32)
-  return np.asarray(writer()(joint, {}, run._replace(carry=total))[0].tokens)
+  return np.asarray(writer()(joint, {}, run._replace(carry=()))[0].tokens)
 
 
 def unpack(calls, run):
@@ -368,7 +367,7 @@ def test_a_run_fills_what_is_open_and_counts_its_questions(name):
 def test_its_exact_settings_write_the_surest_position(name):
   """One by one in an order that does not see the drafts: exact sampling."""
   case = case_of(name)
-  exact = case.constructor(**case.fixed, **case.knobs).exact
+  exact = case.constructor(**case.fixed, **case.knobs).traits.exact
   assert exact
   joint = reference.coupled_joint(8, LENGTH, VOCAB)
   for run, after, drafts, _ in case.run(joint, {**case.knobs, **exact}):

@@ -27,6 +27,7 @@ class Toy(NamedTuple):
   length: int
   chat: Any
   ids: dict
+  offers: frozenset = frozenset()
 
 
 def toy(logits_fn, length=32):
@@ -230,6 +231,7 @@ def test_prompts_that_do_not_fit(given, said):
   ({}, dict(kv_cache=True), 'kv_cache needs blocks'),
   (dict(block_length=2.0), dict(kv_cache=True), 'cannot be asked with window'),
   (dict(name='dapd', tau=0.1), {}, 'asked with attention'),
+  (dict(name='speculative', k=2.0), {}, 'asked with in_order'),
   ({}, dict(temperature=-1.0), 'temperature = -1.0 is out of range'),
   ({}, dict(ban=('end',)), "unknown token of this model 'end'"),
   ({}, dict(ban=(99,)), r'must lie in \[0, 9\)'),
@@ -237,6 +239,17 @@ def test_prompts_that_do_not_fit(given, said):
 def test_settings_that_do_not_fit(sampler, values, said):
   with pytest.raises(ValueError, match=said):
     generator.prepare(toy(neighbors), choice(**sampler), settings(**values))
+
+
+def test_a_model_is_asked_for_what_it_offers():
+  offers = frozenset({'attention', 'window', 'in_order'})
+  loaded = toy(neighbors)._replace(offers=offers)
+  asks = lambda name, window=None, **knobs: options.asks(
+    options.choose(name, knobs), loaded, window
+  )
+  assert asks('punt', epsilon=0.1) == asks('speculative') == {}
+  assert asks('punt', 4, epsilon=0.1) == {'window': 4}
+  assert asks('dapd', 4, tau=0.1) == {'attention': True, 'window': 4}
 
 
 def test_models_without_a_vocabulary_or_names():

@@ -179,6 +179,7 @@ def test_attend_is_what_the_layer_uses():
 
 def test_the_shipped_model_offers_it():
   loaded = checkpoints.load('shakespeare')
+  assert loaded.offers == {'attention'}
   model = loaded.denoiser(loaded.params, attention=True)
   tokens = jnp.full((2, 8), loaded.text.vocab)
   memo = model.init(tokens, tokens >= 0)

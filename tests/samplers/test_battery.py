@@ -327,7 +327,7 @@ def test_other_knobs_change_the_run_but_compile_nothing(case):
 
 @pytest.mark.parametrize('name', NAMES)
 def test_exact_settings_or_a_reason(name):
-  exact = make(name, **EXAMPLES[name]).exact
+  exact = make(name, **EXAMPLES[name]).traits.exact
   assert (exact is not None) == (name in EXACT)
   if exact is None:
     assert 'exact' in getattr(samplers, name).__doc__.lower()
@@ -337,7 +337,7 @@ def test_exact_settings_or_a_reason(name):
 def test_exact_settings_reproduce_the_world(name):
   """Two tokens given, 81 cells, 1600 rows; also: the gap is zero."""
   case = case_of(name)
-  exact = make(name, **EXAMPLES[name]).exact
+  exact = make(name, **EXAMPLES[name]).traits.exact
   assert all(case.fixed[k] == v for k, v in exact.items() if k in case.fixed)
   knobs = case.knobs | {k: v for k, v in exact.items() if k not in case.fixed}
   tokens = np.tile([M, 2, M, M, 0, M], (len(TOKENS), 1))

@@ -72,7 +72,9 @@ def waiter(name, path):
 
   def first(steps, keys):
     yes = jnp.ones((len(keys), 1), bool)
-    canvas = Canvas(jnp.full(yes.shape, VOCAB), yes, yes, yes)
+    canvas = Canvas(
+      jnp.full(yes.shape, VOCAB), yes, yes, yes, yes.sum(-1)
+    )
     return getattr(samplers, name)(steps, path).init(keys, canvas, None)
 
   return jax.jit(first)
@@ -317,8 +319,8 @@ def test_defaults():
   )
   for name in ('ancestral', 'euler'):
     assert run_defaults(name) == dict(path='linear')
-    assert getattr(samplers, name)(3).exact is None
-  assert samplers.first_hitting().exact == {}
+    assert getattr(samplers, name)(3).traits.exact is None
+  assert samplers.first_hitting().traits.exact == {}
 
 
 def run_defaults(name):

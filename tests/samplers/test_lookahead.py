@@ -245,6 +245,6 @@ def test_memory_is_small():
   head = lambda x: x @ jnp.ones((3, 50))
   model = denoiser.from_features(features, head, 50)
   tokens, flags = jnp.zeros((2, 7), jnp.int32), jnp.ones((2, 7), bool)
-  canvas = punt_jax.Canvas(tokens, flags, flags, flags)
+  canvas = punt_jax.Canvas(tokens, flags, flags, flags, flags.sum(-1))
   carry = samplers.info_gain(1).init(jax.random.key(0), canvas, model)
-  assert [x.shape for x in jax.tree.leaves(carry)] == [(2,), (2, 7, 3)]
+  assert [x.shape for x in jax.tree.leaves(carry)] == [(2, 7, 3)]

@@ -202,7 +202,7 @@ def test_random_order_writes_the_sizes_it_is_given():
   out = run(given=8, sizes=sizes)
   assert (block_sizes(out)[:, :3] == [2, 6, 0]).all()
   assert (run(given=15, sizes=sizes).steps == 1).all()
-  exact = samplers.random_order(sizes).exact
+  exact = samplers.random_order(sizes).traits.exact
   assert (exact['sizes'] == 1).all() and len(exact['sizes']) >= LENGTH
 
 

@@ -61,7 +61,7 @@ def view_of(model, tokens):
   valid, masked = jnp.ones(tokens.shape, bool), tokens == model.vocab
   return look(
     jax.random.split(jax.random.key(0), rows), jnp.zeros(rows, jnp.int32),
-    Canvas(tokens, valid, masked, masked), masked.sum(-1),
+    Canvas(tokens, valid, masked, masked, masked.sum(-1)),
     model.init(tokens, valid), model,
   )[2]
 

@@ -58,10 +58,10 @@ def walk(apply, model, tokens, given, uniforms) -> Walk:
   def step(hidden, at):
     t, uniform = at
     masked = ~given & (hidden == model.vocab)
-    canvas = Canvas(hidden, valid, ~given, masked)
+    canvas = Canvas(hidden, valid, ~given, masked, total)
     when, left = jnp.full(rows, t), jnp.full(rows, budget - t)
     memo = model.init(hidden, valid)
-    _, answer, view = look(keys, when, canvas, total, memo, model)
+    _, answer, view = look(keys, when, canvas, memo, model)
     truth = readout.log_prob(model, answer.features, tokens, masked)
     view, truth = jax.lax.stop_gradient((view, truth))
     prior, guided = apply(view, left, truth)
