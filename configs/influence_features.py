@@ -1,7 +1,7 @@
 """Which features predict influence on the shipped text model.
 
-  python -m experiments.influence_features --config=configs/influence_features.py \\
-    --workdir=runs/features
+  python -m experiments.influence_features \\
+    --config=configs/influence_features.py --workdir=runs/influence_features
 """
 
 import ml_collections

@@ -25,7 +25,7 @@ def get_config():
   config.by = 'token'  # or 'entropy': less noise, right in exact worlds; see
   # schedules.estimate_profile
   config.steps = (2, 4, 8, 16, 32)
-  config.law = 'uniform'  # of the random sizes
+  config.distribution = 'uniform'  # of the random sizes
   config.draws = 1000  # of random sizes, to predict their mean
   config.at_once = 32  # rows per forward pass
   config.settings = dict(  # of a world

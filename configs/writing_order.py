@@ -1,6 +1,7 @@
 """The writing order on documents and on text, over both couplings.
 
-  python -m experiments.writing_order --config=configs/writing_order.py --workdir=runs/order
+  python -m experiments.writing_order --config=configs/writing_order.py \\
+    --workdir=runs/writing_order
 
 `--config=configs/writing_order.py:full` has more couplings, rows and samplers.
 """

@@ -1,7 +1,7 @@
 """Everything that was tried against PUNT, by the name a config gives it.
 
-Each is (knobs, tables) -> Sampler. Knobs are numbers and may be traced, except
-those in FIXED. tables['explore'] and tables['punt'] are influence tables
+Each is (settings, tables) -> Sampler. Settings are numbers and may be traced,
+except those in FIXED. tables['explore'] and tables['punt'] are influence tables
 learned from one-by-one sampling and from PUNT's own probes; TABLES says who
 reads which.
 """
@@ -18,34 +18,34 @@ TABLES = {
 }
 
 
-def probed(knobs, tables):
+def probed(settings, tables):
   """Candidates thinned by the table, then a few of PUNT's rounds."""
   return samplers.punt(
-    knobs['epsilon'], first='lsb', rounds=knobs['rounds'],
-    admit=samplers.thin(tables['explore'], knobs['kappa']),
+    settings['epsilon'], first='lsb', rounds=settings['rounds'],
+    admit=samplers.thin(tables['explore'], settings['kappa']),
   )
 
 
 CONTENDERS = {
-  'punt': lambda k, t: samplers.punt(k['epsilon'], first='lsb'),
-  'punt msb': lambda k, t: samplers.punt(k['epsilon'], first='msb'),
-  'influence': lambda k, t: samplers.influence(t['explore'], k['kappa']),
-  "influence of PUNT's probes": lambda k, t: samplers.influence(
-    t['punt'], k['kappa']
+  'punt': lambda s, t: samplers.punt(s['epsilon'], first='lsb'),
+  'punt msb': lambda s, t: samplers.punt(s['epsilon'], first='msb'),
+  'influence': lambda s, t: samplers.influence(t['explore'], s['kappa']),
+  "influence of PUNT's probes": lambda s, t: samplers.influence(
+    t['punt'], s['kappa']
   ),
   'influence, then probes': probed,
-  'sure untested': lambda k, t: rivals.sure(first='lsb', **k),
-  'break-even': lambda k, t: rivals.break_even(first='lsb', **k),
-  'spaced': lambda k, t: rivals.spaced(first='lsb', **k),
-  'bits in pairs': lambda k, t: rivals.batched(first='lsb', width=2, **k),
-  'one batched stage, spaced': lambda k, t: rivals.batched(first='lsb', **k),
-  'votes': lambda k, t: rivals.votes(**k),
-  'memory': lambda k, t: rivals.memory(first='lsb', **k),
-  'budget per step': lambda k, t: variants.budgeted(first='lsb', **k),
-  'one by one': lambda k, t: samplers.one_by_one('entropy'),
-  'one by one, random order': lambda k, t: samplers.uniform(1),
-  'entropy bound': lambda k, t: samplers.entropy_bound(k['gamma']),
-  'threshold': lambda k, t: samplers.threshold(k['tau']),
-  'dilated': lambda k, t: samplers.dilated(k['base']),
-  'halton': lambda k, t: samplers.halton(k['steps']),
+  'sure untested': lambda s, t: rivals.sure(first='lsb', **s),
+  'break-even': lambda s, t: rivals.break_even(first='lsb', **s),
+  'spaced': lambda s, t: rivals.spaced(first='lsb', **s),
+  'bits in pairs': lambda s, t: rivals.batched(first='lsb', width=2, **s),
+  'one batched stage, spaced': lambda s, t: rivals.batched(first='lsb', **s),
+  'votes': lambda s, t: rivals.votes(**s),
+  'memory': lambda s, t: rivals.memory(first='lsb', **s),
+  'budget per step': lambda s, t: variants.budgeted(first='lsb', **s),
+  'one by one': lambda s, t: samplers.one_by_one('entropy'),
+  'one by one, random order': lambda s, t: samplers.uniform(1),
+  'entropy bound': lambda s, t: samplers.entropy_bound(s['gamma']),
+  'threshold': lambda s, t: samplers.threshold(s['tau']),
+  'dilated': lambda s, t: samplers.dilated(s['base']),
+  'halton': lambda s, t: samplers.halton(s['steps']),
 }

@@ -46,6 +46,23 @@ class Subject(NamedTuple):
     return np.full((rows, self.length), self.vocab, np.int32)
 
 
+def of(name, length, settings, seed, rows=0, draws=0) -> Subject:
+  """The world or the model of text `name`; worlds of one length share a key.
+
+  Args:
+    name: of NAMES.
+    length: L.
+    settings: of a world.
+    seed: of it, or of the texts.
+    rows: see of_text; 0 where nobody asks for errors.
+    draws: likewise.
+  """
+  if name in named.NAMES:
+    key = jax.random.fold_in(jax.random.key(seed), length)
+    return of_world(name, length, settings, key)
+  return of_text(name, length, rows, draws, seed)
+
+
 def of_world(name, length, settings, key) -> Subject:
   """The world `name` of oracles.named, drawn with `key`.
 

@@ -6,6 +6,7 @@ experiments share) and `origin`. A run that was stopped goes on; rows of another
 version are refused.
 """
 
+import itertools
 import json
 import pathlib
 from typing import Any, NamedTuple
@@ -31,6 +32,14 @@ class Point(NamedTuple):
     row = {**self._asdict(), **dict(self.about)}
     del row['about']
     return json.loads(json.dumps(row))
+
+
+def grid(settings):
+  """Every combination of {name: a value or a tuple of several}, as dicts."""
+  many = [v if isinstance(v, tuple) else (v,) for v in settings.values()]
+  return [
+    dict(zip(settings, one, strict=True)) for one in itertools.product(*many)
+  ]
 
 
 def sweep(experiment, workdir, config, points, measure, shown=(), free=()):

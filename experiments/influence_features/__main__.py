@@ -1,7 +1,7 @@
 """What tells how far revealing one character moves the prediction of another?
 
-  python -m experiments.influence_features --config=configs/influence_features.py \\
-    --workdir=runs/features
+  python -m experiments.influence_features \\
+    --config=configs/influence_features.py --workdir=runs/influence_features
 
 A table of influence needs positions, or features, that mean the same in every
 row. On the shipped text model this compares what a sampler could look at before
@@ -9,24 +9,22 @@ it reveals position i: the distance to j, entropies, the attention between i and
 j (both ways, mean over heads of the last third of the layers), and the cosine
 of their final hidden states. Each predicts KL(before || after) at j by the mean
 of its bin, learned on half of the rows and judged on the other half (share of
-variance explained). Writes features.json and features.png.
+variance explained). Writes results.jsonl (a row per set of features; that of
+the distance alone has the mean KL at each distance) and influence_features.png.
 """
 
-import json
+import functools
 import pathlib
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
-
 import punt_jax
-from punt_jax import checkpoints, jsonl, samplers, scores
-from punt_jax.cli import command, records
+from experiments.common.sweep import Point, sweep
+from experiments.influence_features import plot
+from punt_jax import checkpoints, samplers, scores
+from punt_jax.cli import command
 from punt_jax.decode import film
 from punt_jax.models import transformer
 
@@ -112,52 +110,41 @@ def explained(pairs, names, count):
   return float(1 - (rest**2).mean() / moved[~learned].var())
 
 
+def by_distance(pairs, length):
+  """Mean `moved` (nats) at the distances 1, 2, ... below length / 2."""
+  moved, distance = pairs['moved'], pairs['distance']
+  return [float(moved[distance == d].mean()) for d in range(1, length // 2)]
+
+
 def run(config, workdir):
-  """Returns {names of features: share of variance explained}."""
-  workdir = pathlib.Path(workdir)
-  records.claim(workdir, config)
-  loaded = checkpoints.load(config.model)
-  pairs = pairs_of(
-    loaded, *probes_of(loaded, config.rows, config.length, config.seed)
-  )
-  shares = {
-    ' x '.join(names): explained(pairs, names, config.bins)
+  """All sets of features. Returns the rows of results.jsonl."""
+  model, length = config.model, config.length
+  points = [
+    Point(model, length, 'explore', {'features': list(names)})
     for names in config.features
-  }
-  profile = [
-    float(pairs['moved'][pairs['distance'] == d].mean())
-    for d in range(1, config.length // 2)
   ]
-  text = json.dumps({
-    'explained': shares, 'nats_by_distance': profile,
-    'pairs': len(pairs['moved']), 'rows': config.rows,
-    'length': config.length, **records.origin(config.seed),
-  }, indent=2)
-  jsonl.replace_text(workdir / 'features.json', text)
-  for name, share in shares.items():
-    print(f'{name:45}{share:6.3f}')
-  draw(workdir / 'features.png', shares, profile)
-  return shares
 
+  @functools.lru_cache(1)
+  def pairs():
+    loaded = checkpoints.load(model)
+    seen = probes_of(loaded, config.rows, length, config.seed)
+    return pairs_of(loaded, *seen)
 
-def draw(path, shares, profile):
-  """Influence by distance, and what each feature explains."""
-  figure, (left, right) = plt.subplots(
-    1, 2, figsize=(12, 4.5), layout='constrained'
+  def measure(point):
+    names = point.settings['features']
+    alone = names == ['distance']
+    return {
+      'explained': explained(pairs(), names, config.bins),
+      'nats_by_distance': by_distance(pairs(), length) if alone else None,
+      'pairs': len(pairs()['moved']),
+      'rows': config.rows,
+    }
+
+  rows = sweep(
+    'influence_features', workdir, config, points, measure, ('explained',)
   )
-  left.semilogy(range(1, len(profile) + 1), profile, 'o-', markersize=3)
-  left.set_xlabel('distance (characters)')
-  left.set_ylabel('mean KL(before || after) (nats)')
-  left.set_title('How far revealing one character moves another')
-  left.grid(color='0.93')
-  order = sorted(shares, key=shares.get)
-  right.barh(order, [shares[name] for name in order], color='#1d6fb8')
-  right.set_xlabel('share of variance explained, on rows not learned from')
-  right.set_title('What predicts it')
-  for axis in (left, right):
-    axis.spines[['top', 'right']].set_visible(False)
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+  plot.draw(pathlib.Path(workdir) / 'influence_features.png', rows)
+  return rows
 
 
 if __name__ == '__main__':

@@ -2,62 +2,62 @@
 
   python -m experiments.learned_orders --config=configs/learned_orders.py \\
     --workdir=runs/learned_orders
-  python -m experiments.learned_orders --config=configs/learned_orders.py:text \\
-    --workdir=runs/learned_text
+  python -m experiments.learned_orders \\
+    --config=configs/learned_orders.py:text --workdir=runs/learned_orders_text
 
 Everybody fills the same canvases with the same frozen denoiser: Sudoku that no
 training has seen, where an answer is right or not, or empty canvases of the
 text model, whose writing is compared with its own one by one (the excess NLL
-of experiments/common/subjects.py). Heuristics run with several seeds; of a learned
-order there are several trainings, and each is a seed. Writes results.jsonl (a
-row per contender, knobs and seed; a run that was stopped goes on), table.txt
-and learned.png.
+of experiments/common/subjects.py). Heuristics run with several seeds; of a
+learned order there are several trainings, and each is a seed. Writes
+results.jsonl (a row per contender, settings and seed; a run that was stopped
+goes on), table.txt and learned_orders.png.
 """
 
+import functools
 import itertools
 import pathlib
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import punt_jax
 from experiments.common import columns, subjects
+from experiments.common.sweep import Point, grid, sweep
 from experiments.learned_orders import plot
-from punt_jax import checkpoints, jsonl, metrics, samplers, schedules
+from punt_jax import samplers, schedules
 from punt_jax.checkpoints import order_files
 from punt_jax.checks import in_range, known
 from punt_jax.cli import command, records
+from train import puzzles
 from train.orders import tasks
 
 
-def probed(knobs, head, rounds):
+def probed(settings, head, rounds):
   """Candidates that the head admits, then so many of PUNT's rounds."""
-  return samplers.punt(
-    knobs['epsilon'], admit=samplers.thin(head, knobs['kappa']), rounds=rounds
-  )
+  admit = samplers.thin(head, settings['kappa'])
+  return samplers.punt(settings['epsilon'], admit=admit, rounds=rounds)
 
 
-# Name: (knobs, network) -> Sampler. All knobs are traced.
+# Name: (settings, network) -> Sampler. All settings are traced.
 CONTENDERS = {
-  'independent': lambda k, n: samplers.uniform(schedules.even(k['steps'])),
-  'one by one': lambda k, n: samplers.one_by_one('confidence'),
-  'top probability': lambda k, n: samplers.top_k(
-    schedules.even(k['steps']), 'confidence'
+  'independent': lambda s, n: samplers.uniform(schedules.even(s['steps'])),
+  'one by one': lambda s, n: samplers.one_by_one('confidence'),
+  'top probability': lambda s, n: samplers.top_k(
+    schedules.even(s['steps']), 'confidence'
   ),
-  'margin': lambda k, n: samplers.top_k(schedules.even(k['steps']), 'margin'),
-  'threshold': lambda k, n: samplers.threshold(k['tau']),
-  'entropy bound': lambda k, n: samplers.entropy_bound(k['gamma']),
-  'punt': lambda k, n: samplers.punt(k['epsilon']),
-  'punt by confidence': lambda k, n: samplers.punt(k['epsilon'], 'confidence'),
-  'variational': lambda k, n: samplers.learned(n, **k),
-  'reinforce': lambda k, n: samplers.learned(n, **k),
-  'reinforce, biased': lambda k, n: samplers.learned(n, **k),
-  'pairs': lambda k, n: samplers.influence(n, k['kappa']),
-  'pairs, 1 probe': lambda k, n: probed(k, n, 1),
-  'pairs, 2 probes': lambda k, n: probed(k, n, 2),
+  'margin': lambda s, n: samplers.top_k(schedules.even(s['steps']), 'margin'),
+  'threshold': lambda s, n: samplers.threshold(s['tau']),
+  'entropy bound': lambda s, n: samplers.entropy_bound(s['gamma']),
+  'punt': lambda s, n: samplers.punt(s['epsilon']),
+  'punt by confidence': lambda s, n: samplers.punt(s['epsilon'], 'confidence'),
+  'variational': lambda s, n: samplers.learned(n, **s),
+  'reinforce': lambda s, n: samplers.learned(n, **s),
+  'reinforce, biased': lambda s, n: samplers.learned(n, **s),
+  'pairs': lambda s, n: samplers.influence(n, s['kappa']),
+  'pairs, 1 probe': lambda s, n: probed(s, n, 1),
+  'pairs, 2 probes': lambda s, n: probed(s, n, 2),
 }
 # Name of a learned one: (its files in config.orders, what they hold).
 NETWORKS = {
@@ -70,158 +70,123 @@ NETWORKS = {
 }
 
 
-class Setting(NamedTuple):
-  """What a row of results.jsonl is about."""
-
-  contender: str
-  order: str | None  # name or path of its network
-  knobs: dict
-  seed: int  # of decoding; of a learned one, that of its training
-  cost: float | None = None  # of a step, in the reward it was trained for
-
-  def identity(self):
-    knobs = str(sorted(self.knobs.items()))
-    return self.contender, self.order, knobs, self.seed
-
-
-class Place(NamedTuple):
-  """What is filled, and the judge."""
-
-  loaded: checkpoints.Pretrained
-  canvas: np.ndarray  # (N, L), V where masked
-  score: Callable  # Decoded -> {name: number}
-
-
 def plan(config):
-  """Every Setting of a config and {order: door's Order}. Writes nothing.
+  """Every Point of a config and {order: order_files.Order}. Writes nothing.
 
   Raises:
     ValueError: one sentence about what the config asks for.
   """
-  found, networks = [], {}
+  task, found, networks = config.task, [], {}
+  place = task.model, puzzles.LENGTH if 'clues' in task else task.length
   for contender in config.contenders:
     known('contender', contender, CONTENDERS)
-    grid = config.grids[known('grid', contender, config.grids)].to_dict()
-    many = [v if isinstance(v, tuple) else (v,) for v in grid.values()]
-    files, kind = [None], None
-    if contender in NETWORKS:
-      name, kind = NETWORKS[contender]
-      files = config.orders[known('orders', name, config.orders)]
-    for file, setting in itertools.product(files, itertools.product(*many)):
-      knobs = dict(zip(grid, setting, strict=True))
+    many = grid(config.grids[known('grid', contender, config.grids)].to_dict())
+    for settings in many:
       try:
-        CONTENDERS[contender](knobs, len)  # names a knob that is out of range
+        CONTENDERS[contender](settings, len)  # names one that is out of range
       except (KeyError, TypeError) as error:
         raise ValueError(
-          f'the grid of {contender} has a wrong or missing knob: {error}'
+          f'the grid of {contender} has a wrong or missing setting: {error}'
         ) from None
-      if file is None:
-        found += [Setting(contender, None, knobs, s) for s in config.seeds]
-        continue
+    if contender not in NETWORKS:
+      found += [
+        Point(*place, contender, one, {'order': '', 'seed': seed, 'cost': None})
+        for one, seed in itertools.product(many, config.seeds)
+      ]
+      continue
+    name, kind = NETWORKS[contender]
+    for file in config.orders[known('orders', name, config.orders)]:
       networks[file] = networks.get(file) or order_files.find(file, kind)
-      learned = networks[file].card['config']
-      cost = learned.get('step_cost')
-      found.append(Setting(contender, file, knobs, learned['seed'], cost))
+      own = networks[file].card['config']
+      cost = own.get('step_cost')  # in the reward it was trained for
+      about = {'order': file, 'seed': own['seed'], 'cost': cost}
+      found += [Point(*place, contender, one, about) for one in many]
   return found, networks
 
 
-def prepare(config) -> Place:
-  """The canvases of config.task and their judge."""
+def prepare(config):
+  """(Subject, canvases (N, L) that all fill, V where masked) of config.task."""
   task = config.task
-  if 'clues' in task:
-    in_range('rows', config.rows, 2)
-    puzzles = tasks.load(config, config.seed)
-    tokens, given = puzzles.test(config.rows)
+  if 'clues' not in task:
+    rows = in_range('text_rows', config.text_rows, 2)
+    subject = subjects.of_text(
+      task.model, task.length, rows, config.draws, config.seed
+    )
+    return subject, subject.empty(rows)
+  in_range('rows', config.rows, 2)
+  sudoku = tasks.load(config, config.seed)
+  loaded, (tokens, given) = sudoku.loaded, sudoku.test(config.rows)
 
-    def right(decoded):
-      share = metrics.estimate(puzzles.right(decoded.tokens))
-      return {'accuracy': share.mean, 'accuracy_error': share.stderr}
+  def errors(decoded):
+    return columns.average('accuracy', sudoku.right(decoded.tokens))
 
-    vocab = puzzles.loaded.text.vocab
-    return Place(puzzles.loaded, np.where(given, tokens, vocab), right)
-  in_range('text_rows', config.text_rows, 2)
-  loaded = checkpoints.load(task.model)
-  shape = config.text_rows, task.length
-  errors = subjects.text_errors(config, loaded, task.length)
-  return Place(loaded, np.full(shape, loaded.text.vocab, np.int32), errors)
+  subject = subjects.Subject(
+    task.model, sudoku.length, loaded.text.vocab, loaded.params,
+    loaded.denoiser, errors, text=loaded.text,
+  )
+  return subject, np.where(given, tokens, subject.vocab)
 
 
-def compile_one(config, place, contender, network):
-  """run({'denoiser', 'network'}, knobs, key, tokens)."""
+def compile_one(subject, contender, network, temperature):
+  """run({'denoiser', 'network'}, settings, key, tokens)."""
 
-  def build(params, knobs):
-    model = place.loaded.denoiser(params['denoiser'])
-    model = punt_jax.temper(model, config.temperature)
+  def build(params, settings):
+    model = punt_jax.temper(subject.model(params['denoiser']), temperature)
     own = network and network.apply(params['network'])
-    return model, CONTENDERS[contender](knobs, own)
+    return model, CONTENDERS[contender](settings, own)
 
   return punt_jax.compile(build)
 
 
-def fill(config, setting, place, decode, network):
-  """A row of results.jsonl. A batch at a time: it waits for its slowest row."""
-  params = {
-    'denoiser': place.loaded.params, 'network': network and network.params
-  }
-  knobs = {k: float(v) for k, v in setting.knobs.items()}
-  key = jax.random.fold_in(jax.random.key(config.seed), setting.seed)
-  start, parts = time.perf_counter(), []
-  for first in range(0, len(place.canvas), config.batch):
-    rows = np.arange(first, min(first + config.batch, len(place.canvas)))
-    part = decode(params, knobs, key, place.canvas[rows], rows=rows)
+def fill(decode, params, settings, key, canvas, batch):
+  """Decoded of all rows, a batch at a time: it waits for its slowest row."""
+  traced, parts = {k: float(v) for k, v in settings.items()}, []
+  for first in range(0, len(canvas), batch):
+    rows = np.arange(first, min(first + batch, len(canvas)))
+    part = decode(params, traced, key, canvas[rows], rows=rows)
     parts.append(jax.tree.map(np.asarray, part))
-  seconds = time.perf_counter() - start
-  decoded = jax.tree.map(lambda *x: np.concatenate(x), *parts)
-  return {
-    **setting._asdict(),
-    **columns.cost(decoded),
-    **place.score(decoded),
-    'rows': len(place.canvas),
-    'seconds': seconds,
-    **records.origin(setting.seed),
-  }
+  return jax.tree.map(lambda *x: np.concatenate(x), *parts)
 
 
 def run(config, workdir):
   """The whole comparison. Returns the rows of results.jsonl."""
   in_range('batch', config.batch, 1)
-  todo, networks = plan(config)
-  workdir = pathlib.Path(workdir)
-  rows = records.resume(workdir, config, records.FREE)
-  done = {identity(row) for row in rows}
-  total = len(todo)
-  todo = [setting for setting in todo if setting.identity() not in done]
-  place = prepare(config) if todo else None
-  programs: dict[Any, Callable] = {}
-  for setting in todo:
-    network = networks.get(setting.order)
-    program = setting.contender, network and str(network.card['module'])
-    if program not in programs:
-      programs[program] = compile_one(
-        config, place, setting.contender, network
-      )
-    rows.append(fill(config, setting, place, programs[program], network))
-    jsonl.append(workdir / 'results.jsonl', rows[-1])
-    print(progress(rows[-1], len(rows), total), flush=True)
-  plot.write(workdir, rows, config.columns)
+  points, networks = plan(config)
+  of_program = {program(network): network for network in networks.values()}
+  prepared = functools.lru_cache(1)(lambda: prepare(config))
+
+  @functools.lru_cache(1)
+  def decoder(contender, name):
+    network = of_program.get(name)
+    return compile_one(prepared()[0], contender, network, config.temperature)
+
+  def measure(point):
+    (subject, canvas), network = prepared(), networks.get(point.about['order'])
+    params = {
+      'denoiser': subject.params, 'network': network and network.params
+    }
+    key = jax.random.key(config.seed)
+    key = jax.random.fold_in(key, point.about['seed'])
+    decode = decoder(point.sampler, network and program(network))
+    start = time.perf_counter()
+    decoded = fill(decode, params, point.settings, key, canvas, config.batch)
+    seconds = time.perf_counter() - start
+    return {
+      **columns.cost(decoded), **subject.errors(decoded), 'rows': len(canvas),
+      'seconds': seconds,
+    }
+
+  rows = sweep(
+    'learned_orders', workdir, config, points, measure,
+    ('accuracy', 'excess_nll', 'seconds'), records.FREE,
+  )
+  plot.write(pathlib.Path(workdir), rows, config.columns)
   return rows
 
 
-def identity(row):
-  """That of the Setting of a row."""
-  return Setting(*(row[key] for key in Setting._fields)).identity()
-
-
-def progress(row, done, total):
-  """A line about a row that is finished."""
-  knobs = ', '.join(f'{k} {v:g}' for k, v in row['knobs'].items())
-  name = pathlib.Path(row['order'] or '').name.removesuffix('.safetensors')
-  key = plot.judged(row)
-  return (
-    f'{done:3d}/{total} {row["contender"]:19}{name:18}'
-    f'{knobs:28}seed {row["seed"]} {row["nfe"]:6.2f} passes, {key}'
-    f' {row[key]:.4f} +- {row[f"{key}_error"]:.4f}, {row["seconds"]:.1f} s'
-  )
+def program(network):
+  """What trainings have in common that share a compiled program."""
+  return f'{network.card["kind"]} {network.card["module"]}'
 
 
 if __name__ == '__main__':

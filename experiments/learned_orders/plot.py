@@ -3,12 +3,11 @@
 import math
 from typing import NamedTuple
 
-import matplotlib
-
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
 import numpy as np
+
+from experiments.common import plots
+from experiments.common.plots import plt
+from punt_jax.viz.table import number, table
 
 GAP = 2.5  # times as many passes: nothing is said between points so far apart
 END = 0.1  # as a share: so close to an end of a line counts as the end
@@ -28,13 +27,13 @@ AXIS = {
 }
 
 
-class Point(NamedTuple):
+class Setting(NamedTuple):
   """A setting of a contender, mean over its seeds."""
 
   nfe: float
   nfe_error: float
   value: float
-  error: float  # standard error, of seeds and items
+  value_error: float  # standard error, of seeds and items
   seeds: int
 
 
@@ -44,19 +43,19 @@ def judged(row):
 
 
 def lines(rows):
-  """{contender: its Points by NFE}, one for each setting of its knobs."""
+  """{contender: its Settings by NFE}."""
   groups = {}
   for row in rows:
-    setting = str((sorted(row['knobs'].items()), row['cost']))
-    own = groups.setdefault(row['contender'], {})
+    setting = str((sorted(row['settings'].items()), row['cost']))
+    own = groups.setdefault(row['sampler'], {})
     own.setdefault(setting, []).append(row)
   return {
-    name: sorted(map(point, own.values())) for name, own in groups.items()
+    name: sorted(map(mean, own.values())) for name, own in groups.items()
   }
 
 
-def point(rows):
-  """The Point of one setting's seeds.
+def mean(rows):
+  """The Setting of its seeds' rows.
 
   All seeds fill the same canvases. So the error of one seed, which is that of
   the items, is not divided by their number; it holds the chance of decoding
@@ -68,7 +67,7 @@ def point(rows):
     spread(column(key)), np.sqrt((column(f'{key}_error') ** 2).mean())
   ))
   key = judged(rows[0])
-  return Point(
+  return Setting(
     float(column('nfe').mean()), both('nfe'), float(column(key).mean()),
     both(key), len(rows),
   )
@@ -85,52 +84,50 @@ def at(line, passes):
   )
   if min(above) > GAP * max(below):
     return None
-  between = lambda column: float(np.interp(passes, nfe, column))
-  return between([p.value for p in line]), between([p.error for p in line])
+  between = lambda key: float(
+    np.interp(passes, nfe, [getattr(p, key) for p in line])
+  )
+  return between('value'), between('value_error')
 
 
 def best(line, key):
-  """The Point of highest accuracy, or of least excess."""
+  """The Setting of highest accuracy, or of least excess."""
   sign = 1 if key == 'accuracy' else -1
   return max(line, key=lambda p: sign * p.value)
 
 
-def table(rows, columns):
+def compare(rows, columns):
   """A line per contender: what it reaches at so many passes, and its best."""
-  key = judged(rows[0])
-  said = {'accuracy': 'share of puzzles solved'}.get(
-    key, 'excess NLL, nats per token'
-  )
-  head = (
-    f'{said}, of {rows[0]["rows"]} canvases,\nmean over the seeds +- standard'
-    ' error of both, at so many passes on average'
-  )
-  cell = lambda found: f'{found[0]:8.3f} +- {found[1]:.3f}' if found else (
-    f'{"-":>8}{"":9}'
-  )
-  titles = ''.join(f'{f"{n} passes":>17}' for n in columns)
-  body = [f'{"":20}{titles}{"best":>17}   (at) seeds']
+  key, cells = judged(rows[0]), []
   for name, line in lines(rows).items():
     top = best(line, key)
-    cells = ''.join(cell(at(line, n)) for n in columns)
-    where = f'({top.nfe:.1f})'
-    seeds = '-'.join(map(str, sorted({p.seeds for p in line})))
-    body.append(f'{name:20}{cells}{cell(top[2:])} {where:>6}{seeds:>6}')
-  return '\n'.join([head, *body])
+    cells.append([
+      name, *(number(*(at(line, n) or (None,))) for n in columns),
+      number(top.value, top.value_error), f'({top.nfe:.1f})',
+      '-'.join(map(str, sorted({p.seeds for p in line}))),
+    ])
+  heads = ['', *(f'{n} passes' for n in columns), 'best', '(at)', 'seeds']
+  said = 'share of puzzles solved'
+  if key != 'accuracy':
+    said = 'excess NLL, nats per token'
+  return (
+    f'{said}, of {rows[0]["rows"]} canvases,\nmean over the seeds +- standard'
+    ' error of both, at so many passes on average\n'
+  ) + table(heads, cells)
 
 
 def write(workdir, rows, columns):
-  """Writes table.txt and learned.png, and prints the former.
+  """Writes table.txt and learned_orders.png, and prints the former.
 
   Args:
     workdir: pathlib.Path.
     rows: of results.jsonl.
     columns: passes at which the table compares.
   """
-  text = table(rows, columns)
+  text = compare(rows, columns)
   (workdir / 'table.txt').write_text(text + '\n')
   print(text)
-  trained = [row for row in rows if row['contender'] == 'reinforce']
+  trained = [row for row in rows if row['sampler'] == 'reinforce']
   widths = [9, 5] if trained else [9]  # inches
   figure, axes = plt.subplots(
     1, len(widths), squeeze=False, layout='constrained',
@@ -139,8 +136,7 @@ def write(workdir, rows, columns):
   frontier(axes[0, 0], rows)
   if trained:
     costs(axes[0, 1], trained)
-  figure.savefig(workdir / 'learned.png', dpi=110)
-  plt.close(figure)
+  plots.save(figure, workdir / 'learned_orders.png')
 
 
 def frontier(axis, rows):
@@ -148,21 +144,18 @@ def frontier(axis, rows):
   key = judged(rows[0])
   for i, (name, line) in enumerate(lines(rows).items()):
     strong = name in COLORS
-    line = broken(line)
-    axis.errorbar(
-      [p.nfe for p in line], [p.value for p in line],
-      xerr=[p.nfe_error for p in line], yerr=[p.error for p in line],
-      label=name, color=COLORS.get(name, MUTED[i % len(MUTED)]),
-      marker='o' if strong else MARKERS[i % len(MARKERS)], markersize=5,
-      linewidth=2.4 if strong else 1, capsize=2, zorder=3 if strong else 2,
+    plots.curve(
+      axis, [p._asdict() for p in broken(line)], 'value', name, capsize=2,
+      color=COLORS.get(name, MUTED[i % len(MUTED)]), markersize=5,
+      marker='o' if strong else MARKERS[i % len(MARKERS)],
+      linewidth=2.4 if strong else 1, zorder=3 if strong else 2,
     )
   axis.set_title(
     f'{rows[0]["rows"]} canvases; a point per setting, mean over seeds\n'
     'bars: one standard error, of seeds and canvases', fontsize=10,
   )
-  finish(axis, 'forward passes per canvas (NFE)', AXIS[key])
-  axis.set_xscale('log', base=2)
-  axis.xaxis.set_major_formatter('{x:g}')
+  plots.clean(axis, plots.PASSES, AXIS[key])
+  plots.log_passes(axis, max(row['nfe'] for row in rows))
   if key == 'excess_nll':
     axis.axhline(0, color='0.6', linewidth=0.8)
   axis.legend(frameon=False, fontsize=8)
@@ -192,12 +185,5 @@ def costs(axis, rows):
     'reinforce: a point per training\nbars: one standard error, of canvases',
     fontsize=10,
   )
-  finish(axis, 'steps per canvas', AXIS['accuracy'])
+  plots.clean(axis, 'steps per canvas', AXIS['accuracy'])
   axis.legend(frameon=False, fontsize=8, title='cost of a step')
-
-
-def finish(axis, x, y):
-  """Labels, a grid, no frame."""
-  axis.set(xlabel=x, ylabel=y)
-  axis.grid(color='0.93', zorder=0)
-  axis.spines[['top', 'right']].set_visible(False)

@@ -1,13 +1,10 @@
 """The picture of the information curve and of what schedules cost."""
 
-import matplotlib
-
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
+from experiments.common import plots
+from experiments.common.plots import plt
 from punt_jax import schedules
 
 COLORS = {
@@ -25,8 +22,8 @@ SHOWN = ('optimal', 'equal')  # as steps under the curve
 
 def draw(path, rows):
   """Writes the PNG: the curve, KL against steps, predicted against measured."""
-  (curve,) = [row for row in rows if row['kind'] == 'curve']
-  rest = [row for row in rows if row['kind'] == 'schedule']
+  (curve,) = [row for row in rows if row['sampler'] == 'curve']
+  rest = [row for row in rows if row is not curve]
   figure, axes = plt.subplots(1, 3, figsize=(16, 5.2), layout='constrained')
   figure.suptitle(
     f'Random order on "{curve["subject"]}", {curve["length"]} tokens, text:'
@@ -38,10 +35,8 @@ def draw(path, rows):
   against_steps(axes[1], rest)
   against_measured(axes[2], rest)
   for axis in axes:
-    axis.spines[['top', 'right']].set_visible(False)
-    axis.grid(color='0.93', zorder=0)
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+    plots.clean(axis)
+  plots.save(figure, path)
 
 
 def information(axis, curve, rest):
@@ -54,11 +49,11 @@ def information(axis, curve, rest):
     label='two standard errors',
   )
   axis.plot(place, rise, color='0.3', label='information curve $Z_i$')
-  steps = sorted({row['steps'] for row in rest})
+  steps = sorted({row['settings']['steps'] for row in rest})
   steps = steps[len(steps) // 2]
   for row in rest:
-    name = row['schedule']
-    if name not in SHOWN or row['steps'] != steps:
+    name = row['sampler']
+    if name not in SHOWN or row['settings']['steps'] != steps:
       continue
     low = rise[schedules.information.block_starts(row['sizes'], n)]
     axis.step(
@@ -79,9 +74,9 @@ def information(axis, curve, rest):
 def against_steps(axis, rest):
   """KL against the number of blocks."""
   for i, (name, color) in enumerate(COLORS.items()):
-    line = [row for row in rest if row['schedule'] == name]
+    line = [row for row in rest if row['sampler'] == name]
     # Side by side, so that no dot hides another.
-    steps = np.array([row['passes'] for row in line]) * 1.02 ** (i - 3.5)
+    steps = np.array([row['nfe'] for row in line]) * 1.02 ** (i - 3.5)
     axis.plot(
       steps, [row['predicted'] for row in line], color=color,
       linestyle=style(name), label=name,
@@ -91,7 +86,7 @@ def against_steps(axis, rest):
       [row['measured_error'] for row in line], fmt='o', color=color,
       markersize=4, capsize=2,
     )
-  log_steps(axis, sorted({row['steps'] for row in rest}))
+  log_steps(axis, sorted({row['settings']['steps'] for row in rest}))
   plain(axis.yaxis)
   axis.set_title('What schedules cost (lines: predicted, dots: measured)')
   axis.set_xlabel('steps K (forward passes)')
@@ -102,7 +97,7 @@ def against_steps(axis, rest):
 def against_measured(axis, rest):
   """Predicted against measured KL, one dot per schedule and K."""
   for name, color in COLORS.items():
-    line = [row for row in rest if row['schedule'] == name]
+    line = [row for row in rest if row['sampler'] == name]
     axis.errorbar(
       [row['predicted'] for row in line], [row['measured'] for row in line],
       [row['measured_error'] for row in line],

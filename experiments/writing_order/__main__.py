@@ -1,16 +1,19 @@
 """When is each kind of token written: structure first, details later?
 
-  python -m experiments.writing_order --config=configs/writing_order.py --workdir=runs/order
+  python -m experiments.writing_order --config=configs/writing_order.py \\
+    --workdir=runs/writing_order
 
-PUNT's authors report headings and skeleton first, details later (2510.21961).
-This decodes documents (oracles.documents) over a sweep of the two couplings,
-and text of the shipped model, and measures the moment at which each token was
-written: the share of the canvas that was written before it, tokens of the same
-step counted half, so 0.5 on average whatever the sampler. Writes results.jsonl
-(a row per subject and sampler; a run that was stopped goes on), kinds.png
-(mean moment of each kind) and order.png (heat maps).
+PUNT's authors (https://arxiv.org/abs/2510.21961) report headings and skeleton
+first, details later. This decodes documents (oracles.documents) over a sweep of
+the two couplings, and text of the shipped model, and measures the moment at
+which each token was written: the share of the canvas that was written before
+it, tokens of the same step counted half, so 0.5 on average whatever the
+sampler. Writes results.jsonl (a row per subject and sampler; a run that was
+stopped goes on), kinds.png (mean moment of each kind) and order.png (heat
+maps).
 """
 
+import functools
 import itertools
 import pathlib
 
@@ -19,10 +22,11 @@ import numpy as np
 
 import punt_jax
 from experiments.common import columns, subjects
+from experiments.common.sweep import Point, sweep
 from experiments.writing_order import plot
-from punt_jax import jsonl, metrics
+from punt_jax import metrics
 from punt_jax.checks import in_range
-from punt_jax.cli import command, records
+from punt_jax.cli import command
 from punt_jax.generation import options
 from punt_jax.oracles import named
 
@@ -31,11 +35,12 @@ DOCUMENT = ('heading', 'structure', 'detail')
 TEXT = ('line break', 'space', 'punctuation', 'capital', 'letter')
 
 
-def cases(config):
-  """[(subject, {coupling: number})]: documents over the sweep, then text."""
-  sweep = itertools.product(config.down, config.up)
-  found = [('documents', dict(down=d, up=u)) for d, u in sweep]
-  return found + [(name, {}) for name in config.texts]
+def worlds(config):
+  """[(subject, its settings)]: documents over the sweep, then text (None)."""
+  both = itertools.product(config.down, config.up)
+  settings = config.settings.to_dict()
+  found = [('documents', {**settings, 'down': d, 'up': u}) for d, u in both]
+  return found + [(name, None) for name in config.texts]
 
 
 def moments(when):
@@ -69,13 +74,12 @@ def kind_of(letter):
   return 3 if letter.isupper() else 4
 
 
-def kinds_of(config, name, couplings, subject, tokens):
+def kinds_of(subject, world, tokens):
   """(names of the kinds, (B, L) kind of each token)."""
-  if name == 'documents':
-    settings = config.settings.to_dict() | couplings
-    kinds = named.kinds(name, config.length, settings)
+  if world is not None:
+    kinds = named.kinds(subject.name, subject.length, world)
     return DOCUMENT, np.broadcast_to(kinds, tokens.shape)
-  table = [kind_of(subject.decode([t])) for t in range(subject.vocab)]
+  table = [kind_of(subject.text.decode([t])) for t in range(subject.vocab)]
   return TEXT, np.array(table)[tokens]
 
 
@@ -101,78 +105,61 @@ def heat(moment):
   return np.stack([(place == b).mean(0) for b in range(BINS)], -1)
 
 
-def run(config, workdir):
-  """All subjects and samplers. Returns the rows of results.jsonl."""
-  in_range('length', config.length, 2)
-  in_range('rows', config.rows, 2)
-  choices = [
-    options.choose(name, knobs) for name, knobs in config.samplers.items()
-  ]
-  plan = cases(config)
-  workdir = pathlib.Path(workdir)
-  rows = records.resume(workdir, config)
-  done = {(r['subject'], str(r['couplings']), r['sampler']) for r in rows}
-  for name, couplings in plan:
-    todo = [
-      choice for choice in choices
-      if (name, str(couplings), choice.name) not in done
-    ]
-    if not todo:
-      continue
-    subject = subjects.prepare(config, name, config.length, couplings)
-    for choice in todo:
-      rows.append(fill(config, name, couplings, subject, choice))
-      jsonl.append(workdir / 'results.jsonl', rows[-1])
-      print(progress(rows[-1]), flush=True)
-  plot.kinds(workdir / 'kinds.png', rows)
-  plot.heat_maps(workdir / 'order.png', rows)
-  print(f'in {workdir}: kinds.png, order.png, results.jsonl')
-  return rows
+def fill(subject, world, choice, rows, seed):
+  """Decodes so many empty canvases -> the columns that are measured."""
 
+  def build(params, settings):
+    return subject.model(params), choice.make(settings)
 
-def fill(config, name, couplings, subject, choice):
-  """A row of results.jsonl."""
-
-  def build(params, knobs):
-    return subject.model(params), choice.make(knobs)
-
-  count = config.rows if name == 'documents' else config.text_rows
-  empty = np.full((count, config.length), subject.vocab, np.int32)
-  knobs = {k: float(v) for k, v in choice.knobs.items()}
-  key = jax.random.key(config.seed)
-  out = punt_jax.compile(build)(subject.params, knobs, key, empty)
+  traced = {k: float(v) for k, v in choice.knobs.items()}
+  decode, key = punt_jax.compile(build), jax.random.key(seed)
+  out = decode(subject.params, traced, key, subject.empty(rows))
   out = jax.tree.map(np.asarray, out)
   moment = moments(out.when)
-  names, kinds = kinds_of(config, name, couplings, subject, out.tokens)
+  names, kinds = kinds_of(subject, world, out.tokens)
   correlation = metrics.estimate(tau(out.when))
   return {
-    'subject': name,
-    'couplings': couplings,
-    'sampler': choice.name,
-    'settings': choice.settings(),
     **columns.cost(out),
     'tau': correlation.mean,
     'tau_error': correlation.stderr,
     'kinds': by_kind(moment, kinds, names),
     'heat': np.round(heat(moment), 4).tolist(),
-    'layout': kinds[0].tolist() if name == 'documents' else None,
-    'length': config.length,
-    'rows': count,
-    **records.origin(config.seed),
+    'layout': None if world is None else kinds[0].tolist(),
+    'rows': rows,
   }
 
 
-def progress(row):
-  """A line about a row that is finished."""
-  kinds = ', '.join(
-    f'{name} {mean:.2f} +- {error:.2f}'
-    for name, (mean, error, _) in row['kinds'].items()
+def run(config, workdir):
+  """All subjects and samplers. Returns the rows of results.jsonl."""
+  length, seed = in_range('length', config.length, 2), config.seed
+  in_range('rows', config.rows, 2)
+  choices = {
+    name: options.choose(name, settings)
+    for name, settings in config.samplers.items()
+  }
+  points = []
+  for name, world in worlds(config):
+    subjects.check(name, length, world)
+    points += [
+      Point(name, length, choice.name, choice.settings(), {'world': world})
+      for choice in choices.values()
+    ]
+  subject_of = functools.lru_cache(1)(
+    lambda name, world: subjects.of(name, length, dict(world), seed)
   )
-  couplings = ' '.join(f'{k} {v:g}' for k, v in row['couplings'].items())
-  return (
-    f'{row["subject"]:12}{couplings:14}{row["sampler"]:14}'
-    f'{row["nfe"]:6.1f} passes, tau {row["tau"]:5.2f}; {kinds}'
-  )
+
+  def measure(point):
+    world = point.about['world']
+    subject = subject_of(point.subject, tuple((world or {}).items()))
+    rows = config.text_rows if world is None else config.rows
+    return fill(subject, world, choices[point.sampler], rows, seed)
+
+  rows = sweep('writing_order', workdir, config, points, measure, ('tau',))
+  workdir = pathlib.Path(workdir)
+  plot.kinds(workdir / 'kinds.png', rows)
+  plot.heat_maps(workdir / 'order.png', rows)
+  print(f'in {workdir}: kinds.png, order.png, results.jsonl')
+  return rows
 
 
 if __name__ == '__main__':

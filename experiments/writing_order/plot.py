@@ -1,29 +1,22 @@
 """The pictures of the writing order."""
 
-import matplotlib
-
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
 import numpy as np
+
+from experiments.common import plots
+from experiments.common.plots import plt
 
 COLORS = ('#c1121f', '#f4a259', '#1d6fb8', '#6a4c93', '#2a9d8f')
 STRIPES = ('#c1121f', '#f4a259', '#dddddd')
 
 
-def title(row):
-  """What a panel is about."""
-  if not row['couplings']:
-    return f'text of the model "{row["subject"]}"'
-  couplings = ', '.join(f'{k} {v:g}' for k, v in row['couplings'].items())
-  return f'{row["subject"]}: {couplings}'
-
-
 def split(rows):
-  """{title: its rows}."""
+  """{title of a panel: its rows}."""
   found = {}
   for row in rows:
-    found.setdefault(title(row), []).append(row)
+    world, title = row['world'], plots.title(row['subject'])
+    if world is not None:
+      title = f'{row["subject"]}: down {world["down"]:g}, up {world["up"]:g}'
+    found.setdefault(title, []).append(row)
   return found
 
 
@@ -59,10 +52,8 @@ def kinds(path, rows):
     axis.invert_yaxis()
     axis.set_xlim(0, 1)
     axis.legend(fontsize=7, frameon=False, loc='best')
-    axis.spines[['top', 'right']].set_visible(False)
-    axis.set_xlabel('first   <   share written before   >   last', fontsize=8)
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+    plots.clean(axis, 'first   <   share written before   >   last')
+  plots.save(figure, path)
 
 
 def heat_maps(path, rows):
@@ -96,5 +87,4 @@ def heat_maps(path, rows):
       axis.set_ylim(-0.05, 1)
       axis.set_title(f'{row["sampler"]}: {row["nfe"]:.0f} passes', fontsize=9)
       axis.set_xlabel('position', fontsize=8)
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+  plots.save(figure, path)

@@ -32,43 +32,44 @@ def tiny(**changes):
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('runs') / 'tiny'
-  return workdir, beyond.run(tiny(), workdir)
+  """(workdir, rows, {name: its Subject}) of a finished run."""
+  workdir, of, made = tmp_path_factory.mktemp('runs') / 'tiny', subjects.of, {}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(
+      subjects, 'of',
+      lambda name, *rest: made.setdefault(name, of(name, *rest)),
+    )
+    return workdir, beyond.run(tiny(), workdir), made
 
 
 def test_a_row_for_each_setting_with_its_cost(finished):
-  workdir, rows = finished
+  workdir, rows, _ = finished
   text = (workdir / 'results.jsonl').read_text().splitlines()
   assert [json.loads(line) for line in text] == rows
   world = [row for row in rows if row['subject'] == 'permuted']
-  nfe = {(r['contender'], *r['knobs'].values()): r['nfe'] for r in world}
+  nfe = {(r['sampler'], *r['settings'].values()): r['nfe'] for r in world}
   assert nfe['influence', -1.0] == nfe['one by one',] == 6  # one a step
   assert nfe['influence', 2.0**20] == 1  # all at once
   assert nfe['punt', -1.0] > nfe['punt', 0.3]
   for row in rows:
-    warm = row['contender'] == 'influence'
+    warm = row['sampler'] == 'influence'
     # Two rows one by one.
     assert row['warm_up'] == (2 * row['length'] if warm else 0)
     assert row['nfe_amortized'] == row['nfe'] + row['warm_up'] / 1000
   exact = [r for r in world if r['nfe'] == 6]
   assert all(abs(row['gap']) < 1e-4 for row in exact)
-  for name in ('beyond_short.png',):
-    assert image.imread(workdir / name).std() > 0.05
+  assert image.imread(workdir / 'beyond_short.png').std() > 0.05
   assert 'permuted, 6 tokens' in (workdir / 'verdict.txt').read_text()
 
 
-def test_a_stopped_run_goes_on_with_its_tables(finished, tmp_path, monkeypatch):
-  workdir, rows = finished
-  lines = (workdir / 'results.jsonl').read_text().splitlines(keepends=True)
-  (tmp_path / 'config.json').write_text((workdir / 'config.json').read_text())
-  (tmp_path / 'results.jsonl').write_text(''.join(lines[:4]) + lines[4][:30])
-  (tmp_path / 'tables').mkdir()
-  for file in (workdir / 'tables').iterdir():
-    (tmp_path / 'tables' / file.name).write_bytes(file.read_bytes())
-  monkeypatch.setattr(beyond, 'learn', None)  # the tables are there
-  again = beyond.run(tiny(), tmp_path)
-  without = lambda row: {k: v for k, v in row.items() if k != 'seconds'}
-  assert [*map(without, again)] == [*map(without, rows)]
+def test_a_run_that_goes_on_finds_its_tables(finished, monkeypatch):
+  workdir, rows, made = finished
+  monkeypatch.setattr(beyond, 'learn', None)
+  table, passes = beyond.learned(
+    made['permuted'], 'explore', 2, 1, workdir / 'tables/permuted_6_explore.npz'
+  )
+  assert table.shape == (6, 6) and passes == 12
+  assert beyond.run(tiny(), workdir) == rows
 
 
 def test_every_contender_has_a_grid_and_is_used():
@@ -79,24 +80,23 @@ def test_every_contender_has_a_grid_and_is_used():
   tables = dict.fromkeys(('explore', 'punt'), np.ones((6, 6), np.float32))
   for name, make in contenders.CONTENDERS.items():
     first = lambda v: v[0] if isinstance(v, tuple) else v
-    knobs = {k: first(v) for k, v in config.grids[name].items()}
-    sampler = make(knobs, tables)
-    assert callable(sampler.step), name
+    settings = {k: first(v) for k, v in config.grids[name].items()}
+    assert callable(make(settings, tables).step), name
 
 
-def test_the_text_subject_measures_against_one_by_one():
-  subject = subjects.judged(tiny(), 'shakespeare', 4)
+def test_the_text_subject_measures_against_one_by_one(finished):
+  subject = finished[2]['shakespeare']
   assert subject.alike[0].tolist() == [0, 1, 2, 3]
   space = np.zeros((2, 4), np.int32)
   found = subject.errors(type('D', (), {'tokens': space}))
-  assert found['law'] > 0.5  # the pair of twice the same character
+  assert found['pair_tv'] > 0.5  # the pair of twice the same character
   assert np.isfinite(found['excess_nll'])
 
 
-def row(nfe, excess, law, error=0.01):
+def row(nfe, excess, tv):
   return dict(
-    nfe=nfe, excess_nll=excess, excess_nll_error=error, law=law,
-    law_error=0.0, law_floor=0.02, impossible=0.0,
+    nfe=nfe, excess_nll=excess, excess_nll_error=0.01, unigram_tv=tv,
+    unigram_tv_error=0.0, unigram_tv_floor=0.02, impossible=0.0,
   )
 
 

@@ -1,7 +1,5 @@
 """What predicts influence: binning and alignment."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -55,8 +53,11 @@ def test_what_is_looked_at_belongs_to_the_canvas_before(loaded):
 def test_end_to_end(tmp_path):
   config = config_file.get_config()
   config.update(rows=4, length=8)
-  shares = features.run(config, tmp_path / 'run')
-  assert len(shares) == len(config.features)
-  saved = json.loads((tmp_path / 'run' / 'features.json').read_text())
-  assert saved['explained'] == shares and saved['pairs'] == 4 * (7 * 6 // 2 + 7)
-  assert (tmp_path / 'run' / 'features.png').exists()
+  rows = features.run(config, tmp_path)
+  assert [tuple(row['settings']['features']) for row in rows] == [
+    *config.features
+  ]
+  assert all(row['pairs'] == 4 * (7 * 6 // 2 + 7) for row in rows)
+  nats, *others = [row['nats_by_distance'] for row in rows]
+  assert len(nats) == 3 and min(nats) > 0 and set(others) == {None}
+  assert (tmp_path / 'influence_features.png').exists()

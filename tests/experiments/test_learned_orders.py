@@ -1,4 +1,4 @@
-"""Learned orders in experiments: the door, the comparison, its table."""
+"""Learned orders: as a sampler's word, the comparison, its table."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from configs import learned_orders as config_file
 from experiments.learned_orders import __main__ as learned
 from experiments.learned_orders import plot
 from punt_jax import samplers
-from punt_jax.checkpoints import saving
+from punt_jax.checkpoints import order_files, saving
 from punt_jax.generation import options
 from punt_jax.models import orders
 from punt_jax.types import View
@@ -79,9 +79,9 @@ def tiny(files, **changes):
   return config
 
 
-def row(nfe, accuracy, knobs, contender='a', **more):
+def row(nfe, accuracy, settings, sampler='a', **more):
   return dict(
-    contender=contender, knobs=knobs, cost=None, nfe=nfe, nfe_error=0.0,
+    sampler=sampler, settings=settings, cost=None, nfe=nfe, nfe_error=0.0,
     accuracy=accuracy, accuracy_error=0.03, rows=100,
   ) | more
 
@@ -97,7 +97,7 @@ def test_the_table_interpolates_between_settings_by_hand():
   wide = math.hypot(0.1, 0.03)
   assert [p.nfe for p in line] == [5, 10]
   np.testing.assert_allclose(line[1].value, 0.8)
-  np.testing.assert_allclose(line[1].error, wide)
+  np.testing.assert_allclose(line[1].value_error, wide)
   np.testing.assert_allclose(line[1].nfe_error, 1)
   # 7 is two fifths of the way from 5 to 10.
   found = plot.at(line, 7)
@@ -111,7 +111,7 @@ def test_the_table_interpolates_between_settings_by_hand():
   far = [line[0], line[1]._replace(nfe=16.0)]
   assert plot.at(far, 8) is None
   np.testing.assert_allclose(plot.at(far, 5.4)[0], 0.3, atol=0.03)
-  *_, a, b = plot.table(rows, (4, 7)).splitlines()
+  *_, a, b = plot.compare(rows, (4, 7)).splitlines()
   assert a.split() == [
     'a', '-', '0.500', '+-', '0.060', '0.800', '+-', '0.104', '(10.0)',
     '2'
@@ -142,18 +142,18 @@ def test_a_run_and_a_second_one_that_adds_nothing(
   lines = (workdir / 'results.jsonl').read_text().splitlines()
   assert [json.loads(line) for line in lines] == rows
   found = {
-    (r['contender'], r['seed'], r['knobs'].get('budget')): r for r in rows
+    (r['sampler'], r['seed'], r['settings'].get('budget')): r for r in rows
   }
   assert set(found) == {('one by one', s, None) for s in (0, 1)} | {
     ('variational', s, b) for s in (0, 1) for b in (1, 3)
   }
   for (name, seed, budget), r in found.items():
     assert r['rows'] == 8 and 0 <= r['accuracy'] <= 1
-    assert r['order'] == (files[name][seed] if budget else None)
+    assert r['order'] == (files[name][seed] if budget else '')
     if budget == 1 or not budget:  # all at once, or 36 - 8 clues one by one
       assert r['nfe'] == r['steps'] == (budget or 28)
   assert 1 < found['variational', 0, 3]['nfe'] <= 3
-  assert image.imread(workdir / 'learned.png').std() > 0.05
+  assert image.imread(workdir / 'learned_orders.png').std() > 0.05
   table = (workdir / 'table.txt').read_text()
   assert table in capsys.readouterr().out and 'one by one' in table
   monkeypatch.setattr(learned, 'compile_one', None)  # all of it is there
@@ -168,7 +168,7 @@ def test_trainings_share_a_program_and_batches_do_not_matter(
   programs = []
   compile_one = learned.compile_one
   monkeypatch.setattr(learned, 'compile_one', lambda *a: (
-    programs.append(a[2]) or compile_one(*a)
+    programs.append(a[1]) or compile_one(*a)
   ))
   names = ('reinforce', 'pairs', 'pairs, 1 probe', 'pairs, 2 probes')
   run = lambda name, batch: learned.run(
@@ -180,7 +180,7 @@ def test_trainings_share_a_program_and_batches_do_not_matter(
     assert a['nfe'] == b['nfe'] and a['accuracy'] == b['accuracy']
   assert [r['cost'] for r in rows[:2]] == [0.1, 0.2]
   for a in rows:  # a pass per step, and as many as there are probes
-    most = {'pairs, 1 probe': 2, 'pairs, 2 probes': 3}.get(a['contender'], 1)
+    most = {'pairs, 1 probe': 2, 'pairs, 2 probes': 3}.get(a['sampler'], 1)
     assert a['steps'] <= a['nfe'] <= most * a['steps']
     assert (a['nfe'] > a['steps']) == (most > 1)
 
@@ -207,8 +207,8 @@ def test_every_contender_has_a_grid_that_it_can_read(task):
   )
   first = lambda v: v[0] if isinstance(v, tuple) else v
   for name in config.contenders:
-    knobs = {k: first(v) for k, v in config.grids[name].items()}
-    assert callable(learned.CONTENDERS[name](knobs, len).step)
+    settings = {k: first(v) for k, v in config.grids[name].items()}
+    assert callable(learned.CONTENDERS[name](settings, len).step)
     if name in learned.NETWORKS:
       trained = config.orders[learned.NETWORKS[name][0]]
       assert len(trained) >= (1 if task == 'text' else 3)
@@ -240,7 +240,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
   assert not (tmp_path / 'new').exists()
 
 
-def test_a_network_goes_through_the_door_as_a_word(files):
+def test_a_network_is_a_word_of_a_sampler(files):
   settings = dict(policy=files['variational'][0], budget=4.0)
   choice = options.choose('learned', settings)
   assert choice.words == {'policy': settings['policy']}
@@ -255,7 +255,7 @@ def test_a_network_goes_through_the_door_as_a_word(files):
   assert samplers.thin(rule, 0.1)(None, view(48)).shape == (5,)
 
 
-def test_what_the_door_says_of_networks(files, tmp_path):
+def test_what_is_said_of_networks(files, tmp_path):
   with pytest.raises(ValueError, match='learned needs a policy: use '):
     options.choose('learned', {})
   with pytest.raises(ValueError, match='there is no order nobody: use '):
@@ -269,7 +269,7 @@ def test_what_the_door_says_of_networks(files, tmp_path):
   with pytest.raises(ValueError, match='is not a readable safetensors file'):
     options.choose('learned', dict(policy=str(broken)))
   for kind, name in (('policy', 'variational'), ('pairs', 'pairs')):
-    found = options.order(files[name][0], kind)
+    found = order_files.find(files[name][0], kind)
     seen = (view(3), 2.0) if kind == 'policy' else (view(3),)
     with pytest.raises(ValueError, match='beside sudoku and does not') as said:
       found.apply(found.params)(*seen)

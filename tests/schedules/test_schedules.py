@@ -6,17 +6,13 @@ against every composition, the estimate against the exact profile of a chain.
 
 import functools
 import itertools
-import json
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from matplotlib import image
 
-from configs import schedules as config_file
-from experiments.schedules import __main__ as experiment
 from punt_jax import metrics, oracles, schedules
 from tests.helpers import reference
 
@@ -417,55 +413,6 @@ def test_an_impossible_row_is_named():
     )
 
 
-def tiny(**changes):
-  config = config_file.get_config()
-  config.update(
-    subject='chain', length=6, rows=24, tested=16, points=4, orders=2,
-    steps=(2, 3), draws=20, at_once=8,
-  )
-  config.settings.update(vocab=3)
-  config.update(changes)
-  return config
-
-
-def test_the_experiment_end_to_end_and_resumed(tmp_path, monkeypatch):
-  rows = experiment.run(tiny(), tmp_path / 'run')
-  names = [*experiment.LISTS, *experiment.DRAWN]
-  assert [(r.get('steps'), r.get('schedule')) for r in rows] == [
-    (None, None), *[(k, name) for k in (2, 3) for name in names]
-  ]
-  for row in rows[1:]:
-    assert row['passes'] == row['steps'] and row['seed'] == 0
-    gap = abs(row['measured'] - row['predicted'])
-    assert gap < 5 * math.hypot(row['measured_error'], row['predicted_error'])
-    if row['schedule'] == 'equal':
-      assert row['over_equal'] == 0
-  assert rows[1]['predicted'] > rows[9]['predicted'] > 0  # optimal, 2 and 3
-  assert image.imread(tmp_path / 'run' / 'schedules.png').std() > 0.02
-  file = tmp_path / 'run' / 'results.jsonl'
-  lines = file.read_text().splitlines(keepends=True)
-  file.write_text(''.join(lines[:4]) + lines[4][:40])
-  monkeypatch.setattr(experiment.schedules_picture, 'draw', lambda *args: None)
-  assert experiment.run(tiny(), tmp_path / 'run') == rows
-  assert [json.loads(x) for x in file.read_text().splitlines()] == rows
-
-
-def test_canvases_of_a_text_come_from_its_end(tmp_path):
-  path = tmp_path / 'text.txt'
-  path.write_text('A' * 90 + 'abcdefghij')
-  config = tiny(
-    subject='shakespeare', path=str(path), length=2, rows=3, tested=2
-  )
-  subject = experiment.subjects.prepare(config, 'shakespeare', 2)
-  cuts = experiment.canvases(config, subject)
-  assert sorted(map(subject.decode, cuts)) == ['ab', 'cd', 'ef', 'gh', 'ij']
-  config.rows = 4
-  with pytest.raises(ValueError, match='has 5 canvases of 2 tokens, not 6'):
-    experiment.canvases(config, subject)
-  with pytest.raises(ValueError, match='chain is a world and reads no text'):
-    experiment.canvases(tiny(path=str(path)), subject)
-
-
 def test_reference_chain_of_the_rows():
   """The conditionals that teacher forcing reads are the law's."""
   world, _, rows, nats = chain()
@@ -495,19 +442,3 @@ def test_reference_chain_of_the_rows():
 def test_bad_counts_are_one_sentence(call, said):
   with pytest.raises(ValueError, match=said):
     call()
-
-
-@pytest.mark.parametrize(
-  'changes, said',
-  [
-    (dict(law='poison'), "unknown law 'poison': use one of uniform, poisson"),
-    (dict(by='tokens'), "unknown by 'tokens': use one of token, entropy"),
-    (dict(subject='ring'), "unknown subject 'ring': use one of chain"),
-  ],
-)
-def test_the_config_is_checked_first(changes, said, tmp_path):
-  config = config_file.get_config()
-  config.update(changes)
-  with pytest.raises(ValueError, match=said):
-    experiment.run(config, tmp_path / 'new')
-  assert not (tmp_path / 'new').exists()
