@@ -2,15 +2,13 @@
 
 results.jsonl holds a row per Point, all of one schema: `schema` (its version),
 `experiment`, the columns of the Point, what was measured (experiments.common.
-columns has what experiments share) and `origin`. A run that was stopped goes on;
-rows of another version are refused.
+columns has what experiments share) and `origin`. A run that was stopped goes
+on; rows of another version are refused.
 """
 
 import json
 import pathlib
 from typing import Any, NamedTuple
-
-import tqdm
 
 from experiments.common import columns
 from punt_jax import jsonl
@@ -30,7 +28,12 @@ class Point(NamedTuple):
     """Its part of a row, as it comes back from a file."""
     row = {**self._asdict(), **dict(self.about)}
     del row['about']
-    return json.loads(json.dumps(row))
+    return as_read(row)
+
+
+def as_read(row):
+  """A row as it comes back from a file: lists for tuples."""
+  return json.loads(json.dumps(row))
 
 
 def sweep(experiment, workdir, config, points, measure, shown=(), free=()):
@@ -56,6 +59,8 @@ def sweep(experiment, workdir, config, points, measure, shown=(), free=()):
     ValueError: workdir holds something else, or rows of another schema.
     TypeError: a column has another type than elsewhere.
   """
+  import tqdm  # here, after an experiment may have set TQDM_DISABLE for others
+
   workdir = pathlib.Path(workdir)
   rows = records.resume(workdir, config, free)
   origin = records.origin(config.seed)
@@ -65,13 +70,13 @@ def sweep(experiment, workdir, config, points, measure, shown=(), free=()):
     about = point.columns()
     row = next((row for row in rows if about.items() <= row.items()), None)
     if row is None:
-      row = {
+      row = as_read({
         'schema': records.SCHEMA, 'experiment': experiment, **about,
         **measure(point), 'origin': origin,
-      }
+      })
       columns.check(row, found)
       jsonl.append(workdir / 'results.jsonl', row)
-      said = columns.line(row, ('nfe', *shown))
+      said = columns.line(row, ('nfe', *shown), point.about)
       tqdm.tqdm.write(f'{n:4d}/{len(points)} {said}')
     found.append(row)
   return found
