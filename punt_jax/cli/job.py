@@ -34,11 +34,11 @@ class Job(NamedTuple):
 
   config: Any
   loaded: checkpoints.Pretrained
-  choices: list  # door.Choice
-  film: list  # door.Choice, those that are filmed
+  choices: list  # options.Choice
+  film: list  # options.Choice, those that are filmed
   pages: list  # Page
   devices: Any  # list of devices, or None for one
-  learned: Any  # learn.Learned, if a sampler needs it
+  learned: Any  # warm_up.Learned, if a sampler needs it
 
 
 def prepare(config) -> Job:
@@ -143,8 +143,9 @@ def describe(job):
   """The model and what it is asked, in a line."""
   config = job.config
   name = pathlib.Path(config.model).name.removesuffix('.safetensors')
+  rows = terminal.counted(config.rows, 'row')
   said = (
-    f'{name}, {terminal.counted(config.rows, "row")} x {config.length} characters, '
+    f'{name}, {rows} x {config.length} characters, '
     f'temperature {config.temperature:g}'
   )
   said += f', top-p {config.top_p:g}' if config.top_p != 1 else ''

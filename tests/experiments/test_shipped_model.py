@@ -1,4 +1,4 @@
-"""What the shipped model is measured by: n-grams, and whether it writes words."""
+"""What the shipped model is measured by: n-grams, and words that it writes."""
 
 import pytest
 
