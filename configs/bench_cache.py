@@ -17,7 +17,7 @@ def get_config():
   config.dtype = 'float32'
   config.rows = 1
   config.length = 512
-  config.block = 64
+  config.block_length = 64
   config.prompt = (0, 64)
   config.temperature = 1.0
   config.repeats = 1

@@ -74,7 +74,7 @@ def get_config(name='llada'):
     task: preset[known('task', task, preset)]
     for task in (tasks.split(',') if tasks else preset)
   }
-  # One value or several of each knob; every combination is run.
+  # One value or several of each setting; every combination is run.
   order = 'draft' if name.startswith('llada') else 'entropy'
   config.samplers = dict(
     top_k=dict(k=(1, 2, 4, 8), score=order),

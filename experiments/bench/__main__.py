@@ -6,7 +6,7 @@ Overhead = wall / (device forwards x forward alone). "Forward alone" is the
 model's features and its readout matmul at all positions, reduced to a sum, in
 the same dtype; it is timed on both sides of each decode, in the same process,
 and the median of the ratios is reported. Weights are random, 6 layers x 256.
-Writes results.jsonl (a run that was stopped goes on) and overhead.png.
+Writes results.jsonl (a run that was stopped goes on) and bench.png.
 
 With --config=configs/bench_model.py, and --model_shape for another shape than
 its own, the model has the shape of a real one: see experiments/bench/model.py.
@@ -18,20 +18,19 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import matplotlib
-
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments.bench import model as bench_model
-from experiments.bench import timing
-from punt_jax import jsonl
-from punt_jax.checks import in_range
-from punt_jax.cli import command, records
-from punt_jax.generation import options
+from experiments.bench import plot, timing
+from experiments.common.sweep import Point, sweep
+from punt_jax.cli import command
 from punt_jax.models import transformer
+from punt_jax.viz.table import table
+
+MIB = 2**20
+HEADS = (
+  'sampler', 'subject', 'B', 'T', 'overhead', 'range', 'scratch', 'B x L x V',
+)
 
 
 def make_model(vocab):
@@ -44,6 +43,13 @@ def make_model(vocab):
   return module, jax.tree.unflatten(tree, map(draw, keys, leaves))
 
 
+def canvas(vocab, batch, length, given):
+  """(B, L) MASK, save `given` tokens at the left of each row."""
+  tokens = np.full((batch, length), vocab, np.int32)
+  tokens[:, :given] = np.arange(batch * given).reshape(batch, -1)
+  return tokens
+
+
 def forward_of(module, params, tokens):
   """(forward, lowered): features and readout at all positions, summed."""
   alone = jax.jit(
@@ -52,67 +58,28 @@ def forward_of(module, params, tokens):
   return lambda: alone(params, tokens), alone.lower(params, tokens)
 
 
-def measure(config, choice, model, batch, temperature):
-  """The numbers of a row."""
+def fill(choice, model, tokens, repeats, **how):
+  """The measured columns; how: see timing.decode_of."""
   module, params = model
-  tokens = np.full((batch, config.length), module.vocab, np.int32)
-  tokens[:, : config.given] = np.arange(batch * config.given).reshape(batch, -1)
-  decode, decode_lowered = timing.decode_of(
-    config, choice, functools.partial(transformer.denoiser, module), params,
-    tokens, temperature,
-  )
+  denoiser = functools.partial(transformer.denoiser, module)
+  decode, lowered = timing.decode_of(choice, denoiser, params, tokens, **how)
   forward, forward_lowered = forward_of(module, params, tokens)
-  forwards = int(decode().meter.forwards[0])
-  scratch = lambda x: x.compile().memory_analysis().temp_size_in_bytes / 2**20
-  return timing.overhead(forward, decode, forwards, config.repeats) | dict(
-    scratch_mib=scratch(decode_lowered),
+  scratch = lambda x: x.compile().memory_analysis().temp_size_in_bytes / MIB
+  return timing.overhead(forward, decode, decode(), repeats) | dict(
+    scratch_mib=scratch(lowered),
     forward_scratch_mib=scratch(forward_lowered),
-    canvas_mib=4 * tokens.size * module.vocab / 2**20,
+    log_probs_mib=4 * tokens.size * module.vocab / MIB,
   )
 
 
-def line(*cells):
+def cells(row):
   """A line of the table."""
-  form = '{:14}{:>8}{:>3}{:>4}{:>10}{:>14}{:>9}{:>11}'
-  return form.format(*cells)
-
-
-def show(row):
-  """A row of results.jsonl as a line."""
-  span = f'{row["overhead_lowest"]:.2f} - {row["overhead_highest"]:.2f}'
-  return line(
-    row['sampler'], row['vocab'], row['batch'], f'{row["temperature"]:g}',
-    f'{row["overhead"]:.3f}', span, f'{row["scratch_mib"]:.0f}',
-    f'{row["canvas_mib"]:.0f}',
+  return (
+    row['sampler'], row['subject'], str(row['batch']),
+    f'{row["temperature"]:g}', f'{row["overhead"]:.3f}',
+    f'{row["overhead_lowest"]:.2f} - {row["overhead_highest"]:.2f}',
+    f'{row["scratch_mib"]:.0f}', f'{row["log_probs_mib"]:.0f}',
   )
-
-
-def draw(path, rows):
-  """Writes the PNG: a panel per vocabulary, a line per sampler."""
-  vocabs = list(dict.fromkeys(row['vocab'] for row in rows))
-  names = list(dict.fromkeys(row['sampler'] for row in rows))
-  figure, axes = plt.subplots(
-    1, len(vocabs), figsize=(5 * len(vocabs), 1.5 + 0.35 * len(names)),
-    sharex=True, sharey=True, squeeze=False, layout='constrained',
-  )
-  for axis, vocab in zip(axes[0], vocabs, strict=True):
-    mine = [row for row in rows if row['vocab'] == vocab]
-    kinds = dict.fromkeys((r['batch'], r['temperature']) for r in mine)
-    for kind in kinds:
-      some = [r for r in mine if (r['batch'], r['temperature']) == kind]
-      axis.plot(
-        [r['overhead'] for r in some],
-        [names.index(r['sampler']) for r in some],
-        'o', alpha=0.7, label='B = {}, T = {:g}'.format(*kind),
-      )
-    axis.axvline(1, color='gray', linewidth=1)
-    axis.set_title(f'V = {vocab:,}')
-    axis.set_xlabel('wall / (forwards x forward alone)')
-  axes[0, 0].set_yticks(range(len(names)), names)
-  axes[0, 0].invert_yaxis()
-  axes[0, -1].legend(fontsize=8)
-  figure.savefig(path, dpi=130)
-  plt.close(figure)
 
 
 def run(config, workdir, model_shape=None):
@@ -125,34 +92,33 @@ def run(config, workdir, model_shape=None):
       '--model_shape goes with --config=configs/bench_model.py: this config'
       ' has a model of its own'
     )
-  in_range('repeats', config.repeats, 1)
-  listed = config.samplers.to_dict().items()
-  choices = [options.choose(name, knobs) for name, knobs in listed]
-  workdir = pathlib.Path(workdir)
-  rows = records.resume(workdir, config)
-  keys = ('vocab', 'batch', 'temperature', 'sampler')
-  done = {tuple(row[k] for k in keys) for row in rows}
-  print('overhead: wall / (device forwards x forward alone); 1 is free')
-  print('scratch: MiB of the compiled decode; B x L x V: a float32 canvas')
-  head = 'sampler', 'V', 'B', 'T', 'overhead', 'range', 'scratch', 'B x L x V'
-  print('\n' + line(*head))
-  for row in rows:
-    print(show(row))
-  for vocab in config.vocab:
-    model = make_model(vocab)
-    settings = itertools.product(config.batch, config.temperature, choices)
-    for batch, heat, choice in settings:
-      about = dict(zip(keys, (vocab, batch, heat, choice.name), strict=True))
-      if tuple(about.values()) in done:
-        continue
-      found = measure(config, choice, model, batch, heat)
-      label = {'label': str(choice)}
-      row = about | label | found | records.origin(config.seed)
-      jsonl.append(workdir / 'results.jsonl', row)
-      rows.append(row)
-      print(show(row), flush=True)
-  draw(workdir / 'overhead.png', rows)
-  print(f'\nin {workdir}: overhead.png, results.jsonl')
+  choices = timing.choices(config.samplers, config.repeats)
+  points = [
+    Point(
+      f'vocab_{vocab}', config.length, choice.name, choice.settings(),
+      {'batch': batch, 'temperature': heat},
+    )
+    for vocab, batch, heat, choice in itertools.product(
+      config.vocab, config.batch, config.temperature, choices.values()
+    )
+  ]
+  model_of = functools.lru_cache(1)(make_model)
+
+  def measure(point):
+    vocab = int(point.subject.removeprefix('vocab_'))
+    return fill(
+      choices[point.sampler], model_of(vocab),
+      canvas(vocab, point.about['batch'], point.length, config.given),
+      config.repeats, temperature=point.about['temperature'],
+      steps=config.steps, seed=config.seed,
+    )
+
+  rows = sweep('bench', workdir, config, points, measure, ('overhead',))
+  plot.samplers(pathlib.Path(workdir) / 'bench.png', rows)
+  print('\noverhead: wall / (device forwards x forward alone); 1 is free')
+  print('scratch: MiB of the compiled decode; B x L x V: a float32 canvas\n')
+  print(table(HEADS, map(cells, rows), 2))
+  print(f'\nin {workdir}: bench.png, results.jsonl')
   return rows
 
 

@@ -17,8 +17,7 @@ time are those of a trained model that writes as many tokens per step, the
 deviations are not. Writes results.jsonl; a run that was stopped goes on.
 """
 
-import os
-import pathlib
+import functools
 import time
 from typing import Any, NamedTuple
 
@@ -29,14 +28,17 @@ import numpy as np
 import punt_jax
 from experiments.bench import model as bench_model
 from experiments.bench import timing
-from punt_jax import jsonl, samplers, scores
+from experiments.common.sweep import Point, sweep
+from punt_jax import samplers, scores
 from punt_jax.checkpoints import huggingface
-from punt_jax.checks import in_range
-from punt_jax.cli import command, records
-from punt_jax.generation import options
+from punt_jax.cli import command
 from punt_jax.types import Denoiser
+from punt_jax.viz.table import table
 
-KEYS = 'model_shape', 'length', 'block', 'prompt', 'sampler', 'refresh'
+HEADS = (
+  'sampler', 'prompt', 'refresh', 'steps', 'NFE', 'positions', 'wall',
+  'written/step', 'differ', 'KL, nats',
+)
 
 
 class Bill(NamedTuple):
@@ -85,10 +87,10 @@ def compared(fast, plain) -> Denoiser:
   return Denoiser(fast.vocab, init, ask, fast.read, commit, fast.law)
 
 
-def runners(config, choice, plan):
+def runners(choice, plan, block, temperature):
   """{'plain', 'fast', 'compared': run} of a sampler; knobs hold `refresh`."""
   plain = lambda params: huggingface.denoiser(plan, params)
-  fast = lambda params: huggingface.denoiser(plan, params, config.block)
+  fast = lambda params: huggingface.denoiser(plan, params, block)
   models = dict(
     plain=plain, fast=fast,
     compared=lambda params: compared(fast(params), plain(params)),
@@ -96,26 +98,25 @@ def runners(config, choice, plan):
 
   def compiled(model):
     def build(params, knobs):
-      told = punt_jax.temper(model(params), config.temperature)
+      told = punt_jax.temper(model(params), temperature)
       inner = choice.make(knobs['sampler'])
-      return told, samplers.blocks(inner, config.block, knobs['refresh'])
+      return told, samplers.blocks(inner, block, knobs['refresh'])
 
     return punt_jax.compile(build)
 
   return {name: compiled(model) for name, model in models.items()}
 
 
-def measure(config, choice, runs, params, tokens, refresh):
-  """The numbers of a row."""
-  knobs = dict(sampler=choice.knobs, refresh=refresh)
-  key = jax.random.key(config.seed)
+def fill(runs, params, knobs, tokens, repeats, seed):
+  """The measured columns; knobs: see runners."""
+  key = jax.random.key(seed)
   go = lambda name, tokens: runs[name](params, knobs, key, tokens)
   almost = np.zeros_like(tokens)
   almost[:, -1] = tokens[:, -1]
   for name in runs:  # to compile them
     go(name, almost)
   outs, walls = {}, []
-  for _ in range(config.repeats):
+  for _ in range(repeats):
     wall = {}
     for name in ('plain', 'fast'):
       start = time.perf_counter()
@@ -137,20 +138,15 @@ def measure(config, choice, runs, params, tokens, refresh):
     fast_nfe=int(fast.meter.nfe.sum()),
     differ=float(np.mean((plain.tokens != fast.tokens)[written])),
     kl=float(bill.moved.sum() / bill.compared.sum()),
-    load=os.getloadavg()[0],
+    rows=len(tokens),
+    **timing.machine(),
   )
 
 
-def line(*cells):
+def cells(row):
   """A line of the table."""
-  form = '{:12}{:>8}{:>8}{:>9}{:>10}{:>11}{:>7}{:>13}{:>9}{:>10}'
-  return form.format(*cells)
-
-
-def show(row):
-  """A row of results.jsonl as a line."""
-  return line(
-    row['sampler'], row['prompt'], row['refresh'],
+  return (
+    row['sampler'], str(row['prompt']), row['refresh'],
     f'{row["plain_steps"]}/{row["fast_steps"]}',
     f'{row["plain_nfe"]}/{row["fast_nfe"]}', f'{row["positions_ratio"]:.2f}',
     f'{row["wall_ratio"]:.2f}', f'{row["tokens_per_step"]:.2f}',
@@ -160,39 +156,51 @@ def show(row):
 
 def run(config, workdir):
   """The whole job. Returns the rows of results.jsonl."""
-  in_range('repeats', config.repeats, 1)
-  listed = config.samplers.to_dict().items()
-  choices = [options.choose(name, knobs) for name, knobs in listed]
-  workdir = pathlib.Path(workdir)
-  rows = records.resume(workdir, config)
-  done = {tuple(row[k] for k in KEYS) for row in rows}
-  print('ratios: with the cache / without; written/step, without')
-  print('\n' + line(
-    'sampler', 'prompt', 'refresh', 'steps', 'NFE', 'positions', 'wall',
-    'written/step', 'differ', 'KL, nats',
-  ))
-  for row in rows:
-    print(show(row))
-  plan, params = bench_model.make_model(
-    config.model_shape, config.dtype, config.seed
+  choices = timing.choices(config.samplers, config.repeats)
+  same = {'dtype': config.dtype, 'temperature': config.temperature}
+  points = [
+    Point(
+      config.model_shape, config.length, name, choice.settings(), same | {
+        'block_length': config.block_length, 'prompt': prompt,
+        'refresh': str(refresh),  # JSON knows no infinity
+      },
+    )
+    for name, choice in choices.items() for prompt in config.prompt
+    for refresh in config.refresh[name]
+  ]
+
+  @functools.lru_cache(1)
+  def model():
+    return bench_model.make_model(
+      config.model_shape, config.dtype, config.seed
+    )
+
+  @functools.lru_cache(1)
+  def runs(name):
+    plan, _ = model()
+    return runners(
+      choices[name], plan, config.block_length, config.temperature
+    )
+
+  def measure(point):
+    plan, params = model()
+    tokens = bench_model.canvas(
+      plan, config.rows, point.length, point.about['prompt']
+    )
+    knobs = {
+      'sampler': choices[point.sampler].knobs,
+      'refresh': float(point.about['refresh']),
+    }
+    return fill(
+      runs(point.sampler), params, knobs, tokens, config.repeats, config.seed
+    )
+
+  rows = sweep(
+    'bench_cache', workdir, config, points, measure,
+    ('positions_ratio', 'wall_ratio', 'differ', 'kl'),
   )
-  for choice in choices:
-    runs = runners(config, choice, plan)
-    for prompt in config.prompt:
-      tokens = bench_model.canvas(plan, config.rows, config.length, prompt)
-      for refresh in config.refresh[choice.name]:
-        values = (
-          config.model_shape, config.length, config.block, prompt, choice.name,
-          str(refresh),  # JSON knows no infinity
-        )
-        if values in done:
-          continue
-        found = measure(config, choice, runs, params, tokens, refresh)
-        named = {'label': str(choice), 'machine': timing.machine()}
-        row = dict(zip(KEYS, values, strict=True)) | found | named
-        rows.append(row | records.origin(config.seed))
-        jsonl.append(workdir / 'results.jsonl', rows[-1])
-        print(show(rows[-1]), flush=True)
+  print('\nratios: with the cache / without; written/step, without\n')
+  print(table(HEADS, map(cells, rows)))
   print(f'\nin {workdir}: results.jsonl')
   return rows
 

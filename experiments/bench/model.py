@@ -25,21 +25,16 @@ import pathlib
 import flax
 import jax
 import jax.numpy as jnp
-import matplotlib
-
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
 import numpy as np
 
-from experiments.bench import timing
-from punt_jax import jsonl, readout
+from experiments.bench import plot, timing
+from experiments.common.sweep import Point, sweep
+from punt_jax import readout
 from punt_jax.checkpoints import huggingface
-from punt_jax.checks import in_range, known
-from punt_jax.cli import records
+from punt_jax.checks import known
 from punt_jax.cli.random_checkpoint import describe
-from punt_jax.generation import options
 from punt_jax.models.layout import STACKED
+from punt_jax.viz.table import table
 
 MIB = 2**20
 SHAPES = {  # config.json
@@ -57,7 +52,10 @@ SHAPES = {  # config.json
   'dream_small': describe('dream', 'small', 8192),
   'dream_tiny': describe('dream', 'tiny', 512),
 }
-KEYS = 'model_shape', 'dtype', 'length', 'batch', 'sampler'
+HEADS = (
+  'sampler', 'L', 'B', 'forwards', 'tokens/s', 'NFE/s', 'overhead', 'MFU',
+  'memory', 'allowed',
+)
 
 
 def make_model(shape, dtype, seed=0):
@@ -138,108 +136,76 @@ def measure_forward(plan, params, tokens):
   )
 
 
-def measure(config, choice, plan, params, tokens, peak):
-  """The numbers of a row."""
+def fill(choice, plan, params, tokens, repeats, peak, **how):
+  """The measured columns; how: see timing.decode_of."""
   forward, about = measure_forward(plan, params, tokens)
   before = timing.device_peak()
-  decode, lowered = timing.decode_of(
-    config, choice, functools.partial(huggingface.denoiser, plan), params, tokens,
-    config.temperature,
-  )
+  denoiser = functools.partial(huggingface.denoiser, plan)
+  decode, lowered = timing.decode_of(choice, denoiser, params, tokens, **how)
   out = decode()
   after = timing.device_peak()
   compiled = timing.program_bytes(lowered.compile()) / MIB
-  forwards = int(out.meter.forwards[0])
-  found = timing.overhead(forward, decode, forwards, config.repeats)
-  wrote = int((np.asarray(out.when) >= 0).sum())
+  found = timing.overhead(forward, decode, out, repeats)
+  wrote, nfe = int((np.asarray(out.when) >= 0).sum()), int(out.meter.nfe.sum())
   peaks = {'peak_mib': after / MIB if after and after > before else None}
   return about | found | peaks | dict(
-    nfe_per_second=int(out.meter.nfe.sum()) / found['wall_seconds'],
-    tokens_per_second=wrote / found['wall_seconds'],
+    nfe_per_second=nfe / found['seconds'],
+    tokens_per_second=wrote / found['seconds'],
     mfu=about['forward_tflop'] * 1e12 / found['forward_seconds'] / peak,
-    tokens_per_nfe=wrote / int(out.meter.nfe.sum()),
+    tokens_per_nfe=wrote / nfe,
     decode_mib=compiled,
     within=bool((peaks['peak_mib'] or compiled) <= about['allowed_mib']),
     peak_tflops=peak / 1e12,
   )
 
 
-def line(*cells):
+def cells(row):
   """A line of the table."""
-  form = '{:14}{:>6}{:>3}{:>9}{:>12}{:>9}{:>9}{:>7}{:>11}{:>11}'
-  return form.format(*cells)
-
-
-def show(row):
-  """A row of results.jsonl as a line."""
-  return line(
-    row['sampler'], row['length'], row['batch'], row['forwards'],
-    f'{row["tokens_per_second"]:.3g}', f'{row["nfe_per_second"]:.3g}',
-    f'{row["overhead"]:.2f}', f'{row["mfu"]:.2f}',
-    f'{row["peak_mib"] or row["decode_mib"]:.0f}', f'{row["allowed_mib"]:.0f}',
+  return (
+    row['sampler'], str(row['length']), str(row['batch']),
+    str(row['forwards'][0]), f'{row["tokens_per_second"]:.3g}',
+    f'{row["nfe_per_second"]:.3g}', f'{row["overhead"]:.2f}',
+    f'{row["mfu"]:.2f}', f'{plot.memory(row):.0f}',
+    f'{row["allowed_mib"]:.0f}',
   )
-
-
-def picture(path, rows):
-  """Writes the PNG: overhead, memory and MFU of every setting."""
-  names = ['{sampler}, L {length}, B {batch}'.format(**row) for row in rows]
-  memory = [(r['peak_mib'] or r['decode_mib']) / r['allowed_mib'] for r in rows]
-  panels = (
-    ('wall / (forwards x forward alone)', [r['overhead'] for r in rows], 1),
-    ('memory / allowed', memory, 1),
-    ('MFU of the forward alone', [r['mfu'] for r in rows], None),
-  )
-  figure, axes = plt.subplots(
-    1, 3, figsize=(12, 1.5 + 0.3 * len(rows)), sharey=True,
-    layout='constrained',
-  )
-  for axis, (title, values, mark) in zip(axes, panels, strict=True):
-    axis.barh(names, values, color='#4c6f8f')
-    axis.set_xlabel(title)
-    if mark is not None:
-      axis.axvline(mark, color='gray', linewidth=1)
-  axes[0].invert_yaxis()
-  figure.suptitle('{model_shape}, {dtype}, {machine}'.format(**rows[-1]))
-  figure.savefig(path, dpi=130)
-  plt.close(figure)
 
 
 def run(config, workdir):
   """The whole job. Returns the rows of results.jsonl."""
-  in_range('repeats', config.repeats, 1)
   known('model_shape', config.model_shape, SHAPES)
   known('dtype', config.dtype, ('bfloat16', 'float32'))
-  listed = config.samplers.to_dict().items()
-  choices = [options.choose(name, knobs) for name, knobs in listed]
-  workdir = pathlib.Path(workdir)
-  rows = records.resume(workdir, config)
-  done = {tuple(row[k] for k in KEYS) for row in rows}
-  print('overhead: wall / (device forwards x forward alone); memory in MiB')
-  print('\n' + line(
-    'sampler', 'L', 'B', 'forwards', 'tokens/s', 'NFE/s', 'overhead', 'MFU',
-    'memory', 'allowed',
-  ))
-  for row in rows:
-    print(show(row))
-  settings = sorted(  # by size, so that the device's peak can only rise
-    itertools.product(config.length, config.batch, choices),
-    key=lambda s: s[0] * s[1],
+  choices = timing.choices(config.samplers, config.repeats)
+  sizes = sorted(  # so that the device's peak can only rise
+    itertools.product(config.length, config.batch), key=math.prod
   )
-  model = None
-  for length, batch, choice in settings:
-    values = config.model_shape, config.dtype, length, batch, choice.name
-    if values in done:
-      continue
-    if model is None:
-      model = make_model(config.model_shape, config.dtype, config.seed)
-      peak = timing.matmul_peak(config.dtype)
-    tokens = canvas(model[0], batch, length, config.given)
-    found = measure(config, choice, *model, tokens, peak)
-    about = dict(zip(KEYS, values, strict=True)) | {'label': str(choice)}
-    named = {'machine': timing.machine()} | records.origin(config.seed)
-    rows.append(about | found | named)
-    jsonl.append(workdir / 'results.jsonl', rows[-1])
-    print(show(rows[-1]), flush=True)
-  picture(workdir / 'bench_model.png', rows)
+  points = [
+    Point(
+      config.model_shape, length, choice.name, choice.settings(), {
+        'dtype': config.dtype, 'batch': batch,
+        'temperature': config.temperature,
+      },
+    )
+    for length, batch in sizes for choice in choices.values()
+  ]
+
+  @functools.lru_cache(1)
+  def model():
+    made = make_model(config.model_shape, config.dtype, config.seed)
+    return *made, timing.matmul_peak(config.dtype)
+
+  def measure(point):
+    plan, params, peak = model()
+    tokens = canvas(plan, point.about['batch'], point.length, config.given)
+    return fill(
+      choices[point.sampler], plan, params, tokens, config.repeats, peak,
+      temperature=config.temperature, steps=config.steps, seed=config.seed,
+    )
+
+  rows = sweep(
+    'bench_model', workdir, config, points, measure, ('overhead', 'mfu')
+  )
+  plot.models(pathlib.Path(workdir) / 'bench_model.png', rows)
+  print('\noverhead: wall / (device forwards x forward alone); memory in MiB\n')
+  print(table(HEADS, map(cells, rows)))
   print(f'\nin {workdir}: bench_model.png, results.jsonl')
   return rows

@@ -13,6 +13,20 @@ import jax
 import numpy as np
 
 import punt_jax
+from experiments.common import columns
+from punt_jax.checks import in_range
+from punt_jax.generation import options
+
+
+def choices(samplers, repeats):
+  """{name: options.Choice} of config.samplers.
+
+  Raises:
+    ValueError: one sentence about them, or about how often is measured.
+  """
+  in_range('repeats', repeats, 1)
+  listed = samplers.to_dict().items()
+  return {name: options.choose(name, settings) for name, settings in listed}
 
 
 def seconds(run):
@@ -22,16 +36,17 @@ def seconds(run):
   return time.perf_counter() - start
 
 
-def decode_of(config, choice, denoiser, params, tokens, temperature=1.0):
-  """(decode, lowered) of a sampler, cut after config.steps.
+def decode_of(choice, denoiser, params, tokens, temperature, steps, seed):
+  """(decode, lowered) of a sampler.
 
   Args:
-    config: with seed and steps.
-    choice: door.Choice.
+    choice: options.Choice.
     denoiser: params -> Denoiser.
     params: tree of arrays.
     tokens: (B, L) canvas with ids in [0, V].
     temperature: of the drafts.
+    steps: after which it is cut.
+    seed: of the drafts.
   """
   vocab = denoiser(params).vocab
 
@@ -40,8 +55,8 @@ def decode_of(config, choice, denoiser, params, tokens, temperature=1.0):
     return model, choice.make(knobs['sampler'])
 
   knobs = dict(sampler=choice.knobs, temperature=temperature)
-  args = params, knobs, jax.random.key(config.seed)
-  run = punt_jax.compile(build, config.steps)
+  args = params, knobs, jax.random.key(seed)
+  run = punt_jax.compile(build, steps)
   rows = np.arange(len(tokens), dtype=np.int32)
   lowered = run.lower(
     *args, rows, tokens, tokens != vocab, np.ones(tokens.shape, bool)
@@ -49,33 +64,33 @@ def decode_of(config, choice, denoiser, params, tokens, temperature=1.0):
   return lambda: run(*args, tokens), lowered
 
 
-def overhead(forward, decode, forwards, repeats):
+def overhead(forward, decode, decoded, repeats):
   """Times decode and forward alternately; overhead = wall / forwards.
 
   Args:
     forward: runs one forward pass.
-    decode: runs a decode of `forwards` passes.
-    forwards: of this device.
+    decode: runs a decode.
+    decoded: what it gave, once.
     repeats: timed rounds, after one that warms up.
 
   Returns:
-    dict of medians, and the range of the overhead.
+    dict: what the decode cost, medians, and the range of the overhead.
   """
   alone, walls, ratios = [], [], []
   for _ in range(repeats + 1):
     before, wall, after = map(seconds, (forward, decode, forward))
     alone.append((before + after) / 2)
     walls.append(wall)
-    ratios.append(wall / (forwards * alone[-1]))
+    ratios.append(wall / (int(decoded.meter.forwards[0]) * alone[-1]))
   alone, walls, ratios = alone[1:], walls[1:], ratios[1:]
   return dict(
-    forwards=forwards,
+    **columns.cost(decoded),
     overhead=float(np.median(ratios)),
     overhead_lowest=min(ratios),
     overhead_highest=max(ratios),
     forward_seconds=float(np.median(alone)),
-    wall_seconds=float(np.median(walls)),
-    load=os.getloadavg()[0],
+    seconds=float(np.median(walls)),
+    **machine(),
   )
 
 
@@ -107,10 +122,11 @@ def device_peak():
 
 
 def machine():
-  """The device and the processor, in words."""
+  """The device and the processor in words, and how busy it is."""
   info = pathlib.Path('/proc/cpuinfo')
   lines = info.read_text().splitlines() if info.exists() else []
   names = [x.split(':')[1].strip() for x in lines if x.startswith('model name')]
   cpu = f'{(names or [platform.machine()])[0]}, {os.cpu_count()} threads'
   kind = jax.local_devices()[0].device_kind
-  return cpu if kind == 'cpu' else f'{kind}; {cpu}'
+  words = cpu if kind == 'cpu' else f'{kind}; {cpu}'
+  return {'machine': words, 'load': os.getloadavg()[0]}

@@ -1,14 +1,17 @@
 """Our forward pass beside torch's, on the same weights, in one run.
 
-  python -m experiments.bench.torch_forward --model=llada --sizes=1x256,4x256,1x1024
+  python -m experiments.bench.torch_forward \\
+      --config=configs/bench_torch_forward.py --workdir=runs/bench_torch_forward
 
 torch's is the transformers library's Llama or Qwen2, without a causal mask and
 with its fastest attention. Both are float32, have the same processors and run
 alternately; medians of ratios are kept. On a machine with other work look at
-`cpu`, processor time on one thread (--threads=1), which others disturb little.
-Needs the extra: pip install 'punt-jax[torch]'.
+`cpu`, processor time on one thread (--config.threads=1), which others disturb
+little. Needs the extra: pip install 'punt-jax[torch]'. Writes results.jsonl; a
+run that was stopped goes on.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -17,12 +20,15 @@ import time
 
 import jax
 import numpy as np
-from absl import flags
 
 from experiments.bench import timing
-from punt_jax import jsonl
+from experiments.common.sweep import Point, sweep
 from punt_jax.checkpoints import huggingface, tensors
-from punt_jax.cli import command, random_checkpoint, records
+from punt_jax.checks import known, whole
+from punt_jax.cli import command, random_checkpoint
+from punt_jax.viz.table import table
+
+HEADS = 'model', 'B x L', 'ours', 'torch', 'wall', 'cpu', 'differ'
 
 LLAMA = {  # LLaDA's names of a layer's tensors -> Llama's
   'attn_norm': 'input_layernorm', 'ff_norm': 'post_attention_layernorm',
@@ -44,19 +50,27 @@ def llama_name(name):
   return f'model.layers.{name.split(".")[3]}.{LLAMA[part]}.{leaf}'
 
 
-def torch_model(model, module, stored):
-  """The network in torch, with the weights of a checkpoint.
+def torch_version():
+  """torch's version.
 
   Raises:
     ValueError: torch or transformers is not installed.
   """
   try:
     import torch
-    import transformers
+    import transformers  # noqa: F401
   except ImportError as error:
     raise ValueError(
       f"{error}: the comparison needs pip install 'punt-jax[torch]'"
     ) from None
+  return torch.__version__
+
+
+def torch_model(model, module, stored):
+  """The network in torch, with the weights of a checkpoint."""
+  import torch
+  import transformers
+
   settings = dict(
     vocab_size=module.vocab, hidden_size=module.width,
     num_hidden_layers=module.layers, num_attention_heads=module.heads,
@@ -79,7 +93,7 @@ def torch_model(model, module, stored):
   return net.eval()
 
 
-def pair(model, width):
+def pair(model, width, threads):
   """(ours, theirs): functions tokens (B, L) -> (B, L, V) logits."""
   config = random_checkpoint.describe(model, 'small')
   names = ('d_model', 'mlp_hidden_size') if model == 'llada' else (
@@ -94,6 +108,7 @@ def pair(model, width):
     net = torch_model(model, plan.module, tensors.open_tensors(place))
   import torch
 
+  torch.set_num_threads(threads)
   run = jax.jit(lambda *x: plan.module.apply({'params': x[0]}, x[1]))
 
   def theirs(tokens):
@@ -104,7 +119,7 @@ def pair(model, width):
 
 
 def compare(ours, theirs, batch, length, rounds):
-  """Seconds of each, median ratios, and the largest difference."""
+  """The measured columns: seconds of each, median ratios, what differs most."""
   tokens = np.random.default_rng(0).integers(256, size=(batch, length))
   tokens = tokens.astype(np.int32)
   found, wanted = np.asarray(ours(tokens)), theirs(tokens)
@@ -123,44 +138,52 @@ def compare(ours, theirs, batch, length, rounds):
     difference=float(abs(found - wanted).max() / abs(wanted).max()),
     ours_wall=median[0, 0], ours_cpu=median[0, 1],
     torch_wall=median[1, 0], torch_cpu=median[1, 1],
-    wall_ratio=ratio[0], cpu_ratio=ratio[1],
+    wall_ratio=ratio[0], cpu_ratio=ratio[1], **timing.machine(),
   )
 
 
-def main(_):
-  """The command."""
-  f = flags.FLAGS
-  if f.threads:
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: f.threads])
-  print('seconds; ratios are ours / theirs')
-  form = '{:8}{:>6}{:>8}{:>10}{:>10}{:>8}{:>8}{:>10}'
-  print(form.format(
-    'model', 'width', 'B x L', 'ours', 'torch', 'wall', 'cpu', 'differ'
-  ))
-  ours, theirs = pair(f.model, f.width)
-  import torch
+def cells(row):
+  """A line of the table."""
+  return (
+    row['subject'], f'{row["batch"]}x{row["length"]}',
+    f'{row["ours_wall"]:.3f}', f'{row["torch_wall"]:.3f}',
+    f'{row["wall_ratio"]:.2f}', f'{row["cpu_ratio"]:.2f}',
+    f'{row["difference"]:.0e}',
+  )
 
-  torch.set_num_threads(f.threads or len(os.sched_getaffinity(0)))
-  for size in f.sizes:
-    batch, length = map(int, size.split('x'))
-    row = compare(ours, theirs, batch, length, f.rounds)
-    print(form.format(
-      f.model, f.width, size, f'{row["ours_wall"]:.3f}',
-      f'{row["torch_wall"]:.3f}', f'{row["wall_ratio"]:.2f}',
-      f'{row["cpu_ratio"]:.2f}', f'{row["difference"]:.0e}',
-    ), flush=True)
-    about = dict(model=f.model, width=f.width, size=size, threads=f.threads)
-    origin = {'machine': timing.machine(), 'torch': torch.__version__}
-    if f.workdir:
-      pathlib.Path(f.workdir).mkdir(parents=True, exist_ok=True)
-      jsonl.append(f.workdir / 'results.jsonl', about | row | origin | records.origin(0))
+
+def run(config, workdir):
+  """The whole job. Returns the rows of results.jsonl."""
+  known('model', config.model, ('llada', 'dream'))
+  whole('rounds', config.rounds, 1)
+  version = torch_version()
+  here = sorted(os.sched_getaffinity(0))
+  here = here[: whole('threads', config.threads, 0) or None]
+  os.sched_setaffinity(0, here)
+  points = [
+    Point(
+      f'{config.model}_{config.width}', length, 'forward', {},
+      {'batch': batch, 'threads': config.threads},
+    )
+    for batch, length in config.sizes
+  ]
+
+  @functools.lru_cache(1)
+  def networks():
+    return pair(config.model, config.width, len(here))
+
+  def measure(point):
+    size = point.about['batch'], point.length
+    return {**compare(*networks(), *size, config.rounds), 'torch': version}
+
+  rows = sweep(
+    'bench_torch_forward', workdir, config, points, measure,
+    ('wall_ratio', 'cpu_ratio'),
+  )
+  print('\nseconds; ratios are ours / theirs\n')
+  print(table(HEADS, map(cells, rows)))
+  return rows
 
 
 if __name__ == '__main__':
-  flags.DEFINE_enum('model', 'llada', ['llada', 'dream'], 'Architecture.')
-  flags.DEFINE_integer('width', 512, 'D; 8 layers, 8 heads, 4 key heads.')
-  flags.DEFINE_list('sizes', ['1x256', '4x256', '1x1024'], 'B x L, each.')
-  flags.DEFINE_integer('rounds', 7, 'Timed rounds, after one to warm up.')
-  flags.DEFINE_integer('threads', 0, 'Processors used; 0 for all.')
-  flags.DEFINE_string('workdir', None, 'Folder for results.jsonl, if any.')
-  command.run(main)
+  command.run_config(run)

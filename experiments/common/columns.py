@@ -6,6 +6,8 @@ two. With `impossible` > 0 they say little: the mean over all rows is infinite,
 and a gap over some of them may be negative.
 """
 
+import math
+
 import numpy as np
 
 from punt_jax import metrics
@@ -45,19 +47,19 @@ def check(row, others=()):
 
 def label(row):
   """Its settings in a line."""
-  return listed(row['settings'])
+  return words(row['settings'])
 
 
-def listed(settings):
-  """'epsilon 0.1, score entropy'."""
+def words(values):
+  """A dict in a line."""
   short = lambda x: f'{x:g}' if isinstance(x, float) else str(x)
-  return ', '.join(f'{k} {short(v)}' for k, v in settings.items())
+  return ', '.join(f'{k} {short(v)}' for k, v in values.items())
 
 
-def line(row, about, shown):
+def line(row, shown, about=()):
   """A finished row in a line: what it is about, and some of its columns."""
   said = [f'{row["subject"]} {row["length"]} {row["sampler"]}', label(row)]
-  said.append(listed({key: row[key] for key in about}))
+  said.append(words(dict(about)))
   for key in shown:
     if key in row:
       said.append(f'{key} {number(row[key], row.get(f"{key}_error"))}')
@@ -69,7 +71,7 @@ def cost(decoded):
   nfe = metrics.spread(decoded.meter.nfe)
   return {
     'nfe': nfe.mean,
-    'nfe_error': nfe.stderr,
+    'nfe_error': finite(nfe.stderr),  # None for one canvas
     'nfe_low': nfe.low,
     'nfe_median': nfe.median,
     'nfe_high': nfe.high,
@@ -129,3 +131,9 @@ def average(name, values):
   values = values[np.isfinite(values)]
   found = metrics.estimate(values) if values.size > 1 else (None, None)
   return {name: found[0], f'{name}_error': found[1]}
+
+
+def finite(value):
+  """A finite float, or None: JSON knows no other."""
+  good = isinstance(value, (int, float)) and math.isfinite(value)
+  return float(value) if good else None

@@ -80,7 +80,7 @@ def sweep(experiment, workdir, config, points, measure, shown=(), free=()):
       }
       columns.check(row, found)
       jsonl.append(workdir / 'results.jsonl', row)
-      said = columns.line(row, dict(point.about), ('nfe', *shown))
+      said = columns.line(row, ('nfe', *shown), point.about)
       tqdm.tqdm.write(f'{n:4d}/{len(points)} {said}')
     found.append(row)
   return found

@@ -6,16 +6,17 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
+from experiments.common.sweep import Point
 from experiments.evaluate import sandbox, scoring
 from punt_jax import checks
 from punt_jax.cli import configs
 from punt_jax.generation import generator, likelihood
 
 TASKS = pathlib.Path(__file__).parent / 'tasks'
-# What an answer depends on beside prompt, model and sampler.
-LAW = (
-  'max_new_tokens', 'prefix', 'kv_cache', 'temperature', 'top_p', 'judged', 'stop',
-  'eos_last', 'eos_penalty', 'ban', 'dtype', 'seed',
+# What an answer depends on beside prompt, length, model, sampler and seed.
+CONDITIONS = (
+  'prefix', 'kv_cache', 'temperature', 'top_p', 'judged', 'stop', 'eos_last',
+  'eos_penalty', 'ban', 'dtype',
 )
 
 
@@ -27,18 +28,25 @@ class Place(NamedTuple):
   config: Any  # for the generator
   sampler: str  # 'random' for random tokens, 'likelihood' where none writes
   settings: dict
-  label: str
-  engine: Any  # harness.Engine
+  shots: int  # examples before a question
+  engine: Any  # lm_eval.Engine
 
-  def identity(self):
-    return self.name, self.sampler, self.label
+  def point(self):
+    """What its row is about."""
+    length = self.config.max_new_tokens
+    return Point(self.name, length, self.sampler, self.settings)
 
-  def law(self):
-    return {key: self.config[key] for key in LAW}
+  def conditions(self):
+    """{one of CONDITIONS: its value}."""
+    return {key: self.config[key] for key in CONDITIONS}
 
 
 def import_harness():
-  """punt_jax.generation.lm_eval, offline and quiet; ValueError without the extra."""
+  """punt_jax.generation.lm_eval, offline and quiet.
+
+  Raises:
+    ValueError: the extra is not installed.
+  """
   for name in (
     'HF_HUB_OFFLINE', 'HF_DATASETS_OFFLINE', 'TQDM_DISABLE',
     'HF_DATASETS_DISABLE_PROGRESS_BARS',
@@ -77,23 +85,24 @@ def prepare(config, harness, folder, may_run_code):
   plan = []
   for name, task in tasks.items():
     own = task_config(config, name)
+    shots = config.tasks[name].get('shots', 0)
     engine = harness.Engine(
       config.model, None, harness.guesses(configs.settings(own), loaded),
       likelihood.scorer(configs.settings(own), loaded, config.draws),
       loaded, None, own.prefix,
     )
+    made, _ = made_for(own, loaded, name)
     if task.OUTPUT_TYPE != 'generate_until':
-      settings = {'draws': config.draws}
-      place = Place(name, task, own, 'likelihood', settings, '', engine)
-      plan.append(finish(place, made_for(own, loaded, name)[0]))
+      said = 'likelihood', {'draws': config.draws}
+      plan.append(finish(Place(name, task, own, *said, shots, engine), made))
       continue
-    place = Place(name, task, own, 'random', {}, '', engine)
-    plan.append(finish(place, made_for(own, loaded, name)[0]))
-    for one in sweep(config, own):
+    place = Place(name, task, own, 'random', {}, shots, engine)
+    plan.append(finish(place, made))
+    for one in swept(config, own):
       made, choice = made_for(one, loaded, name)
       place = Place(
-        name, task, one, choice.name, choice.settings(),
-        str(choice), engine._replace(write=made.write),
+        name, task, one, choice.name, choice.settings(), shots,
+        engine._replace(write=made.write),
       )
       plan.append(finish(place, made))
   return plan
@@ -111,7 +120,8 @@ def made_for(config, loaded, name):
 
 def finish(place, made):
   """The Place, its Engine told how to read prompts and all that matters."""
-  said = [place.sampler, place.settings, place.law()]
+  _, *said, _ = place.point()
+  said += [place.config.seed, place.conditions()]
   engine = place.engine._replace(encode=made.encode, settings=said)
   return place._replace(engine=engine)
 
@@ -144,21 +154,21 @@ def load_tasks(config, folder, may_run_code):
 
 
 def task_config(config, name):
-  """The generator's config for a task: config with what the task says instead."""
+  """The generator's config for a task, with what the task says instead."""
   own = config.copy_and_resolve_references()
   settings = config.tasks[name].to_dict()
   for key in settings:
     checks.known(f'setting of {name}:', key, ('shots', *configs.defaults()))
   own.update({k: v for k, v in settings.items() if k != 'shots'})
   own.chat = False  # what is encoded has been through the template
-  first = next(iter(sweep(config, own)), None)
+  first = next(iter(swept(config, own)), None)
   if first is None:
     raise ValueError('config.samplers is empty: name at least one sampler')
   return first
 
 
-def sweep(config, own):
-  """Configs of the generator: `own` with each sampler setting that config asks for.
+def swept(config, own):
+  """Configs of the generator: `own` with each setting of each sampler.
 
   Those of config.samplers; of one alone, if config.sampler names it, and then
   what is set there stands in for what is listed.

@@ -2,15 +2,8 @@
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
-
-from experiments.frontier import plot
-from punt_jax import samplers
+from experiments.common import plots
+from experiments.common.plots import plt
 
 
 def write(path, rows):
@@ -23,18 +16,12 @@ def write(path, rows):
   floor = [row for row in rows if row['sampler'] == 'random']
   rows = [row for row in rows if row['sampler'] != 'random']
   figure, axis = plt.subplots(figsize=(8, 4.2), layout='constrained')
-  for name, line in plot.split(rows).items():
-    place = samplers.__all__.index(line[0]['sampler'])
-    punt = line[0]['sampler'] == 'punt'
-    axis.errorbar(
-      [row['nfe'] for row in line], [row['accuracy'] for row in line],
-      xerr=[row['nfe_error'] or 0 for row in line],  # None for one question
-      yerr=[row['accuracy_error'] or 0 for row in line],
-      label=name, marker='o' if punt else plot.MARKERS[place % 14],
-      color=plot.STRONG[0] if punt else plot.MUTED[(place - 1) % 11],
-      markersize=5, linewidth=2.2 if punt else 1.1, capsize=2,
-      zorder=3 if punt else 2,
-    )
+  variants = {}
+  for name, line in plots.split(rows).items():
+    sampler = line[0]['sampler']
+    variants[sampler] = variants.get(sampler, -1) + 1
+    look = plots.style(sampler, variants[sampler])
+    plots.curve(axis, line, 'accuracy', name, **look)
   for row in floor:
     axis.axhline(row['accuracy'], color='0.4', linestyle='--', linewidth=1)
     axis.annotate(
@@ -42,30 +29,20 @@ def write(path, rows):
       xycoords=axis.get_yaxis_transform(), fontsize=8,
       xytext=(0, 2), textcoords='offset points',
     )
-  axis.set(
-    xscale='log', xlabel='forward passes per answer (NFE)',
-    ylabel=f'{rows[0]["metric"]}\nhigher is better',
-    title=title(rows[0]),
+  axis.set_title(title(rows[0]))
+  plots.log_passes(axis, max(row['nfe'] for row in rows))
+  plots.clean(
+    axis, 'forward passes per answer (NFE)',
+    f'{rows[0]["metric"]}\nhigher is better',
   )
-  most = max(row['nfe'] for row in rows)
-  ticks = [2**n for n in range(14) if 2**n <= 2 * most]
-  axis.xaxis.set_major_locator(FixedLocator(ticks))
-  axis.xaxis.set_minor_locator(NullLocator())
-  axis.xaxis.set_major_formatter(ScalarFormatter())
-  axis.grid(color='0.93', zorder=0)
-  axis.spines[['top', 'right']].set_visible(False)
-  figure.legend(
-    loc='outside right center', frameon=False, alignment='left',
-    title='a point per setting\n(bars: one standard error)',
-  )
-  figure.savefig(path, dpi=110)
-  plt.close(figure)
+  plots.legend(figure, axis, 'a point per setting')
+  plots.save(figure, path)
 
 
 def title(row):
   """What was asked of whom."""
   return (
-    f'{row["task"]}, {row["items"]} questions, {row["new"]} tokens each,'
+    f'{row["subject"]}, {row["items"]} questions, {row["length"]} tokens each,'
     f' temperature {row["temperature"]:g}\n'
     f'{pathlib.Path(row["model"]).name}'
   )

@@ -1,4 +1,4 @@
-"""What the task files of experiments/tasks need beside lm-eval.
+"""What the task files of tasks/ need beside lm-eval.
 
 Data comes from the user's own files; nothing is fetched. Programs are scored by
 pass@1: the share whose tests pass, run by experiments/evaluate/sandbox.py.

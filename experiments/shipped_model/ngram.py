@@ -1,7 +1,8 @@
 """Interpolated Kneser-Ney character n-grams: the bar for a text model.
 
 Every order backs off to the next lower one with continuation counts; the
-lowest mixes with the uniform law, so that no character has probability 0.
+lowest mixes with the uniform distribution, so that no character has
+probability 0.
 One discount per order, D = n1 / (n1 + 2 n2) (Ney et al., 1994; Chen and
 Goodman, 1999, An Empirical Study of Smoothing Techniques for Language
 Modeling, sections 2.7 and 3). Held-out characters are predicted with their
@@ -58,7 +59,7 @@ def fit(text, order):
 
 
 def probability(levels, context, char, vocab):
-  """p(char | context), interpolated from the uniform law upwards."""
+  """p(char | context), interpolated from the uniform distribution upwards."""
   p = 1.0 / vocab
   for n, (counts, totals, types, discount) in enumerate(levels):
     left = context[len(context) - n :] if n else ''

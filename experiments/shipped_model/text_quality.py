@@ -5,8 +5,9 @@
 A word is a run of letters and apostrophes, in its own spelling, that does not
 touch the edge of the canvas. Each row of the output has the share of words
 that occur in the training text, and distinct-n: distinct word n-grams as a
-share of all of them (Li et al., 2016, arXiv 1510.03055). The first row is the
-held-out text itself, cut into canvases of the same number and length.
+share of all of them (Li et al., 2016, https://arxiv.org/abs/1510.03055). The
+first row is the held-out text itself, cut into canvases of the same number and
+length.
 """
 
 import json

@@ -8,7 +8,7 @@ and writes results.jsonl, samples.txt, order.png and film.html.
 """
 
 import concurrent.futures
-import json
+import itertools
 import math
 import pathlib
 import sys
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import tqdm
 
 import punt_jax
 from punt_jax import jsonl
@@ -24,6 +25,11 @@ from punt_jax.cli import command, records
 from punt_jax.cli import job as job_lib
 from punt_jax.generation import options, quality
 from punt_jax.viz import film, picture, terminal
+
+
+def progress(items, total, what):
+  """A bar over items, on a terminal, gone when they are."""
+  return tqdm.tqdm(items, what, total, leave=False, disable=None)
 
 
 class Outcome(NamedTuple):
@@ -75,8 +81,9 @@ def compile_all(job):
   tasks += [(choice, True) for choice in job.film]
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     waiting = [pool.submit(compile_one, job, *task) for task in tasks]
-    for n, _ in enumerate(concurrent.futures.as_completed(waiting), 1):
-      terminal.progress(f'compiled {n} of {len(tasks)}')
+    finished = concurrent.futures.as_completed(waiting)
+    for _ in progress(finished, len(tasks), 'compiling'):
+      pass
   return {
     (choice.name, filmed): future.result()
     for (choice, filmed), future in zip(tasks, waiting, strict=True)
@@ -85,7 +92,6 @@ def compile_all(job):
 
 def fill_page(job, page, choice, fill) -> Outcome:
   """Fills a page, and takes the time."""
-  terminal.progress(f'{choice.name} fills the {page.name}')
   start = time.perf_counter()
   decoded = fill(page)
   seconds = time.perf_counter() - start
@@ -93,19 +99,22 @@ def fill_page(job, page, choice, fill) -> Outcome:
   return Outcome(choice, page, decoded, seconds, job.loaded.text)
 
 
-def result(job, outcome, score):
+def result(job, outcome, score, origin):
   """The row of results.jsonl."""
   config, decoded = job.config, outcome.decoded
   tokens = decoded.tokens[:, : outcome.page.length]
   bits, error = score(tokens)
   nfe = float(decoded.meter.nfe.mean())
   written = float((decoded.when >= 0).sum(1).mean())
-  keys = ('model', 'rows', 'length', 'temperature', 'top_p')
+  keys = ('model', 'rows', 'temperature', 'top_p')
   return {
+    'schema': records.SCHEMA,
+    'experiment': 'demo',
+    'subject': outcome.page.name,
+    'length': config.length,
     'sampler': outcome.choice.name,
-    'label': str(outcome.choice),
     'settings': outcome.choice.settings(),
-    'page': outcome.page.name,
+    'label': str(outcome.choice),
     'nfe': nfe,
     'depth': float(decoded.meter.depth.mean()),
     'steps': float(decoded.steps.mean()),
@@ -117,7 +126,7 @@ def result(job, outcome, score):
     'distinct_4': quality.distinct(tokens),
     'texts': [job.loaded.text.decode(row) for row in tokens],
     **{key: config[key] for key in keys},
-    **records.origin(config.seed),
+    'origin': origin,
   }
 
 
@@ -137,13 +146,13 @@ def report(job, outcomes, rows, color):
     mine = [o for o in outcomes if o.page is page]
     first = mine[0]
     passes = terminal.counted(first.decoded.meter.nfe[0], 'forward pass', 'es')
-    knobs = f' ({first.choice})' if str(first.choice) else ''
-    print(f'\n{first.choice.name}{knobs} on the {page.name}, {passes}:\n')
+    said = f' ({first.choice})' if str(first.choice) else ''
+    print(f'\n{first.choice.name}{said} on the {page.name}, {passes}:\n')
     print(terminal.verse(*first.row(0), color))
     if len(mine) > 1:
       print(f'\nEvery sampler on the {page.name}:\n')
       print(terminal.strips(mine, 0, color))
-  print('\n' + terminal.table([r for r in rows if r['page'] == job.pages[0].name]))
+  print('\n' + terminal.table(rows[: len(job.choices)]))  # of the first page
   heldout = job.loaded.card.get('heldout_bits')
   devices = len(job.devices or [0])
   print('\n' + terminal.notes(rows, devices, heldout) + '\n')
@@ -151,10 +160,9 @@ def report(job, outcomes, rows, color):
 
 def save(workdir, job, outcomes, rows, scenes):
   """Writes the files."""
-  lines = [json.dumps(row) + '\n' for row in rows]
-  jsonl.replace_text(workdir / 'results.jsonl', ''.join(lines))
+  jsonl.replace(workdir / 'results.jsonl', rows)
   texts = [
-    f'== {row["sampler"]}, {row["page"]}, row {r}\n{text}\n\n'
+    f'== {row["sampler"]}, {row["subject"]}, row {r}\n{text}\n\n'
     for row in rows
     for r, text in enumerate(row['texts'])
   ]
@@ -176,10 +184,10 @@ def run(config, workdir):
   marks = [time.perf_counter()]
   made = compile_all(job)
   marks.append(time.perf_counter())
+  asked = [*itertools.product(job.pages, job.choices)]
   outcomes = [
     fill_page(job, page, choice, made[choice.name, False])
-    for page in job.pages
-    for choice in job.choices
+    for page, choice in progress(asked, len(asked), 'filling')
   ]
   scenes = {
     page.name: [
@@ -188,11 +196,13 @@ def run(config, workdir):
     for page in job.pages
   }
   marks.append(time.perf_counter())
-  terminal.progress('scoring')
   score = quality.scorer(job.loaded, config.draws, config.seed)
-  rows = [result(job, outcome, score) for outcome in outcomes]
+  origin = records.origin(config.seed)
+  rows = [
+    result(job, outcome, score, origin)
+    for outcome in progress(outcomes, len(outcomes), 'scoring')
+  ]
   marks.append(time.perf_counter())
-  terminal.progress('')
   report(job, outcomes, rows, terminal.colored(sys.stdout))
   save(workdir, job, outcomes, rows, scenes)
   spent = 'compiled in {:.0f} s, filled in {:.0f} s, scored in {:.0f} s'

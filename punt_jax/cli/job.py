@@ -34,11 +34,11 @@ class Job(NamedTuple):
 
   config: Any
   loaded: checkpoints.Pretrained
-  choices: list  # door.Choice
-  film: list  # door.Choice, those that are filmed
+  choices: list  # options.Choice
+  film: list  # options.Choice, those that are filmed
   pages: list  # Page
   devices: Any  # list of devices, or None for one
-  learned: Any  # learn.Learned, if a sampler needs it
+  learned: Any  # warm_up.Learned, if a sampler needs it
 
 
 def prepare(config) -> Job:

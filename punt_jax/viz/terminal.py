@@ -1,15 +1,16 @@
 """What a person reads in the terminal: colored texts and a table."""
 
 import os
-import sys
 import textwrap
+
+from punt_jax.viz import table as table_lib
 
 # From early to late, ANSI 256 colors that read on dark and light grounds.
 INKS = (63, 69, 38, 36, 71, 106, 142, 172, 166, 160)
 BREAK = '↵'  # a line break inside a strip
 
 HEAD = (
-  'sampler', 'knobs', 'passes', 'depth', 'steps', 'device\npasses',
+  'sampler', 'settings', 'passes', 'depth', 'steps', 'device\npasses',
   'seconds', 'characters\nper pass', 'bits per\ncharacter', 'distinct\n4-grams',
 )
 NOTES = """
@@ -30,12 +31,6 @@ in parallel.
 def colored(stream):
   """Whether to color: a terminal, and NO_COLOR is not set."""
   return stream.isatty() and not os.environ.get('NO_COLOR')
-
-
-def progress(said):
-  """One line that is redrawn, on a terminal."""
-  if sys.stderr.isatty():
-    print(f'\r\033[K{said}', end='', file=sys.stderr, flush=True)
 
 
 def ink(character, when, steps, color):
@@ -103,19 +98,7 @@ def counted(number, thing, many='s'):
 
 def table(rows):
   """The table, from rows of results.jsonl."""
-  cells = [_cells(row) for row in rows]
-  heads = [(['', *name.split('\n')])[-2:] for name in HEAD]
-  lines = [*zip(*heads, strict=True), *cells]
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-
-  def line(values):
-    padded = [
-      value.ljust(width) if n < 2 else value.rjust(width)
-      for n, (value, width) in enumerate(zip(values, widths, strict=True))
-    ]
-    return '  '.join(padded).rstrip()
-
-  return '\n'.join(map(line, lines))
+  return table_lib.table(HEAD, map(_cells, rows), 2)
 
 
 def notes(rows, devices, heldout):
@@ -144,9 +127,6 @@ def notes(rows, devices, heldout):
 
 
 def _cells(row):
-  bits = f'{row["bits_per_character"]:.2f}'
-  if row['bits_error'] is not None:
-    bits += f' +- {row["bits_error"]:.2f}'
   return (
     row['sampler'],
     row['label'],
@@ -156,6 +136,6 @@ def _cells(row):
     str(max(row['forwards'])),
     f'{row["seconds"]:.2f}',
     f'{row["characters_per_nfe"]:.2f}',
-    bits,
+    table_lib.number(row['bits_per_character'], row['bits_error'], 2),
     f'{row["distinct_4"]:.2f}',
   )

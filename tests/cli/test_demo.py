@@ -21,8 +21,8 @@ from ml_collections import config_flags
 from configs import demo
 from punt_jax import models, samplers
 from punt_jax.checkpoints import saving
-from punt_jax.cli import demo as sample
-from punt_jax.cli import job
+from punt_jax.cli import configs, job
+from punt_jax.cli import demo as command_of
 from punt_jax.generation import options
 from punt_jax.text import vocabulary as text_lib
 
@@ -70,7 +70,7 @@ def finished(model, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('run') / 'new'
   printed = io.StringIO()
   with contextlib.redirect_stdout(printed):
-    rows = sample.run(tiny(model), workdir)
+    rows = command_of.run(tiny(model), workdir)
   return workdir, rows, printed.getvalue()
 
 
@@ -84,15 +84,16 @@ def test_every_file_is_there(finished):
 
 def test_the_rows_say_what_was_run_and_what_it_cost(finished):
   _, rows, _ = finished
-  assert [(row['sampler'], row['page']) for row in rows] == [
+  assert [(row['sampler'], row['subject']) for row in rows] == [
     ('punt', 'empty canvas'), ('top_k', 'empty canvas'),
     ('punt', 'prompt'), ('top_k', 'prompt'),
   ]
   for row in rows:
-    assert row['seed'] == 0 and 'revision' in row
+    assert (row['schema'], row['experiment'], row['length']) == (2, 'demo', 16)
+    assert row['origin']['seed'] == 0 and 'revision' in row['origin']
     assert len(row['forwards']) == len(jax.local_devices())
     assert 0 < row['distinct_4'] <= 1 and row['bits_per_character'] > 0
-    blanks = 16 if row['page'] == 'empty canvas' else PROMPT.count('_')
+    blanks = 16 if row['subject'] == 'empty canvas' else PROMPT.count('_')
     assert row['characters_per_nfe'] == blanks / row['nfe']
   assert rows[0]['settings'] == {'epsilon': 0.05}
   assert rows[1]['nfe'] == 6 and rows[3]['nfe'] == 2  # 16 and 4 by threes
@@ -120,7 +121,8 @@ def test_the_film_stands_alone_and_ends_with_the_texts(finished):
         for i, letter in zip(frame['at'], frame['put'], strict=True):
           letters[i] = letter
       row, = [
-        r for r in rows if (r['sampler'], r['page']) == (reel['name'], name)
+        r for r in rows
+        if (r['sampler'], r['subject']) == (reel['name'], name)
       ]
       assert ''.join(letters) == row['texts'][0]
       paid = [frame['paid'] for frame in reel['frames']]
@@ -143,10 +145,10 @@ def test_the_same_config_again_and_another(finished, model):
   workdir, rows, _ = finished
   before = {p.name: p.read_bytes() for p in workdir.iterdir()}
   with pytest.raises(ValueError, match='another config.*seed'):
-    sample.run(tiny(model, seed=1), workdir)
+    command_of.run(tiny(model, seed=1), workdir)
   assert before == {p.name: p.read_bytes() for p in workdir.iterdir()}
   with contextlib.redirect_stdout(io.StringIO()):
-    again = sample.run(tiny(model), workdir)
+    again = command_of.run(tiny(model), workdir)
   lines = (workdir / 'results.jsonl').read_text().splitlines()
   assert len(lines) == len(again) == len(rows)
   assert [r['texts'] for r in again] == [r['texts'] for r in rows]
@@ -168,7 +170,7 @@ def one(name, **knobs):
     (one('halton'), 'halton needs a value for its knob steps'),
     (one(None, k=3.0), 'config.sampler.k is set: say whose it is'),
     (dict(film=('punt', 'halton')), "film: 'halton': use one of punt, top_k"),
-    (dict(model='hamlet'), "unknown pretrained model 'hamlet': use one of"),
+    (dict(model='hamlet'), 'there is no file or folder hamlet, and no model'),
     (dict(prompt='a_z'), "the prompt: character 'z' at position 2 is not"),
     (dict(prompt='abba'), 'the prompt has no blank: write _ for each'),
     (dict(prompt='_' * 17), 'use --config.length=17'),
@@ -183,7 +185,7 @@ def test_bad_input_is_a_sentence_and_writes_nothing(
   values, said, model, tmp_path
 ):
   with pytest.raises(ValueError) as error:
-    sample.run(tiny(**{'model': model, **values}), tmp_path / 'new')
+    command_of.run(tiny(**{'model': model, **values}), tmp_path / 'new')
   assert said in str(error.value) and '\n' not in str(error.value)
   assert not (tmp_path / 'new').exists()
 
@@ -213,7 +215,7 @@ def test_the_command_with_one_sampler(model, tmp_path):
   lines = (tmp_path / 'new' / 'results.jsonl').read_text().splitlines()
   empty, prompt = map(json.loads, lines)
   assert empty['nfe'] == 3 and prompt['nfe'] == 1  # blocks of 4, 4 and 2
-  assert empty['settings'] == {'k': 5, 'block': 4}
+  assert empty['settings'] == {'k': 5, 'block_length': 4}
   assert empty['bits_error'] is None  # of one row
   assert 'tiny, 1 row x 10' in done.stdout and 'block 4' in done.stdout
 
@@ -221,8 +223,8 @@ def test_the_command_with_one_sampler(model, tmp_path):
 @pytest.mark.parametrize(
   'flag, said',
   [
-    ('--config.sampler.name=pnut', "sample: unknown sampler 'pnut': use"),
-    ('--config=configs/nope.py', 'sample: there is no config file configs/n'),
+    ('--config.sampler.name=pnut', "demo: unknown sampler 'pnut': use"),
+    ('--config=configs/nope.py', 'demo: there is no config file configs/n'),
     ('--config.sampler.epsilom=1', 'unknown config value config.sampler.ep'),
   ],
 )
@@ -245,7 +247,7 @@ def parsed(monkeypatch):
 
   def parse(*arguments):
     # config_flags reads the overrides from sys.argv, whatever it is given.
-    monkeypatch.setattr(sys, 'argv', ['sample', *arguments])
+    monkeypatch.setattr(sys, 'argv', ['demo', *arguments])
     values = flags.FlagValues()
     config_flags.DEFINE_config_file(
       'config', str(ROOT / 'configs/demo.py'), flag_values=values
@@ -261,11 +263,11 @@ def test_one_sampler_with_knobs_from_the_command_line(parsed):
     '--config.sampler.name=punt', '--config.sampler.epsilon=0.5',
     '--config.sampler.first=lsb', '--config.prompt=To __',
   )
-  choice, = job.choose(config)
+  choice, = configs.choose(config)
   assert choice.name == 'punt' and choice.words == {'first': 'lsb'}
   assert choice.knobs == {'epsilon': 0.5} and config.prompt == 'To __'
   # What is unset comes from the samplers of the demo.
-  choice, = job.choose(parsed('--config.sampler.name=punt'))
+  choice, = configs.choose(parsed('--config.sampler.name=punt'))
   assert choice.knobs == demo.get_config().samplers.punt.to_dict()
 
 
@@ -273,7 +275,7 @@ def test_every_knob_of_every_sampler_has_a_flag():
   config = demo.get_config()
   for name in samplers.__all__:
     assert set(options.signature(name)) <= set(config.sampler)
-  listed = [choice.name for choice in job.choose(config)]
+  listed = [choice.name for choice in configs.choose(config)]
   assert listed == [n for n in samplers.__all__ if n in config.samplers]
   assert len(listed) == len(config.samplers) > 10
 
@@ -285,7 +287,8 @@ def test_samplers_get_the_steps_they_need(model):
   config = tiny(model)
   config.sampler.update(name='p2', steps=12.0, block_length=8.0)
   ready = job.prepare(config)
-  filled = sample.compile_one(ready, ready.choices[0], False)(ready.pages[0])
+  fill = command_of.compile_one(ready, ready.choices[0], False)
+  filled = fill(ready.pages[0])
   options.check_finished(choice, filled)
   with pytest.raises(ValueError, match='did not finish row 1'):
     done = np.array([True, False])
@@ -308,7 +311,7 @@ def test_influence_learns_its_table_first(model, capsys):
   assert 'from 32 passes' in capsys.readouterr().out  # 2 rows of 16, one by one
   table = ready.learned.table
   assert table[0, 3] == table[3, 0] == table[9, 12] > 0  # by distance
-  fill = sample.compile_one(ready, ready.choices[0], False)
+  fill = command_of.compile_one(ready, ready.choices[0], False)
   assert fill(ready.pages[0]).meter.nfe.tolist() == [16, 16]
   none = job.prepare(tiny(model))
   assert job.learn_first(none) is none

@@ -1,6 +1,7 @@
-"""Speed at size: FLOP by hand and by XLA, memory's parts, resumption."""
+"""Benchmarks: FLOP by hand and by XLA, memory's parts, clocks, whole jobs."""
 
-import json
+import importlib.util
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,9 @@ import pytest
 from configs import bench as plain_config
 from configs import bench_cache as cache_config
 from configs import bench_model as config_file
+from configs import bench_torch_forward as torch_config
 from experiments.bench import __main__ as bench
-from experiments.bench import cache, timing
+from experiments.bench import cache, timing, torch_forward
 from experiments.bench import model as bench_model
 from punt_jax import readout
 from punt_jax.checkpoints import huggingface
@@ -69,34 +71,82 @@ def tiny(config):
   return config
 
 
-def fake(config, choice, plan, params, tokens, peak):
-  """Stands for measure, which compiles three programs."""
+def test_overhead_by_hand(monkeypatch):
+  two = np.array([3, 5])
+  decoded = SimpleNamespace(meter=Meter(two, two, two, two[1:]), steps=two)
+  monkeypatch.setattr(timing, 'seconds', lambda run: run())
+  found = timing.overhead(lambda: 2.0, lambda: 15.0, decoded, 3)
+  assert found['overhead'] == found['overhead_highest'] == 15 / (5 * 2)
+  assert (found['seconds'], found['forward_seconds']) == (15, 2)
+  assert (found['nfe'], found['nfe_error'], found['forwards']) == (4, 1, [5])
+
+
+def fake(choice, *args, **how):
+  """Stands for fill, which compiles programs."""
   return dict(
-    forwards=6, tokens_per_second=1.0, nfe_per_second=1.0, overhead=1.0,
-    mfu=0.5, peak_mib=None, decode_mib=2.0, allowed_mib=3.0, batch_=len(tokens),
+    choice=choice.name, how=how, forwards=[6], tokens_per_second=1.0,
+    nfe_per_second=1.0, overhead=1.0, overhead_lowest=0.5,
+    overhead_highest=2.0, mfu=0.5, peak_mib=None, decode_mib=2.0,
+    allowed_mib=3.0, scratch_mib=1.0, log_probs_mib=9.0, **timing.machine(),
   )
 
 
-def test_resumption(tmp_path, monkeypatch):
-  config = tiny(config_file.get_config('cpu'))
-  calls = []
-  monkeypatch.setattr(
-    bench_model, 'measure', lambda *x: calls.append(x) or fake(*x)
-  )
+def test_rows_of_a_model(tmp_path, monkeypatch, capsys):
+  plan = SimpleNamespace(vocab=9, mask=8)
+  monkeypatch.setattr(bench_model, 'make_model', lambda *args: (plan, None))
+  monkeypatch.setattr(bench_model, 'fill', fake)
   monkeypatch.setattr(bench_model.timing, 'matmul_peak', lambda dtype: 1.0)
+  config = tiny(config_file.get_config('cpu'))
   rows = bench.run(config, tmp_path / 'run')
-  assert len(rows) == len(calls) == 8
   sizes = [row['length'] * row['batch'] for row in rows]
-  assert sizes == sorted(sizes)  # the device's peak can only rise
-  assert all(row['batch_'] == row['batch'] for row in rows)
-  file = tmp_path / 'run' / 'results.jsonl'
-  lines = file.read_text().splitlines()
-  file.write_text('\n'.join(lines[:3] + lines[4:]) + '\n{"length": 6')
-  assert len(bench.run(config, tmp_path / 'run')) == 8
-  assert len(calls) == 9
-  values = [json.loads(line) for line in file.read_text().splitlines()]
-  assert {r['machine'] for r in values} == {timing.machine()}
+  assert len(rows) == 8 and sizes == sorted(sizes)  # the peak can only rise
+  for row in rows:
+    assert row['subject'] == 'llada_tiny' and row['dtype'] == 'float32'
+    assert row['how'] == {'temperature': 0, 'steps': 6, 'seed': 0}
+    assert row['choice'] == row['sampler'] and row['machine']
   assert (tmp_path / 'run' / 'bench_model.png').exists()
+  assert 'punt 64 1 6 1 1 1.00 0.50 2 3' in ' '.join(
+    capsys.readouterr().out.split()
+  )
+
+
+def test_rows_of_vocabularies(tmp_path, monkeypatch, capsys):
+  asked = []
+  monkeypatch.setattr(bench, 'make_model', lambda v: asked.append(v) or v)
+  monkeypatch.setattr(bench, 'fill', fake)
+  config = plain_config.get_config()
+  config.update(vocab=(8, 16), batch=(1, 2))
+  rows = bench.run(config, tmp_path / 'run')
+  assert len(rows) == 2 * 2 * 2 * 10 and asked == [8, 16]
+  assert all(r['how']['temperature'] == r['temperature'] for r in rows)
+  assert bench.canvas(9, 2, 3, 2).tolist() == [[0, 1, 9], [2, 3, 9]]
+  assert (tmp_path / 'run' / 'bench.png').exists()
+  assert 'top_k vocab_16 2 1 1.000 0.50 - 2.00 1 9' in ' '.join(
+    capsys.readouterr().out.split()
+  )
+
+
+def test_rows_beside_torch(tmp_path, monkeypatch):
+  ours = lambda tokens: np.ones((*tokens.shape, 4)) + tokens[..., None]
+  theirs = lambda tokens: 1.5 * ours(tokens)
+  monkeypatch.setattr(torch_forward, 'pair', lambda *args: (ours, theirs))
+  monkeypatch.setattr(torch_forward, 'torch_version', lambda: '0')
+  config = torch_config.get_config()
+  config.update(sizes=((1, 4), (2, 3)), rounds=2)
+  rows = torch_forward.run(config, tmp_path / 'run')
+  assert [(r['batch'], r['length']) for r in rows] == [(1, 4), (2, 3)]
+  for row in rows:
+    assert (row['subject'], row['sampler']) == ('llada_512', 'forward')
+    assert row['difference'] == pytest.approx(1 / 3) and row['torch'] == '0'
+
+
+@pytest.mark.skipif(
+  bool(importlib.util.find_spec('torch')), reason='torch is here'
+)
+def test_without_torch_one_sentence_names_the_extra(tmp_path):
+  with pytest.raises(ValueError, match=r"pip install 'punt-jax\[torch\]'"):
+    torch_forward.run(torch_config.get_config(), tmp_path / 'run')
+  assert not list(tmp_path.iterdir())
 
 
 def test_the_flag_names_the_shape(tmp_path):
@@ -154,7 +204,7 @@ def test_end_to_end(tmp_path):
 @pytest.mark.slow
 def test_cache_end_to_end(tmp_path):
   config = tiny(cache_config.get_config())
-  config.update(length=32, block=8, prompt=(0, 8))
+  config.update(length=32, block_length=8, prompt=(0, 8))
   config.samplers = ml_collections.ConfigDict({'top_k': {'k': 2}})
   rows = cache.run(config, tmp_path / 'run')
   assert [row['refresh'] for row in rows] == ['4.0', 'inf'] * 2

@@ -9,6 +9,7 @@ import json
 import math
 import re
 import sys
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -180,9 +181,7 @@ def test_presets_are_of_tasks_that_exist(name):
   config = configs.get_config(name)
   for task in config.tasks:
     assert (plan.TASKS / f'{task}.yaml').exists()
-    own = list(plan.sweep(
-      config, plan.task_config(config, task)
-    ))
+    own = list(plan.swept(config, plan.task_config(config, task)))
     assert len(own) == 10 and {one.max_new_tokens for one in own} == {
       own[0].max_new_tokens
     }
@@ -196,7 +195,7 @@ def test_presets_are_of_tasks_that_exist(name):
 def test_one_sampler_of_a_sweep():
   config = configs.get_config('llada/gsm8k')
   own = plan.task_config(config, 'gsm8k')
-  swept = lambda: list(plan.sweep(config, own))
+  swept = lambda: list(plan.swept(config, own))
   config.sampler.name = 'punt'
   assert [one.samplers.punt.epsilon for one in swept()] == [0.01, 0.04, 0.16]
   config.sampler.epsilon = 0.3
@@ -225,3 +224,55 @@ def test_without_the_extra_one_sentence_names_it(monkeypatch, tmp_path):
   with pytest.raises(ValueError, match=r"immutabledict.*'punt-jax\[eval\]'"):
     evaluate.run(configs.get_config(), tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
+
+
+def test_rows_and_picture_of_a_run(tmp_path, monkeypatch):
+  """The whole job, but for lm-eval, the model and its questions."""
+  asked = []
+
+  def evaluate_with(model, tasks, limit, **_):
+    asked.append(model)
+    ((name, task),) = tasks['tasks'].items()
+    scores = {'acc,none': task.right, 'acc_stderr,none': 'N/A', 'alias': name}
+    return {
+      'results': {name: scores}, 'n-samples': {name: {'effective': limit}}
+    }
+
+  def harness(engine, known):
+    used = [{'nfe': engine, 'tokens': 8, 'seconds': 0.5}] * 2
+    return SimpleNamespace(used=used, known=known)
+
+  def place(sampler, settings, nfe, right):
+    ignore = lambda *values: None
+    task = SimpleNamespace(
+      right=right, config=SimpleNamespace(metadata={'headline': 'acc,none'}),
+      set_config=ignore, set_fewshot_seed=ignore,
+    )
+    return plan.Place('gsm8k', task, config, sampler, settings, 4, nfe)
+
+  config = configs.get_config('llada/gsm8k')
+  config.update(limit=2, model='here/tiny', max_new_tokens=8)
+  places = [
+    place('random', {}, 0, 0.1), place('punt', {'epsilon': 0.1}, 3, 0.5),
+    place('top_k', {'k': 2}, 4, 0.4),
+  ]
+  library = SimpleNamespace(answers=str, Harness=harness)
+  monkeypatch.setattr(plan, 'import_harness', lambda: library)
+  monkeypatch.setattr(plan, 'prepare', lambda *args: places)
+  module = SimpleNamespace(evaluate=evaluate_with)
+  monkeypatch.setitem(sys.modules, 'lm_eval', SimpleNamespace())
+  monkeypatch.setitem(sys.modules, 'lm_eval.evaluator', module)
+  rows = evaluate.run(config, tmp_path / 'run')
+  assert [r['sampler'] for r in rows] == ['random', 'punt', 'top_k']
+  for row in rows:
+    assert row['experiment'] == 'evaluate' and row['schema'] == 2
+    assert (row['subject'], row['length'], row['items']) == ('gsm8k', 8, 2)
+    assert row['accuracy_error'] is None and row['scores']['acc,none'] <= 0.5
+    assert row['metric'] == 'acc' and row['shots'] == 4 and row['ban'] == []
+    assert row['nfe_error'] == 0 and row['model'] == 'here/tiny'
+  assert (tmp_path / 'run' / 'gsm8k.png').stat().st_size > 1000
+  assert {model.known for model in asked} == {
+    str(tmp_path / 'run' / 'answers.jsonl')
+  }
+  config.batch += 1  # which changes no answer
+  assert evaluate.run(config, tmp_path / 'run') == rows and len(asked) == 3

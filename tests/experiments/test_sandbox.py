@@ -160,7 +160,8 @@ time.sleep(.2)
 def test_no_signal_through_a_pipe():
   with subprocess.Popen(['sleep', '60']) as victim:
     program = SIGNALS.replace('VICTIM', str(victim.pid))
-    order = 'from experiments import sandbox; sandbox.confine(5, 0); exec('
+    order = 'from experiments.evaluate import sandbox; sandbox.confine(5, 0);'
+    order += ' exec('
     done = subprocess.run(
       [sys.executable, '-c', f'{order}{program!r})'], stdout=subprocess.PIPE,
       stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -98,7 +98,7 @@ def test_the_whole_job_and_its_continuation(
   random_checkpoint.write(model, 'llada', 'tiny', dtype='float32')
   config = small()
   rows = evaluate.run(config, work, str(model), str(data), True)
-  assert [(row['task'], row['sampler'], row['items']) for row in rows] == [
+  assert [(row['subject'], row['sampler'], row['items']) for row in rows] == [
     (task, sampler, items)
     for task, items in (
       ('gsm8k', 3), ('humaneval_instruct', 1), ('ifeval', 2),
@@ -167,8 +167,8 @@ def test_right_answers_score_one(harness, data, tmp_path, name, right):
     harness.Engine('gold', lambda text: text, write, None, None, None),
     harness.answers(tmp_path / 'answers.jsonl'),
   )
-  place = plan.Place(name, task, config, 'random', {}, '', None)
-  row = evaluate.measure(config, place, model)
+  place = plan.Place(name, task, config, 'random', {}, 0, None)
+  row = evaluate.score(place, model, 0, config.chat, config.draws)
   assert row['accuracy'] == float(right), row
 
 
@@ -212,7 +212,7 @@ def test_programs_run_with_consent_alone(harness, data, tmp_path):
   with pytest.raises(ValueError, match='no data file .*gsm8k/test.jsonl'):
     evaluate.run(config, tmp_path / 'run', 'shakespeare', str(tmp_path))
   config = small('llada_base')
-  config.tasks = {'gsm8k': dict(window=True)}
+  config.tasks = {'gsm8k': dict(kv_cache=True)}
   with pytest.raises(ValueError, match='^gsm8k: .* config.tasks.gsm8k$'):
     evaluate.run(config, tmp_path / 'run', 'shakespeare', str(data))
   with pytest.raises(ValueError, match='with --data=DIR'):
