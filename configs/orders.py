@@ -6,7 +6,8 @@ See train/orders/ for the other names.
 
 Hardware: a Xeon core with two hyperthreads, three to five processes on it.
 Time, compilation included, data not: variational 12 to 15 minutes, reinforce 3
-to 8, pairs half a minute, variational_text 12. Results: docs/results/learned_orders.md.
+to 8, pairs half a minute, variational_text 12. Results:
+docs/results/learned_orders.md.
 """
 
 import ml_collections

@@ -13,10 +13,11 @@ n-grams with full left context on the same text
 (experiments.shipped_model.ngram): 3.584 (bigram), 2.950 (trigram), 2.278
 (5-gram).
 
-Words that occur in the training text
-(experiments.shipped_model.text_quality, written one by one, most confident position first, 32 canvases): 97 % at temperature 0.3,
-94 % at 0.4, 89 % at 0.5, 65 % at 1.0; of held-out text: 97 %. Distinct 1-, 2-
-and 3-grams of words at 0.4: 0.23, 0.71, 0.94; held-out text: 0.45, 0.93, 0.99.
+Words that occur in the training text (experiments.shipped_model.text_quality,
+written one by one, most confident position first, 32 canvases): 97 % at
+temperature 0.3, 94 % at 0.4, 89 % at 0.5, 65 % at 1.0; of held-out text: 97 %.
+Distinct 1-, 2- and 3-grams of words at 0.4: 0.23, 0.71, 0.94; held-out text:
+0.45, 0.93, 0.99.
 """
 
 import ml_collections

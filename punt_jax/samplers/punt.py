@@ -45,7 +45,8 @@ def punt(
       known to us.
     divergence: 'kl' (before || after, the paper's), 'jsd' or 'tv'.
     first: the bit tested first: 'msb', as in the paper's recursion, or 'lsb',
-      our default: it needs fewer passes for the same error (docs/results/claims.md).
+      our default: it needs fewer passes for the same error, see
+      docs/results/claims.md.
     codes: 'plain' or 'balanced' splits, see bits.code.
     admit: rule (key, View) -> (L,) bool, as in from_rule: which masked
       positions are candidates of this step, at least one; None for all.

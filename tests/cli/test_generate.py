@@ -282,7 +282,8 @@ def test_kill_minus_nine_loses_and_repeats_nothing(tmp_path):
   file = put(tmp_path, [{'prompt': 'ROMEO:' + 'a' * n} for n in range(9)])
   command = lambda name: (
     '--config=configs/mdlm.py', '--config.max_new_tokens=24',
-    '--config.bucket=8', '--config.batch=1', f'--input={file}', f'--workdir={tmp_path / name}',
+    '--config.bucket=8', '--config.batch=1', f'--input={file}',
+    f'--workdir={tmp_path / name}',
   )
   finish(start(*command('whole')))
   kept, results = 0, tmp_path / 'killed' / 'results.jsonl'
@@ -331,7 +332,8 @@ def test_a_checkpoint_directory_end_to_end(model, tmp_path):
   )
   small = (
     f'--config=configs/{model}.py', f'--model={folder}',
-    '--config.max_new_tokens=16', '--config.block_length=8', '--config.bucket=16', '--config.batch=2',
+    '--config.max_new_tokens=16', '--config.block_length=8',
+    '--config.bucket=16', '--config.batch=2',
   )
   said = finish(start(*small, '--prompt=Why is the sky blue?'))
   assert '1 row of' in said and 'tokens/s' in said
