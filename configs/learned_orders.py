@@ -3,8 +3,8 @@
   python -m experiments.learned_orders --config=configs/learned_orders.py \\
     --workdir=runs/learned_orders
 
-`--config=configs/learned_orders.py:text` compares on the shipped text model. Orders
-are names of those that ship, or paths of what train/orders/ has written.
+`--config=configs/learned_orders.py:text` compares on the shipped text model.
+Orders are names of those that ship, or paths of what train/orders/ has written.
 """
 
 import ml_collections
