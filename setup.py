@@ -44,7 +44,9 @@ setup(
   license='Apache-2.0',
   license_files=['LICENSE'],
   packages=find_packages(include=['punt_jax', 'punt_jax.*']),
-  package_data={'punt_jax': ['assets/*.safetensors', 'assets/orders/*']},
+  package_data={
+    'punt_jax': ['assets/*.safetensors', 'assets/orders/*', 'viz/*.html']
+  },
   python_requires='>=3.11,<3.14',
   install_requires=[
     'absl-py',
@@ -55,6 +57,7 @@ setup(
     'optax>=0.2.6',
     'orbax-checkpoint>=0.11.25',
     'safetensors',
+    'tqdm',
   ],
   extras_require={
     'train': TRAIN,

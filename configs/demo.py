@@ -8,13 +8,13 @@ forward passes, where one by one takes 128 and influence 12, and scores 2.02 +-
 uniform 2.07, halton 1.97, top_k 2.75, entropy_bound 3.54, threshold 3.35, at
 about PUNT's cost (jax 0.10.2).
 
-One sampler, with any of its knobs (unset ones are taken from config.samplers):
+One sampler, with any of its settings (unset ones are those of config.samplers):
 
   ... --config.sampler.name=punt --config.sampler.epsilon=0.05
 
---config.samplers.top_k.k=2 changes a value of the list below, --config.block_length=32
-makes all of it write in blocks, --config.prompt='To __ or not' is filled
-instead.
+--config.samplers.top_k.k=2 changes a value of the list below,
+--config.block_length=32 makes all of it write in blocks, --config.prompt='To __
+or not' is filled instead.
 """
 
 import ml_collections

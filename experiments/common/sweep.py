@@ -74,6 +74,8 @@ def sweep(experiment, workdir, config, points, measure, shown=(), free=()):
         'schema': records.SCHEMA, 'experiment': experiment, **about,
         **measure(point), 'origin': origin,
       })
+      hidden = {key for key in about if about[key] != row[key]}
+      assert not hidden, f'measured columns hide {hidden} of a point'
       columns.check(row, found)
       jsonl.append(workdir / 'results.jsonl', row)
       said = columns.line(row, ('nfe', *shown), point.about)
