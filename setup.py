@@ -45,9 +45,7 @@ setup(
   license_files=['LICENSE'],
   packages=find_packages(include=['punt_jax', 'punt_jax.*']),
   package_data={
-    'punt_jax': [
-      'assets/*.safetensors', 'assets/orders/*', 'viz/film.html',
-    ],
+    'punt_jax': ['assets/*.safetensors', 'assets/orders/*', 'viz/*.html']
   },
   python_requires='>=3.11,<3.14',
   install_requires=[

@@ -21,7 +21,7 @@ def read_object(file):
 
 
 def parse(text, where, torn=False):
-  """The objects of a text with one a line; empty lines are passed over.
+  """The objects of a text with one a line; empty lines may only end it.
 
   Args:
     text: str.
@@ -34,8 +34,8 @@ def parse(text, where, torn=False):
   """
   lines, found = text.split('\n'), []
   for n, line in enumerate(lines, 1):
-    if not line.strip():
-      continue
+    if not ''.join(lines[n - 1 :]).strip():
+      break
     try:
       row = json.loads(line)
     except (json.JSONDecodeError, RecursionError):

@@ -11,8 +11,6 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-import tqdm
-
 from experiments.common import columns
 from punt_jax import jsonl
 from punt_jax.cli import records
@@ -31,7 +29,12 @@ class Point(NamedTuple):
     """Its part of a row, as it comes back from a file."""
     row = {**self._asdict(), **dict(self.about)}
     del row['about']
-    return json.loads(json.dumps(row))
+    return as_read(row)
+
+
+def as_read(row):
+  """A row as it comes back from a file: lists for tuples."""
+  return json.loads(json.dumps(row))
 
 
 def grid(settings):
@@ -65,6 +68,8 @@ def sweep(experiment, workdir, config, points, measure, shown=(), free=()):
     ValueError: workdir holds something else, or rows of another schema.
     TypeError: a column has another type than elsewhere.
   """
+  import tqdm  # here, after an experiment may have set TQDM_DISABLE for others
+
   workdir = pathlib.Path(workdir)
   rows = records.resume(workdir, config, free)
   origin = records.origin(config.seed)
@@ -74,10 +79,12 @@ def sweep(experiment, workdir, config, points, measure, shown=(), free=()):
     about = point.columns()
     row = next((row for row in rows if about.items() <= row.items()), None)
     if row is None:
-      row = {
+      row = as_read({
         'schema': records.SCHEMA, 'experiment': experiment, **about,
         **measure(point), 'origin': origin,
-      }
+      })
+      hidden = {key for key in about if about[key] != row[key]}
+      assert not hidden, f'measured columns hide {hidden} of a point'
       columns.check(row, found)
       jsonl.append(workdir / 'results.jsonl', row)
       said = columns.line(row, ('nfe', *shown), point.about)

@@ -22,7 +22,7 @@ from configs import demo
 from punt_jax import models, samplers
 from punt_jax.checkpoints import saving
 from punt_jax.cli import configs, job
-from punt_jax.cli import demo as command_of
+from punt_jax.cli import demo as main_job
 from punt_jax.generation import options
 from punt_jax.text import vocabulary as text_lib
 
@@ -70,7 +70,7 @@ def finished(model, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('run') / 'new'
   printed = io.StringIO()
   with contextlib.redirect_stdout(printed):
-    rows = command_of.run(tiny(model), workdir)
+    rows = main_job.run(tiny(model), workdir)
   return workdir, rows, printed.getvalue()
 
 
@@ -145,10 +145,10 @@ def test_the_same_config_again_and_another(finished, model):
   workdir, rows, _ = finished
   before = {p.name: p.read_bytes() for p in workdir.iterdir()}
   with pytest.raises(ValueError, match='another config.*seed'):
-    command_of.run(tiny(model, seed=1), workdir)
+    main_job.run(tiny(model, seed=1), workdir)
   assert before == {p.name: p.read_bytes() for p in workdir.iterdir()}
   with contextlib.redirect_stdout(io.StringIO()):
-    again = command_of.run(tiny(model), workdir)
+    again = main_job.run(tiny(model), workdir)
   lines = (workdir / 'results.jsonl').read_text().splitlines()
   assert len(lines) == len(again) == len(rows)
   assert [r['texts'] for r in again] == [r['texts'] for r in rows]
@@ -185,7 +185,7 @@ def test_bad_input_is_a_sentence_and_writes_nothing(
   values, said, model, tmp_path
 ):
   with pytest.raises(ValueError) as error:
-    command_of.run(tiny(**{'model': model, **values}), tmp_path / 'new')
+    main_job.run(tiny(**{'model': model, **values}), tmp_path / 'new')
   assert said in str(error.value) and '\n' not in str(error.value)
   assert not (tmp_path / 'new').exists()
 
@@ -217,7 +217,7 @@ def test_the_command_with_one_sampler(model, tmp_path):
   assert empty['nfe'] == 3 and prompt['nfe'] == 1  # blocks of 4, 4 and 2
   assert empty['settings'] == {'k': 5, 'block_length': 4}
   assert empty['bits_error'] is None  # of one row
-  assert 'tiny, 1 row x 10' in done.stdout and 'block 4' in done.stdout
+  assert 'tiny, 1 row x 10' in done.stdout and 'block_length 4' in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_samplers_get_the_steps_they_need(model):
   config = tiny(model)
   config.sampler.update(name='p2', steps=12.0, block_length=8.0)
   ready = job.prepare(config)
-  fill = command_of.compile_one(ready, ready.choices[0], False)
+  fill = main_job.compile_one(ready, ready.choices[0], False)
   filled = fill(ready.pages[0])
   options.check_finished(choice, filled)
   with pytest.raises(ValueError, match='did not finish row 1'):
@@ -311,7 +311,7 @@ def test_influence_learns_its_table_first(model, capsys):
   assert 'from 32 passes' in capsys.readouterr().out  # 2 rows of 16, one by one
   table = ready.learned.table
   assert table[0, 3] == table[3, 0] == table[9, 12] > 0  # by distance
-  fill = command_of.compile_one(ready, ready.choices[0], False)
+  fill = main_job.compile_one(ready, ready.choices[0], False)
   assert fill(ready.pages[0]).meter.nfe.tolist() == [16, 16]
   none = job.prepare(tiny(model))
   assert job.learn_first(none) is none

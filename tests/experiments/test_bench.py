@@ -163,7 +163,7 @@ def test_a_chunk_is_at_most_the_batch():
 
 
 def test_deviation_by_hand():
-  # Two models whose answers about MASK are known laws; KL(plain || fast).
+  # Two models whose answers about MASK are known; KL(plain || fast).
   def model(logits):
     def init(tokens, valid):
       zero = jnp.zeros(len(tokens), jnp.int32)
