@@ -33,9 +33,10 @@ def parse(text, where, torn=False):
     ValueError: one sentence naming the first line that is no JSON object.
   """
   lines, found = text.split('\n'), []
-  for n, line in enumerate(lines, 1):
-    if not ''.join(lines[n - 1 :]).strip():
-      break
+  end = len(lines)
+  while end and not lines[end - 1].strip():
+    end -= 1
+  for n, line in enumerate(lines[:end], 1):
     try:
       row = json.loads(line)
     except (json.JSONDecodeError, RecursionError):

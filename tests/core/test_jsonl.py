@@ -22,7 +22,8 @@ def test_rows_come_back(tmp_path):
 @pytest.mark.parametrize('torn', [True, False])
 @pytest.mark.parametrize('text, said', [
   ('{"a": 1}\n{"b":\n{"c": 1}\n', 'line 2 of it is not JSON'),
-  ('{"a": 1}\n\n{"b":\n', 'line 3 of it is not JSON'),  # it was written whole
+  ('{"a": 1}\n{"b":\n\n', 'line 2 of it is not JSON'),  # it was written whole
+  ('{"a": 1}\n\n{"b": 1}\n', 'line 2 of it is not JSON'),
   ('{"a": 1}\n[1]', 'line 2 of it is not a JSON object'),
   ('{"a":' * 10**5 + '\n', 'line 1 of it is not JSON'),
 ])
@@ -32,9 +33,9 @@ def test_a_line_that_is_no_object_is_named(text, said, torn):
 
 
 def test_a_last_line_that_was_being_written():
-  text = '{"a": 1}\n \n{"b": 2'
+  text = '{"a": 1}\n{"b": 2'
   assert jsonl.parse(text, 'it', torn=True) == [{'a': 1}]
-  with pytest.raises(ValueError, match='line 3 of it is not JSON'):
+  with pytest.raises(ValueError, match='line 2 of it is not JSON'):
     jsonl.parse(text, 'it')
   assert jsonl.parse(text + '}', 'it') == [{'a': 1}, {'b': 2}]
 

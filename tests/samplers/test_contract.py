@@ -142,7 +142,7 @@ def test_who_needs_what_and_who_rewrites():
 
 
 @pytest.mark.parametrize('name, settings, needs, rewrites', [
-  ('dapd', dict(tau=0.1, block=2.0), 'attention', False),
+  ('dapd', dict(tau=0.1, block_length=2.0), 'attention', False),
   ('speculative', dict(particles=2), 'in_order', True),
   ('remdm', dict(steps=3.0), None, True),
   ('influence', dict(kappa=1.0), None, False),
