@@ -18,6 +18,7 @@ shuffled chain alone: 2.9 minutes of CPU time, four fifths of it compilation.
 
 import ml_collections
 
+from punt_jax import samplers
 from punt_jax.checks import known
 from punt_jax.oracles import named
 
@@ -103,4 +104,7 @@ def get_config(size='small'):
       dapd=dict(tau=pick((0.01, 0.05), (0.02, 0.1)), sure=0.35),
       adas=dict(k=count),
     )
+    trained = {'learned'}  # beside one model: experiments/learned_orders
+    for name in set(samplers.__all__) - trained - set(config.samplers):
+      config.samplers[name] = {}  # by its defaults
   return config
