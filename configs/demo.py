@@ -8,7 +8,8 @@ forward passes, where one by one takes 128 and influence 12, and scores 2.02 +-
 uniform 2.07, halton 1.97, top_k 2.75, entropy_bound 3.54, threshold 3.35, at
 about PUNT's cost (jax 0.10.2).
 
-One sampler, with any of its knobs (unset ones are taken from config.samplers):
+One sampler, with any of its hyperparameters (unset ones are taken from
+config.samplers):
 
   ... --config.sampler.name=punt --config.sampler.epsilon=0.05
 

@@ -1,4 +1,4 @@
-"""Dream 7B (Ye et al., 2025, arXiv 2508.15487), Base and Instruct.
+"""Dream 7B (https://arxiv.org/abs/2508.15487), Base and Instruct.
 
   python -m punt_jax.cli.generate --config=configs/dream.py --model=DIR \\
       --prompt='Why is the sky blue?'
@@ -9,16 +9,17 @@ benchmark (eval and eval_instruct in DreamLM/Dream) are presets:
   ... --config=configs/dream.py:instruct_gsm8k --input=gsm8k.jsonl --workdir=...
 
 They write one token per forward pass, that of the least entropy first, on one
-canvas. Entropies are those of the law that drafts come from, after temperature
-and top-p (judged). --config.sampler.name=punt puts PUNT in the place of that
-rule; use --config.judged=False with it, as our own settings do: a law cut by
-top-p has divergences without bound. Where this differs from the authors' code:
+canvas. Entropies are those of the distribution that drafts come from, after
+temperature and top-p (judged). --config.sampler.name=punt puts PUNT in the
+place of that rule; use --config.judged=False with it, as our own settings do: a
+distribution cut by top-p has divergences without bound. Where this differs from
+the authors' code:
 
 * Theirs counts tokens per step by int(masked (1 - s / t)), which with as many
   steps as tokens writes none in the first step and two in the last.
-* At temperature 0 theirs takes entropies of the top 0.95 of the law; here they
-  are those of all of it. Ties, which cost Dream most of its accuracy there, are
-  rare: scores are float32, and the earlier position wins.
+* At temperature 0 theirs takes entropies of the top 0.95 of the distribution;
+  here they are those of all of it. Ties, which cost Dream most of its accuracy
+  there, are rare: scores are float32, and the earlier position wins.
 * Rows stop at their end token; the text before it is the same.
 
 No published weights have been run with this file.

@@ -28,7 +28,7 @@ def get_config(size='small'):
 
   Args:
     size: 'small', 'family' for every sampler, or 'full' for every sampler,
-      world, more lengths and knobs.
+      world, more lengths and hyperparams.
   """
   full = known('size', size, ('small', 'family', 'full')) == 'full'
   family = size == 'family'
@@ -55,14 +55,14 @@ def get_config(size='small'):
   config.warm_up = 16  # samples that `influence` and `random_order` learn from
   config.shown = 0.1  # share of a canvas given at temperatures other than 1
   config.scored = 32  # rows whose `agreement` is computed
-  # One value or several of each knob; every combination is run. Where an
-  # order can be chosen it is by entropy, so that samplers differ in how many
+  # One value or several of each hyperparameter; every combination is run. Where
+  # an order can be chosen it is by entropy, so that samplers differ in how many
   # positions they write and not in which.
   order = dict(score='entropy')
   pick = lambda small, more: tuple(sorted(small + more)) if full else small
   count = pick((4, 16), (2, 8))
   steps = pick((1 / 4, 1 / 16), (1 / 2, 1 / 8))
-  config.shares = ('steps',)  # knobs given as shares of the length
+  config.shares = ('steps',)  # hyperparameters given as shares of the length
   config.samplers = dict(
     punt=dict(
       epsilon=pick((0.005, 0.05, 0.5), (0.001, 0.02, 0.2)),

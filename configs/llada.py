@@ -1,4 +1,4 @@
-"""LLaDA 8B (Nie et al., 2025, arXiv 2502.09992), Base, Instruct and 1.5.
+"""LLaDA 8B (https://arxiv.org/abs/2502.09992), Base, Instruct and 1.5.
 
   python -m punt_jax.cli.generate --config=configs/llada.py --model=DIR \\
       --prompt='Why is the sky blue?'

@@ -1,4 +1,4 @@
-"""MDLM (Sahoo et al., 2024, arXiv 2406.07524): text out of nothing.
+"""MDLM (https://arxiv.org/abs/2406.07524): text out of nothing.
 
   python -m punt_jax.cli.generate --config=configs/mdlm.py --model=DIR \\
       --prompt=''

@@ -1,10 +1,10 @@
-"""A random joint law of four tokens over three symbols: trains in seconds.
+"""A random joint of four tokens over three symbols: trains in seconds.
 
   python -m train.main --config=configs/table_world.py --workdir=runs/table
 
 Hardware: one core of a Xeon with AVX-512. Time: 30 seconds, a third of it
-compilation. Held-out NELBO 0.935 +- 0.002 nats per token; the exact law of the
-same canvases has 0.910. results.jsonl gives both.
+compilation. Held-out NELBO 0.935 +- 0.002 nats per token; the exact
+distribution of the same canvases has 0.910. results.jsonl gives both.
 
 Other worlds: --config.data.world=chain, product, permuted or parity.
 """
@@ -20,7 +20,7 @@ def get_config():
   config.data.world = 'table'
   config.data.length = 4
   config.data.vocab = 3
-  config.data.seed = 1  # draws the law itself
+  config.data.seed = 1  # draws the distribution itself
   config.data.checks = ((0, 1, 2),)  # parity only
   config.data.heldout = 2048  # canvases
   config.model = ml_collections.ConfigDict()

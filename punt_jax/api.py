@@ -1,9 +1,9 @@
 """The public doors: a user's build function in, a jitted sampler out.
 
 Denoisers and samplers hold functions, so they are never arguments of a jitted
-function: build(params, knobs) -> (Denoiser, Sampler) runs inside it. Weights
-and knobs (epsilon, temperature, ...) are traced, so one compilation serves a
-whole sweep and no weight becomes a constant.
+function: build(params, hyperparams) -> (Denoiser, Sampler) runs inside it.
+Weights and hyperparameters (epsilon, temperature, ...) are traced, so one
+compilation serves a whole sweep and no weight becomes a constant.
 """
 
 from collections.abc import Callable
@@ -19,8 +19,9 @@ from punt_jax import parallel, rows
 class Steps(NamedTuple):
   """A run taken apart; see `step`."""
 
-  start: Callable  # (params, knobs, key, tokens, given=, valid=, rows=) -> Run
-  advance: Callable  # (params, knobs, Run) -> (Run, Move)
+  start: Callable  # (params, hyperparams, key, tokens, given=, valid=, rows=)
+  # -> Run
+  advance: Callable  # (params, hyperparams, Run) -> (Run, Move)
 
 
 def compile(
@@ -34,8 +35,8 @@ def compile(
   """Compiles decoding, once per shape.
 
   Args:
-    build: (params, knobs) -> (Denoiser, Sampler), both pytrees of arrays and
-      numbers; runs under jit.
+    build: (params, hyperparams) -> (Denoiser, Sampler), both pytrees of arrays
+      and numbers; runs under jit.
     max_steps: steps a row may take, L by default, which is enough for any
       sampler that writes at least one position per step and remasks none.
     devices: None for the default device, or a list of devices to spread the
@@ -47,18 +48,18 @@ def compile(
       the weights, as models.load(..., mesh=mesh) places them.
 
   Returns:
-    run(params, knobs, key, tokens, given=None, valid=None, rows=None) ->
+    run(params, hyperparams, key, tokens, given=None, valid=None, rows=None) ->
     Decoded, where tokens (B, L) holds ids in [0, V], V = MASK; given (B, L)
     bool marks positions that stay as they are, tokens != V by default; valid
     (B, L) bool marks what is not padding, everything by default; rows (B,)
     are the rows' numbers in the whole job, 0, 1, ... by default. Row r draws
     from fold_in(key, r). It raises ValueError, naming the row, for ids out of
-    range, wrong shapes, a given MASK, knobs out of range, and NaN
+    range, wrong shapes, a given MASK, hyperparameters out of range, and NaN
     log-probabilities.
   """
 
-  def per_device(params, knobs, key, ids, tokens, given, valid):
-    model, sampler = build(params, knobs)
+  def per_device(params, hyperparams, key, ids, tokens, given, valid):
+    model, sampler = build(params, hyperparams)
     state = loop.start(
       rows.fold_rows(key, ids), tokens, given, valid, model, sampler
     )
@@ -75,10 +76,10 @@ def compile(
   else:
     raise ValueError('give devices or a mesh, not both')
 
-  def run(params, knobs, key, tokens, given=None, valid=None, rows=None):
-    vocab = _vocab(build, params, knobs)
+  def run(params, hyperparams, key, tokens, given=None, valid=None, rows=None):
+    vocab = _vocab(build, params, hyperparams)
     batch = check(vocab, tokens, given, valid, rows)
-    out = mapped(params, knobs, key, *batch)
+    out = mapped(params, hyperparams, key, *batch)
     _no_nan(out if driver is loop.decode else out[0])
     return out
 
@@ -89,23 +90,25 @@ def compile(
 def step(build) -> Steps:
   """Compiles single steps, for ablations and notebooks.
 
-  Example: `run = start(params, knobs, key, tokens)`, then as often as wanted
-  `run, move = advance(params, knobs, run)`.
+  Example: `run = start(params, hyperparams, key, tokens)`, then as often as
+  wanted `run, move = advance(params, hyperparams, run)`.
   """
 
   @jax.jit
-  def begin(params, knobs, key, ids, tokens, given, valid):
+  def begin(params, hyperparams, key, ids, tokens, given, valid):
     keys = rows.fold_rows(key, ids)
-    return loop.start(keys, tokens, given, valid, *build(params, knobs))
+    return loop.start(keys, tokens, given, valid, *build(params, hyperparams))
 
   @jax.jit
-  def advance(params, knobs, run):
-    return loop.advance(run, *build(params, knobs))
+  def advance(params, hyperparams, run):
+    return loop.advance(run, *build(params, hyperparams))
 
-  def start(params, knobs, key, tokens, given=None, valid=None, rows=None):
-    vocab = _vocab(build, params, knobs)
+  def start(
+    params, hyperparams, key, tokens, given=None, valid=None, rows=None
+  ):
+    vocab = _vocab(build, params, hyperparams)
     batch = check(vocab, tokens, given, valid, rows)
-    return begin(params, knobs, key, *batch)
+    return begin(params, hyperparams, key, *batch)
 
   return Steps(start, advance)
 
@@ -114,14 +117,14 @@ def watch(build, max_steps=None):
   """Compiles one step and loops in Python.
 
   Returns:
-    run(params, knobs, key, tokens, given=None, valid=None, rows=None), an
+    run(params, hyperparams, key, tokens, given=None, valid=None, rows=None), an
     iterator over (Run, Move) after each step.
   """
   steps = step(build)
 
-  def run(params, knobs, key, tokens, given=None, valid=None, rows=None):
-    state = steps.start(params, knobs, key, tokens, given, valid, rows)
-    advance = lambda state: steps.advance(params, knobs, state)
+  def run(params, hyperparams, key, tokens, given=None, valid=None, rows=None):
+    state = steps.start(params, hyperparams, key, tokens, given, valid, rows)
+    advance = lambda state: steps.advance(params, hyperparams, state)
     return loop.watch(state, advance, max_steps or state.tokens.shape[1])
 
   return run
@@ -164,12 +167,12 @@ def _refuse(bad, what):
     raise ValueError(f'{what}: row {row}, position {position}')
 
 
-def _vocab(build, params, knobs):
-  """V. Runs `build` with the concrete knobs, so that bad ones are named."""
+def _vocab(build, params, hyperparams):
+  """V. Runs `build` with the concrete numbers, so that bad ones are named."""
   vocab = []
 
   def probe(params):
-    vocab.append(build(params, knobs)[0].vocab)
+    vocab.append(build(params, hyperparams)[0].vocab)
 
   jax.eval_shape(probe, params)
   return vocab[0]

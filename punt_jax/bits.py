@@ -1,4 +1,6 @@
-"""PUNT's rank codes (Azangulov et al. 2510.21961, Alg. 1), integers only.
+"""PUNT's rank codes (Azangulov et al. 2025, Algorithm 1), integers only.
+
+https://arxiv.org/abs/2510.21961
 
 The m masked positions of a row, ranked 0 (surest) to m - 1, get codes of
 bit_count(m) bits. In each round one bit splits them: side 0 is shown, side 1

@@ -15,7 +15,7 @@ def in_range(what, value, low=None, high=None):
   """`value`, unless a concrete number is NaN or outside [low, high].
 
   Traced values pass: punt_jax.compile calls the constructors once with the
-  concrete knobs, so that a bad one is named before anything runs.
+  concrete hyperparameters, so that a bad one is named before anything runs.
 
   Raises:
     ValueError: NaN, or out of range.

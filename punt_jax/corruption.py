@@ -9,8 +9,9 @@ evidence lower bound in continuous time is
 
 because -alpha'_t / (1 - alpha_t) = 1 / t. It is the objective of Sahoo et al.,
 Simple and Effective Masked Diffusion Language Models (MDLM, 2024, arXiv
-2406.07524), and of Shi et al., Simplified and Generalized Masked Diffusion for
-Discrete Data (MD4, 2024, arXiv 2406.04329), at the linear schedule.
+https://arxiv.org/abs/2406.07524), and of Shi et al., Simplified and Generalized
+Masked Diffusion for Discrete Data (MD4, 2024,
+https://arxiv.org/abs/2406.04329), at the linear schedule.
 
 Training draws t (stratified over the batch, not below T_MIN: the variance of
 1/t is infinite at 0). Evaluation integrates t out: with n tokens of which k
@@ -20,7 +21,7 @@ size k the weight 1 / (k C(n, k)), so
   NELBO(x) = n E_{k ~ U{1..n}} E_{|M| = k} [ 1/k  sum_{i in M} -log p ],
 
 the same number with no cut at T_MIN and a smaller variance (the any-order form
-of Ou et al., 2024, arXiv 2406.03736).
+of Ou et al., 2024, https://arxiv.org/abs/2406.03736).
 
 Each row has its own key, so that no result depends on how rows are split
 over devices. Everything here is pure; nats throughout.
@@ -44,7 +45,7 @@ class Loss(NamedTuple):
 
 
 def times(key, rows, count):
-  """Stratified mask rates (Kingma et al., 2021, arXiv 2107.00630, I.1).
+  """Stratified mask rates (https://arxiv.org/abs/2107.00630, I.1).
 
   Args:
     key: the key of the step; the same on all devices.

@@ -1,7 +1,8 @@
 """Denoisers from a model's functions, and wrappers that change one thing.
 
 A denoiser is time-agnostic: a masked diffusion model's prediction depends on
-the canvas alone (Ou et al. 2406.03736; Zheng et al. 2409.02908).
+the canvas alone (Ou et al. https://arxiv.org/abs/2406.03736; Zheng et al.
+https://arxiv.org/abs/2409.02908).
 """
 
 import math
@@ -72,13 +73,13 @@ def charge(meter, shape, rows) -> Meter:
 def temper(model, temperature) -> Denoiser:
   """Drafts are drawn at this temperature (traced or not; 0 is argmax)."""
   checks.in_range('temperature', temperature, 0)
-  return _law(model, temperature=temperature)
+  return _drafting(model, temperature=temperature)
 
 
 def top_p(model, p) -> Denoiser:
   """Drafts come from the fewest most likely tokens with mass >= p."""
   checks.in_range('top_p', p, 0, 1)
-  return _law(model, top_p=p)
+  return _drafting(model, top_p=p)
 
 
 def ban(model, ids) -> Denoiser:
@@ -98,17 +99,17 @@ def bias(model, ids, amount) -> Denoiser:
       f'token ids {ids.tolist()} must lie in [0, {model.vocab}), the vocabulary'
     )
   added = jnp.zeros((model.vocab,)).at[ids].add(amount)
-  if model.law.bias is not None:
-    added = added + model.law.bias
-  return _law(model, bias=added)
+  if model.drafts.bias is not None:
+    added = added + model.drafts.bias
+  return _drafting(model, bias=added)
 
 
 def judge_drafts(model) -> Denoiser:
-  """Scores and divergences read the draft law instead of the raw one.
+  """Scores and divergences read the draft distribution instead of the raw one.
 
   With temperature 0.1 and top-p 0.9 this is the order of Dream's own sampler.
   """
-  return _law(model, judged=True)
+  return _drafting(model, judged=True)
 
 
 def shift_right(model) -> Denoiser:
@@ -160,5 +161,5 @@ def _over_probes(flags, tokens):
   return jnp.broadcast_to(flags, tokens.shape)
 
 
-def _law(model, **changes) -> Denoiser:
-  return model._replace(law=model.law._replace(**changes))
+def _drafting(model, **changes) -> Denoiser:
+  return model._replace(drafts=model.drafts._replace(**changes))

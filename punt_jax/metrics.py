@@ -3,24 +3,24 @@
 Two kinds of error, because neither implies the other:
 
 * Factorization gap, log_q - log p(tokens | given) per row. If the choice of
-  positions ignores the drafts, q is the law of the run for that order, and the
-  mean gap over orders drawn at random is E_order KL(q_order || p). KL is convex
-  in its first argument, so that mean bounds KL(q || p) for the law q of the
-  samples, the mixture over orders. It is the mean of log_q - log p only as
-  long as the drafts do not choose the positions.
-* Law error, the distance of the finished samples from p: exact total variation
-  where the world can be enumerated, excess negative log-likelihood and
-  the total variation of unigrams and pairs elsewhere. It sees what the gap
-  cannot: a rule that prefers probable drafts bends the law while every single
-  draft comes from an exact conditional.
+  positions ignores the drafts, q is the distribution of the run for that order,
+  and the mean gap over orders drawn at random is E_order KL(q_order || p). KL
+  is convex in its first argument, so that mean bounds KL(q || p) for the
+  distribution q of the samples, the mixture over orders. It is the mean of
+  log_q - log p only as long as the drafts do not choose the positions.
+* Distribution error, the distance of the finished samples from p: exact total
+  variation where the world can be enumerated, excess negative log-likelihood
+  and the total variation of unigrams and pairs elsewhere. It sees what the gap
+  cannot: a rule that prefers probable drafts bends the distribution while every
+  single draft comes from an exact conditional.
 
 Neither is meant for temperatures other than 1, where the drafts do not come
 from p. What is asked there is whether the tokens fit: agreement with the most
 likely token, and log p.
 
 Everything runs on the host in float64. A histogram of n samples differs from
-its law even if the samples are exact, so each total variation comes with its
-noise floor, the mean that n exact independent samples would show.
+its distribution even if the samples are exact, so each total variation comes
+with its noise floor, the mean that n exact independent samples would show.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def factorization_gap(
   """log_q - log p(tokens | given), (B,) nats; +inf for an impossible row.
 
   Args:
-    world: the law p.
+    world: the distribution p.
     log_q: (B,) nats, from Decoded.
     tokens: (B, L) complete canvases.
     given: (B, L) the canvases that the run started from, with MASK.
@@ -125,9 +125,9 @@ def agreement(world: World, tokens: Array, given: Array) -> np.ndarray:
   hidden = np.eye(world.length, dtype=bool)
   agrees = np.asarray(given) == world.vocab
   for i, row in enumerate(np.asarray(tokens)):
-    law = np.asarray(world.logits(np.where(hidden, world.vocab, row)))
-    law = law[place, place]  # (L, V)
-    agrees[i] &= law[place, row] >= law.max(-1) - _TIE
+    dist = np.asarray(world.logits(np.where(hidden, world.vocab, row)))
+    dist = dist[place, place]  # (L, V)
+    agrees[i] &= dist[place, row] >= dist.max(-1) - _TIE
   return agrees.sum(-1) / _open_count(world, given)
 
 
@@ -150,9 +150,9 @@ def joint_tv(world: World, tokens: Array) -> Distance:
       'use unigram_tv, pair_tv and excess_nll.'
     )
   canvases = np.indices(shape, np.int32).reshape(world.length, -1).T
-  law = np.exp(_log_prob(world, canvases))
+  dist = np.exp(_log_prob(world, canvases))
   cell = np.ravel_multi_index(np.asarray(tokens).T, shape)
-  return _distance(law[None], cell[:, None])
+  return _distance(dist[None], cell[:, None])
 
 
 def unigram_tv(world: World, tokens: Array) -> Distance:
@@ -162,7 +162,7 @@ def unigram_tv(world: World, tokens: Array) -> Distance:
 
 
 def pair_tv(world: World, tokens: Array) -> Distance:
-  """Mean over all pairs of positions of the total variation of their laws."""
+  """Mean over all pairs of positions of their total variation."""
   _check_complete(world, tokens)
   length, vocab = world.length, world.vocab
   # canvases[i, a] shows token a at position i and nothing else.
@@ -172,16 +172,16 @@ def pair_tv(world: World, tokens: Array) -> Distance:
   after = np.exp(np.asarray(world.logits(canvases), np.float64))
   joint = _unigrams(world)[..., None, None] * after  # (L, V, L, V)
   i, j = np.triu_indices(length, 1)
-  law = joint[i, :, j, :].reshape(-1, vocab * vocab)
+  dist = joint[i, :, j, :].reshape(-1, vocab * vocab)
   tokens = np.asarray(tokens)
-  return _distance(law, tokens[:, i] * vocab + tokens[:, j])
+  return _distance(dist, tokens[:, i] * vocab + tokens[:, j])
 
 
-def noise_floor(law: np.ndarray, n: int) -> float:
-  """Mean total variation of n exact samples' histogram from their law.
+def noise_floor(dist: np.ndarray, n: int) -> float:
+  """Mean total variation of n exact samples' histogram from their distribution.
 
   Args:
-    law: (C, K) probabilities of K outcomes, averaged over C.
+    dist: (C, K) probabilities of K outcomes, averaged over C.
     n: number of independent samples.
 
   Returns:
@@ -189,7 +189,7 @@ def noise_floor(law: np.ndarray, n: int) -> float:
     deviation of a binomial is 2 k C(n, k) p^k (1 - p)^(n - k + 1) with
     k = floor(n p) + 1 (De Moivre; Diaconis and Zabell 1991).
   """
-  p = np.clip(law, 1e-300, 1 - 1e-16)
+  p = np.clip(dist, 1e-300, 1 - 1e-16)
   k = np.minimum(np.floor(n * p).astype(int) + 1, n)
   log_factorial = np.concatenate([[0.0], np.log(np.arange(1, n + 1)).cumsum()])
   log_choose = log_factorial[n] - log_factorial[k] - log_factorial[n - k]
@@ -198,26 +198,26 @@ def noise_floor(law: np.ndarray, n: int) -> float:
   return float(np.exp(log_mean).sum(-1).mean() / (2 * n))
 
 
-def _distance(law, outcomes):
-  """Total variation of the law (C, K) from outcomes (n, C) in [0, K)."""
+def _distance(dist, outcomes):
+  """Total variation of `dist` (C, K) from outcomes (n, C) in [0, K)."""
   n = len(outcomes)
-  cells, kinds = law.shape
+  cells, kinds = dist.shape
   groups = min(_GROUPS, n)
   group = np.arange(n) % groups
   index = (group[:, None] * cells + np.arange(cells)) * kinds + outcomes
-  counts = np.bincount(index.ravel(), minlength=groups * law.size)
+  counts = np.bincount(index.ravel(), minlength=groups * dist.size)
   counts = counts.reshape(groups, cells, kinds)
   total = counts.sum(0)
 
   def tv(counts):
     shares = counts / counts[0].sum()
-    return np.abs(shares - law).sum(-1).mean() / 2
+    return np.abs(shares - dist).sum(-1).mean() / 2
 
   stderr = float('nan')
   if groups > 1:
     without = np.array([tv(total - one) for one in counts])
     stderr = float(np.sqrt((groups - 1) * without.var()))
-  return Distance(float(tv(total)), stderr, noise_floor(law, n))
+  return Distance(float(tv(total)), stderr, noise_floor(dist, n))
 
 
 def _unigrams(world):

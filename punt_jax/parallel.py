@@ -63,7 +63,7 @@ def decode_on_devices(per_device, devices=None, through='pmap'):
   """Spreads a decode over devices.
 
   Args:
-    per_device: (params, knobs, key, rows (B,), tokens, given, valid) ->
+    per_device: (params, hyperparams, key, rows (B,), tokens, given, valid) ->
       Decoded, the last three (B, L).
     devices: devices of this process; all of them by default.
     through: 'pmap' or 'shard_map'.
@@ -120,8 +120,8 @@ def decode_on_mesh(per_group, mesh):
   def share(x):
     return jax.make_array_from_callback(x.shape, rows, x.__getitem__)
 
-  def run(params, knobs, key, *batch):
-    inputs = jax.tree.map(place, (params, knobs))
+  def run(params, hyperparams, key, *batch):
+    inputs = jax.tree.map(place, (params, hyperparams))
     return jax.tree.map(_to_host, mapped(*inputs, key, *map(share, batch)))
 
   run.lower = mapped.lower
@@ -138,11 +138,12 @@ def _to_host(x):
 def _ragged(mapped, shares):
   """`mapped` for any number of rows; see decode_on_devices."""
 
-  def run(params, knobs, key, *batch):
+  def run(params, hyperparams, key, *batch):
     rows = batch[0].shape[0]
     short = -rows % shares
     fill = lambda x: np.pad(x, [(0, short)] + [(0, 0)] * (np.ndim(x) - 1))
-    out = mapped(params, knobs, key, *(fill(np.asarray(x)) for x in batch))
+    whole = [fill(np.asarray(x)) for x in batch]
+    out = mapped(params, hyperparams, key, *whole)
     cut = jax.tree.map(lambda x: x[:rows], out)
     meter = cut.meter._replace(forwards=out.meter.forwards)
     return cut._replace(meter=meter)
@@ -158,12 +159,12 @@ def _pmap(per_device, devices):
   split = lambda x: x.reshape((len(devices), -1) + x.shape[1:])
   join = lambda x: np.asarray(x).reshape((-1,) + x.shape[2:])
 
-  def run(params, knobs, key, *batch):
-    out = mapped(params, knobs, key, *map(split, batch))
+  def run(params, hyperparams, key, *batch):
+    out = mapped(params, hyperparams, key, *map(split, batch))
     return jax.tree.map(join, out)
 
-  run.lower = lambda params, knobs, key, *batch: mapped.lower(
-    params, knobs, key, *map(split, batch)
+  run.lower = lambda params, hyperparams, key, *batch: mapped.lower(
+    params, hyperparams, key, *map(split, batch)
   )
   return run
 

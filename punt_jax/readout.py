@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import scores
-from punt_jax.types import Array, DraftLaw
+from punt_jax.types import Array, DraftDistribution
 
 BLOCKS = 512  # of the vocabulary, to draw from it in two levels
 DIVERGENCES = {'kl': scores.kl, 'jsd': scores.jsd, 'tv': scores.tv}
@@ -33,7 +33,7 @@ def summarize(model, features, asked, uniforms) -> Summary:
   """Draws a draft at every asked position and measures its distribution.
 
   Args:
-    model: Denoiser; its `law` says how drafts are drawn.
+    model: Denoiser; its `drafts` says how drafts are drawn.
     features: (B, L, D).
     asked: (B, L) bool.
     uniforms: (B, L) in [0, 1), one per draw.
@@ -41,12 +41,12 @@ def summarize(model, features, asked, uniforms) -> Summary:
 
   def reduce(features, uniform):
     raw = model.read(features)
-    law = _draft_law(model.law, raw)
-    judged = law if model.law.judged else raw
-    drafts = _draw(law, uniform)
+    dist = _draft_logp(model.drafts, raw)
+    judged = dist if model.drafts.judged else raw
+    drafts = _draw(dist, uniform)
     return Summary(
       drafts,
-      scores.log_prob(law, drafts),
+      scores.log_prob(dist, drafts),
       scores.log_prob(judged, drafts),
       scores.confidence(judged),
       scores.margin(judged),
@@ -69,8 +69,8 @@ def divergence(model, before, after, asked, kind='kl'):
 
   def reduce(before, after):
     p, q = model.read(before), model.read(after)
-    if model.law.judged:
-      p, q = _draft_law(model.law, p), _draft_law(model.law, q)
+    if model.drafts.judged:
+      p, q = _draft_logp(model.drafts, p), _draft_logp(model.drafts, q)
     return DIVERGENCES[kind](p, q)
 
   return in_chunks(reduce, asked, model.vocab, before, after)
@@ -85,11 +85,13 @@ class Verdict(NamedTuple):
 
 
 def verify(model, before, after, drafts, asked, accept, correct) -> Verdict:
-  """Turns drafts from one law into draws from another.
+  """Turns drafts from one distribution into draws from another.
 
   Keeps y ~ q with probability min(1, p(y) / q(y)), else draws from max(p - q,
-  0): the result has the law p (Leviathan et al. 2211.17192, Chen et al.
-  2302.01318). p and q are the draft laws of `after` and `before`.
+  0): the result has the distribution p (Leviathan et al.
+  https://arxiv.org/abs/2211.17192, Chen et al.
+  https://arxiv.org/abs/2302.01318). p and q are the draft distributions of
+  `after` and `before`.
 
   Args:
     model: Denoiser.
@@ -102,7 +104,7 @@ def verify(model, before, after, drafts, asked, accept, correct) -> Verdict:
   """
 
   def reduce(before, after, draft, accept, correct):
-    q, p = (_draft_law(model.law, model.read(f)) for f in (before, after))
+    q, p = (_draft_logp(model.drafts, model.read(f)) for f in (before, after))
     ratio = jnp.exp(scores.log_prob(p, draft) - scores.log_prob(q, draft))
     kept = accept < ratio
     rest = jnp.log(jnp.maximum(jnp.exp(p) - jnp.exp(q), 0.0))
@@ -115,12 +117,12 @@ def verify(model, before, after, drafts, asked, accept, correct) -> Verdict:
 
 
 def gumbel_drafts(model, asked, keys, features):
-  """Draws by argmax(log p + Gumbel noise), so that two laws can share noise.
+  """Draws by argmax(log p + Gumbel noise), so that two models can share noise.
 
   Costs V random numbers a position, unlike `summarize`.
 
   Args:
-    model: Denoiser; its `law` says how drafts are drawn.
+    model: Denoiser; its `drafts` says how drafts are drawn.
     asked: (B, L) bool.
     keys: (B, L) a key per position.
     features: (B, L, ...) tree, what model.read takes.
@@ -130,7 +132,7 @@ def gumbel_drafts(model, asked, keys, features):
   """
 
   def reduce(keys, features):
-    logp = _draft_law(model.law, model.read(features))
+    logp = _draft_logp(model.drafts, model.read(features))
     noise = jax.vmap(lambda key: jax.random.gumbel(key, (model.vocab,)))(keys)
     token = (logp + noise).argmax(-1).astype(jnp.int32)
     return token, scores.log_prob(logp, token)
@@ -143,8 +145,8 @@ def log_prob(model, features, tokens, asked):
 
   def reduce(features, token):
     logp = model.read(features)
-    if model.law.judged:
-      logp = _draft_law(model.law, logp)
+    if model.drafts.judged:
+      logp = _draft_logp(model.drafts, logp)
     return scores.log_prob(logp, token)
 
   return in_chunks(reduce, asked, model.vocab, features, tokens)
@@ -198,18 +200,18 @@ def chunk_size(vocab, total):
   return min(total, max(256, 2**25 // vocab))
 
 
-def _draft_law(law: DraftLaw, logp):
+def _draft_logp(dist: DraftDistribution, logp):
   """The normalized log-probabilities (..., V) that drafts are drawn from."""
-  if law.bias is not None:
-    logp = logp + law.bias
-  if law.temperature is not None:
-    heat = jnp.asarray(law.temperature, jnp.float32)
+  if dist.bias is not None:
+    logp = logp + dist.bias
+  if dist.temperature is not None:
+    heat = jnp.asarray(dist.temperature, jnp.float32)
     greedy = jnp.where(_is_argmax(logp), 0.0, -jnp.inf)
     logp = jnp.where(heat > 0, logp / jnp.where(heat > 0, heat, 1), greedy)
-  if law.bias is not None or law.temperature is not None:
+  if dist.bias is not None or dist.temperature is not None:
     logp = jax.nn.log_softmax(logp)
-  if law.top_p is not None:
-    logp = jax.nn.log_softmax(_nucleus(logp, law.top_p))
+  if dist.top_p is not None:
+    logp = jax.nn.log_softmax(_nucleus(logp, dist.top_p))
   return logp
 
 

@@ -23,7 +23,7 @@ def score_fn(score):
     score: 'confidence' (largest probability), 'entropy' (least first), 'margin'
       (largest minus second), 'draft' (log-probability of the drawn token) or
       'left_to_right', or a function View -> (L,). 'draft' looks at the drafts
-      and thereby bends the law of the samples.
+      and thereby bends the distribution of the samples.
 
   Raises:
     ValueError: an unknown name.

@@ -52,13 +52,14 @@ class Answer(NamedTuple):
   # each row of it (.., i, :) sums to 1; () if the model does not offer it
 
 
-class DraftLaw(NamedTuple):
-  """How drafts are drawn from the raw law. None switches a part off."""
+class DraftDistribution(NamedTuple):
+  """What drafts are drawn from, beside the raw one. None: a part is off."""
 
   temperature: Any = None  # scalar; 0 is argmax
   top_p: Any = None  # scalar in (0, 1]
   bias: Any = None  # (V,) added to the log-probabilities; -inf bans
-  judged: bool = False  # scores and divergences read this law, not the raw
+  judged: bool = False  # scores and divergences read this distribution, not the
+  # raw
 
 
 class Denoiser(NamedTuple):
@@ -72,7 +73,7 @@ class Denoiser(NamedTuple):
   commit: Callable  # (memo, tokens (B, L), rows (B,) bool, open (B, L) bool)
   # -> memo: until the next commit these rows change at `open` alone (a KV
   # cache remembers the rest); charges `rows`; a model without one does nothing
-  law: DraftLaw = DraftLaw()
+  drafts: DraftDistribution = DraftDistribution()
   in_order: Any = None  # (memo, tokens (B, L), rank (B, L) int32, rows (B,))
   # -> (memo, Answer): position i predicted from the tokens of lower rank
   # alone, all in one forward pass; None: the model cannot (most cannot)
@@ -86,7 +87,8 @@ class View(NamedTuple):
   open: Array  # (L,) bool
   position: Array  # (L,) int32: index among the valid positions
   drafts: Array  # (L,) int32: one token drawn per position
-  draft_logp: Array  # (L,) log-probability under the law it was drawn from
+  draft_logp: Array  # (L,) log-probability under the distribution it was drawn
+  # from
   draft_score: Array  # (L,) log-probability of the draft, as judged
   confidence: Array  # (L,) largest probability
   margin: Array  # (L,) largest minus second largest probability

@@ -132,15 +132,16 @@ def build_world(data):
   """The exact world that config.data describes.
 
   data.world is table, product, chain, permuted (a chain in random order) or
-  parity; data.length and data.vocab are its size, data.seed draws its law;
-  parity takes data.checks, tuples of positions, instead of the last two.
+  parity; data.length and data.vocab are its size, data.seed draws its
+  distribution; parity takes data.checks, tuples of positions, instead of the
+  last two.
   """
-  law, order = jax.random.split(jax.random.key(data.get('seed', 0)))
+  dist, order = jax.random.split(jax.random.key(data.get('seed', 0)))
   shape = data.length, data.get('vocab', 2)
-  chain = lambda: oracles.random_chain(law, *shape)
+  chain = lambda: oracles.random_chain(dist, *shape)
   builders = {
-    'table': lambda: oracles.random_table(law, *shape),
-    'product': lambda: oracles.product(jax.random.normal(law, shape)),
+    'table': lambda: oracles.random_table(dist, *shape),
+    'product': lambda: oracles.product(jax.random.normal(dist, shape)),
     'chain': chain,
     'permuted': lambda: oracles.permuted(
       chain(), jax.random.permutation(order, data.length)

@@ -74,7 +74,7 @@ def cases(config):
       for choice in options.grid(settings, length)
     ]
   place = lambda choice: choice and (
-    samplers.__all__.index(choice.name), sorted(choice.words.items())
+    samplers.__all__.index(choice.name), sorted(choice.static.items())
   )
   return sorted(found, key=lambda case: place(case[1]) or ())
 
@@ -86,7 +86,7 @@ def canvases(config, subject):
 
 def program(choice):
   """What is fixed when it is compiled."""
-  return choice.name, str(choice.words)
+  return choice.name, str(choice.static)
 
 
 def describe(domains, open_, nll):

@@ -46,11 +46,11 @@ def denoiser(model, params):
 
 
 def compile_one(model, choice, most, temperature):
-  """run(params, knobs, key, tokens, valid=, rows=) of one program."""
+  """run(params, hyperparams, key, tokens, valid=, rows=) of one program."""
 
-  def build(params, knobs):
+  def build(params, hyperparams):
     tempered = punt_jax.temper(denoiser(model, params), temperature)
-    return tempered, choice.make(knobs)
+    return tempered, choice.make(hyperparams)
 
   return punt_jax.compile(build, most)
 
@@ -68,7 +68,7 @@ def write(model, choice, run, open_, chunk, seed):
   """
   vocab = len(model.vocabulary)
   width = max(map(len, open_)) + 2
-  knobs = {key: float(value) for key, value in choice.knobs.items()}
+  hyperparams = {key: float(value) for key, value in choice.traced.items()}
   key = jax.random.key(seed)
   parts = []
   for start in range(0, len(open_), chunk):
@@ -77,7 +77,7 @@ def write(model, choice, run, open_, chunk, seed):
     tokens, valid = judge.pad(model, part, width)
     tokens = np.where(tokens == model.mask, vocab, tokens)
     out = run(
-      model.params, knobs, key, tokens, valid=valid,
+      model.params, hyperparams, key, tokens, valid=valid,
       rows=np.arange(start, start + chunk),
     )
     parts.append(jax.tree.map(np.asarray, out))

@@ -84,11 +84,11 @@ def compared(fast, plain) -> Denoiser:
     )
     return outside(told, bill, memo.cache[1]), answer
 
-  return Denoiser(fast.vocab, init, ask, fast.read, commit, fast.law)
+  return Denoiser(fast.vocab, init, ask, fast.read, commit, fast.drafts)
 
 
 def runners(choice, plan, block, temperature):
-  """{'plain', 'fast', 'compared': run} of a sampler; knobs hold `refresh`."""
+  """{'plain', 'fast', 'compared': run} of a sampler; `refresh` is traced."""
   plain = lambda params: huggingface.denoiser(plan, params)
   fast = lambda params: huggingface.denoiser(plan, params, block)
   models = dict(
@@ -97,20 +97,20 @@ def runners(choice, plan, block, temperature):
   )
 
   def compiled(model):
-    def build(params, knobs):
+    def build(params, hyperparams):
       told = punt_jax.temper(model(params), temperature)
-      inner = choice.make(knobs['sampler'])
-      return told, samplers.blocks(inner, block, knobs['refresh'])
+      inner = choice.make(hyperparams['sampler'])
+      return told, samplers.blocks(inner, block, hyperparams['refresh'])
 
     return punt_jax.compile(build)
 
   return {name: compiled(model) for name, model in models.items()}
 
 
-def fill(runs, params, knobs, tokens, repeats, seed):
-  """The measured columns; knobs: see runners."""
+def fill(runs, params, hyperparams, tokens, repeats, seed):
+  """The measured columns; hyperparameters: see runners."""
   key = jax.random.key(seed)
-  go = lambda name, tokens: runs[name](params, knobs, key, tokens)
+  go = lambda name, tokens: runs[name](params, hyperparams, key, tokens)
   almost = np.zeros_like(tokens)
   almost[:, -1] = tokens[:, -1]
   for name in runs:  # to compile them
@@ -187,12 +187,13 @@ def run(config, workdir):
     tokens = bench_model.canvas(
       plan, config.rows, point.length, point.about['prompt']
     )
-    knobs = {
-      'sampler': choices[point.sampler].knobs,
+    hyperparams = {
+      'sampler': choices[point.sampler].traced,
       'refresh': float(point.about['refresh']),
     }
     return fill(
-      runs(point.sampler), params, knobs, tokens, config.repeats, config.seed
+      runs(point.sampler), params, hyperparams, tokens, config.repeats,
+      config.seed,
     )
 
   rows = sweep(

@@ -50,12 +50,12 @@ def decode_of(choice, denoiser, params, tokens, temperature, steps, seed):
   """
   vocab = denoiser(params).vocab
 
-  def build(params, knobs):
-    model = punt_jax.temper(denoiser(params), knobs['temperature'])
-    return model, choice.make(knobs['sampler'])
+  def build(params, hyperparams):
+    model = punt_jax.temper(denoiser(params), hyperparams['temperature'])
+    return model, choice.make(hyperparams['sampler'])
 
-  knobs = dict(sampler=choice.knobs, temperature=temperature)
-  args = params, knobs, jax.random.key(seed)
+  hyperparams = dict(sampler=choice.traced, temperature=temperature)
+  args = params, hyperparams, jax.random.key(seed)
   run = punt_jax.compile(build, steps)
   rows = np.arange(len(tokens), dtype=np.int32)
   lowered = run.lower(

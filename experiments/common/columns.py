@@ -103,11 +103,11 @@ def errors(world, decoded, given):
 def fit(world, decoded, given, scored):
   """How well the tokens fit, at temperatures other than 1.
 
-  Drafts do not come from the world's conditionals then: there is no law that
-  the samples should have, and log_q - log p does not say what was lost by
-  drawing tokens together (at temperature 0, log_q is 0 whatever happened).
-  `agreement`, of the first `scored` rows, is a share of positions, log_p in
-  nats per token; what was given does not count.
+  Drafts do not come from the world's conditionals then: there is no
+  distribution that the samples should have, and log_q - log p does not say what
+  was lost by drawing tokens together (at temperature 0, log_q is 0 whatever
+  happened). `agreement`, of the first `scored` rows, is a share of positions,
+  log_p in nats per token; what was given does not count.
   """
   tokens = decoded.tokens
   log_p = metrics.log_p_per_token(world, tokens, given)

@@ -42,9 +42,9 @@ def split(rows):
   """
   names = {row['sampler']: {} for row in rows}
   for row in rows:
-    for knob, value in row['settings'].items():
-      if isinstance(value, str) or knob == 'particles':
-        names[row['sampler']].setdefault(knob, set()).add(value)
+    for hyperparam, value in row['settings'].items():
+      if isinstance(value, str) or hyperparam == 'particles':
+        names[row['sampler']].setdefault(hyperparam, set()).add(value)
   lines = {}
   for row in sorted(rows, key=lambda row: row['nfe']):
     vary = names[row['sampler']]

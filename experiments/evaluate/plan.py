@@ -175,15 +175,15 @@ def swept(config, own):
   """
   wanted, only = config.samplers, config.sampler.name
   for name in wanted if only is None else [only]:
-    knobs = {
-      knob: value for knob, value in wanted.get(name, {}).items()
-      if config.sampler.get(knob) is None
+    hyperparams = {
+      hyperparam: value for hyperparam, value in wanted.get(name, {}).items()
+      if config.sampler.get(hyperparam) is None
     }
     several = [
-      v if isinstance(v, (tuple, list)) else (v,) for v in knobs.values()
+      v if isinstance(v, (tuple, list)) else (v,) for v in hyperparams.values()
     ]
     for setting in itertools.product(*several):
       one = own.copy_and_resolve_references()
-      one.samplers = {name: dict(zip(knobs, setting, strict=True))}
+      one.samplers = {name: dict(zip(hyperparams, setting, strict=True))}
       one.sampler.name = name
       yield one

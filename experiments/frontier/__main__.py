@@ -34,7 +34,7 @@ from punt_jax import metrics
 from punt_jax.checks import in_range
 from punt_jax.cli import command
 from punt_jax.generation import options
-from punt_jax.generation.warm_up import knobs_of, learn, warm_up
+from punt_jax.generation.warm_up import hyperparams_of, learn, warm_up
 from punt_jax.oracles import named
 
 
@@ -54,7 +54,7 @@ class Case(NamedTuple):
 
   def program(self):
     """What is fixed when it is compiled."""
-    return *self[:2], self.choice.name, str(self.choice.words)
+    return *self[:2], self.choice.name, str(self.choice.static)
 
 
 class Start(NamedTuple):
@@ -127,7 +127,7 @@ def prepare(config, name, length, learns=()) -> Start:
 
 
 def compile_one(subject, choice, most):
-  """run(params, knobs, key, tokens) for all settings of this program.
+  """run(params, hyperparams, key, tokens) for all settings of this program.
 
   Args:
     subject: subjects.Subject.
@@ -136,10 +136,10 @@ def compile_one(subject, choice, most):
   """
   how = {'attention': True} if choice.needs == 'attention' else {}
 
-  def build(params, knobs):
+  def build(params, hyperparams):
     model = subject.model(params, **how)
-    tempered = punt_jax.temper(model, knobs['temperature'])
-    return tempered, choice.make(knobs['sampler'])
+    tempered = punt_jax.temper(model, hyperparams['temperature'])
+    return tempered, choice.make(hyperparams['sampler'])
 
   return punt_jax.compile(build, most)
 
@@ -148,12 +148,12 @@ def fill(config, case, start, decode):
   """The columns that are measured."""
   exact = case.temperature == 1
   given = start.empty if exact else start.shown
-  knobs = {
-    'sampler': knobs_of(case.choice, start.learned),
+  hyperparams = {
+    'sampler': hyperparams_of(case.choice, start.learned),
     'temperature': case.temperature,
   }
   begun = time.perf_counter()
-  decoded = decode(start.subject.params, knobs, start.key, given)
+  decoded = decode(start.subject.params, hyperparams, start.key, given)
   decoded = jax.tree.map(np.asarray, decoded)
   seconds = time.perf_counter() - begun
   options.check_finished(case.choice, decoded)

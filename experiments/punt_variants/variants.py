@@ -1,11 +1,11 @@
 """PUNT with one thing changed, for ablations; not part of the library.
 
-PUNT is Algorithm 1 of Azangulov et al. 2510.21961. Every step of every variant
-asks once, draws drafts and ranks the masked positions, least entropy first.
-What follows in place of PUNT's rounds is the variant. A cost of "R rounds"
-means at most R = ceil(log2 m) passes for m candidates, fewer if a round has
-nothing to show or to test. Arguments called as those of samplers.punt mean the
-same.
+PUNT is Algorithm 1 of Azangulov et al. https://arxiv.org/abs/2510.21961. Every
+step of every variant asks once, draws drafts and ranks the masked positions,
+least entropy first. What follows in place of PUNT's rounds is the variant. A
+cost of "R rounds" means at most R = ceil(log2 m) passes for m candidates, fewer
+if a round has nothing to show or to test. Arguments called as those of
+samplers.punt mean the same.
 """
 
 from typing import NamedTuple

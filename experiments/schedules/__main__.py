@@ -30,7 +30,7 @@ from punt_jax import samplers, schedules
 from punt_jax.checks import in_range, known
 from punt_jax.cli import command
 from punt_jax.oracles import named
-from punt_jax.samplers.random_size import LAWS, drawn_marks
+from punt_jax.samplers.random_size import DISTRIBUTIONS, drawn_marks
 from train import data
 
 # name -> (profile (n,), number of blocks) -> sizes (K,)
@@ -149,7 +149,7 @@ def check(config):
   in_range('length', config.length, 2)
   subjects.check(config.subject, config.length, config.settings.to_dict())
   known('by', config.by, ('token', 'entropy'))
-  known('distribution', config.distribution, LAWS)
+  known('distribution', config.distribution, DISTRIBUTIONS)
   for name in ('rows', 'tested', 'draws', 'points'):
     in_range(name, config[name], 2)
   in_range('orders', config.orders, 1)

@@ -55,8 +55,8 @@ def describe(texts, vocabulary):
 def writer(loaded, order):
   """write(temperature, rows, seed) -> texts; compiled once."""
 
-  def build(params, knobs):
-    model = punt_jax.temper(loaded.denoiser(params), knobs)
+  def build(params, hyperparams):
+    model = punt_jax.temper(loaded.denoiser(params), hyperparams)
     if order == 'uniform':
       return model, samplers.uniform(1)
     return model, samplers.one_by_one(order)

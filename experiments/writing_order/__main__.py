@@ -111,7 +111,7 @@ def fill(subject, world, choice, rows, seed):
   def build(params, settings):
     return subject.model(params), choice.make(settings)
 
-  traced = {k: float(v) for k, v in choice.knobs.items()}
+  traced = {k: float(v) for k, v in choice.traced.items()}
   decode, key = punt_jax.compile(build), jax.random.key(seed)
   out = decode(subject.params, traced, key, subject.empty(rows))
   out = jax.tree.map(np.asarray, out)

@@ -33,16 +33,16 @@ def defaults():
 
 
 def placeholders():
-  """config.sampler: no name, and every knob of every sampler, all unset.
+  """config.sampler: no name, and what any sampler can be told, all unset.
 
   So each can be set on the command line: --config.sampler.name=punt
   --config.sampler.epsilon=0.05.
   """
   config = ml_collections.ConfigDict({'name': config_dict.placeholder(str)})
   for name in samplers.__all__:
-    for knob, default in options.signature(name).items():
+    for hyperparam, default in options.signature(name).items():
       is_fixed = options.kind(default) in options.FIXED
-      config[knob] = config_dict.placeholder(
+      config[hyperparam] = config_dict.placeholder(
         type(default) if is_fixed else float
       )
   return config
@@ -54,7 +54,7 @@ def choose(config):
   chosen = config.sampler.to_dict()
   name = chosen.pop('name')
   if name is None:
-    stray = [knob for knob, value in chosen.items() if value is not None]
+    stray = [key for key, value in chosen.items() if value is not None]
     if stray:
       raise ValueError(
         f'config.sampler.{stray[0]} is set: say whose it is with'

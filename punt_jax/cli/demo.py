@@ -55,7 +55,7 @@ def compile_one(job, choice, filmed):
   nothing. A film has one row, and Move.info as film.metered says.
   """
   wrap = film.metered if filmed else lambda sampler: sampler
-  build, knobs = job_lib.builder(job, choice, wrap)
+  build, hyperparams = job_lib.builder(job, choice, wrap)
   most = options.most_steps(choice, job.config.length)
   if filmed:
     run = punt_jax.compile(build, most, driver=punt_jax.decode.film)
@@ -66,7 +66,8 @@ def compile_one(job, choice, filmed):
   def fill(page):
     key = jax.random.fold_in(jax.random.key(job.config.seed), page.number)
     out = run(
-      job.loaded.params, knobs, key, page.tokens[rows], valid=page.valid[rows]
+      job.loaded.params, hyperparams, key, page.tokens[rows],
+      valid=page.valid[rows],
     )
     return jax.tree.map(np.asarray, out)
 

@@ -61,8 +61,8 @@ def prepare(config) -> Job:
     ),
   )
   for choice in choices:
-    build, knobs = builder(job, choice)
-    build(loaded.params, knobs)  # names a value that is out of range
+    build, hyperparams = builder(job, choice)
+    build(loaded.params, hyperparams)  # names a value that is out of range
   return job
 
 
@@ -121,23 +121,23 @@ def pages(config, text):
 
 
 def builder(job, choice, wrap=lambda sampler: sampler):
-  """(build, knobs) for punt_jax.compile; all numbers are traced."""
+  """(build, hyperparameters) for punt_jax.compile; all numbers are traced."""
   config = job.config
   asked = options.asks(choice, job.loaded)
-  knobs = dict(
-    sampler=warm_up.knobs_of(choice, job.learned),
+  hyperparams = dict(
+    sampler=warm_up.hyperparams_of(choice, job.learned),
     temperature=config.temperature, top_p=config.top_p,
   )
 
-  def build(params, knobs):
+  def build(params, hyperparams):
     model = job.loaded.denoiser(params, **asked)
     if config.temperature != 1:
-      model = punt_jax.temper(model, knobs['temperature'])
+      model = punt_jax.temper(model, hyperparams['temperature'])
     if config.top_p != 1:
-      model = punt_jax.top_p(model, knobs['top_p'])
-    return model, wrap(choice.make(knobs['sampler']))
+      model = punt_jax.top_p(model, hyperparams['top_p'])
+    return model, wrap(choice.make(hyperparams['sampler']))
 
-  return build, knobs
+  return build, hyperparams
 
 
 def describe(job):

@@ -96,8 +96,8 @@ def prepare(loaded, choice, settings=DEFAULTS, mesh=None) -> Generator:
   for name in ('max_new_tokens', 'batch', 'bucket'):
     checks.whole(name, getattr(settings, name), 1)
   need_text(loaded)
-  build, knobs = builder(settings, loaded, choice)
-  build(loaded.params, knobs)  # names a value that is out of range
+  build, hyperparams = builder(settings, loaded, choice)
+  build(loaded.params, hyperparams)  # names a value that is out of range
   key = jax.random.key(settings.seed)
   devices = jax.local_devices()
   spread = mesh is None and len(devices) > 1
@@ -109,7 +109,7 @@ def prepare(loaded, choice, settings=DEFAULTS, mesh=None) -> Generator:
       build, options.most_steps(choice, length), devices if spread else None,
       mesh=mesh,
     )
-    fill = functools.partial(run, params, knobs, key)
+    fill = functools.partial(run, params, hyperparams, key)
     # A canvas with nothing to write: compiles, and costs nothing.
     fill(np.zeros((settings.batch, length), np.int32))
     return fill
@@ -139,7 +139,7 @@ def prepare(loaded, choice, settings=DEFAULTS, mesh=None) -> Generator:
 
 
 def builder(settings, loaded, choice):
-  """(build, knobs) for punt_jax.compile; all numbers are traced.
+  """(build, hyperparameters) for punt_jax.compile; all numbers are traced.
 
   Raises:
     ValueError: what the sampler needs and the model does not have.
@@ -150,51 +150,52 @@ def builder(settings, loaded, choice):
   orders = order_of(choice, ends) if settings.eos_last and ends else {}
   window = None
   if settings.kv_cache:
-    if 'block_length' not in choice.knobs:
+    if 'block_length' not in choice.traced:
       raise ValueError('kv_cache needs blocks: set block_length as well')
-    window = int(choice.knobs['block_length'])
+    window = int(choice.traced['block_length'])
   asked = options.asks(choice, loaded, window)
   if choice.learns:
     raise ValueError(
       f'{choice.name} is told {choice.learns} that it learns from empty'
       ' canvases: it runs in punt_jax.cli.demo alone'
     )
-  knobs = dict(
-    sampler=choice.knobs, temperature=settings.temperature,
+  hyperparams = dict(
+    sampler=choice.traced, temperature=settings.temperature,
     top_p=settings.top_p, penalty=settings.eos_penalty,
   )
 
-  def build(params, knobs):
+  def build(params, hyperparams):
     model = loaded.denoiser(params, **asked)
     if gone:
       model = without(model, gone)
     if settings.eos_penalty:
-      model = punt_jax.bias(model, ends, -knobs['penalty'])
+      model = punt_jax.bias(model, ends, -hyperparams['penalty'])
     if settings.temperature != 1:
-      model = punt_jax.temper(model, knobs['temperature'])
+      model = punt_jax.temper(model, hyperparams['temperature'])
     if settings.top_p != 1:
-      model = punt_jax.top_p(model, knobs['top_p'])
+      model = punt_jax.top_p(model, hyperparams['top_p'])
     if settings.judged:
       model = punt_jax.judge_drafts(model)
-    sampler = choice.make({**knobs['sampler'], **orders})
+    sampler = choice.make({**hyperparams['sampler'], **orders})
     if settings.stop and ends:
       sampler = samplers.stop(sampler, ends)
     return model, sampler
 
-  return build, knobs
+  return build, hyperparams
 
 
 def order_of(choice, ends):
-  """Knobs that make a sampler write end tokens last."""
-  knobs = inspect.signature(getattr(samplers, choice.name)).parameters
-  if 'score' not in knobs:
+  """Hyperparameters that make a sampler write end tokens last."""
+  hyperparams = inspect.signature(getattr(samplers, choice.name)).parameters
+  if 'score' not in hyperparams:
     raise ValueError(
       f'{choice.name} has no order in which end tokens could be last: use'
       ' eos_last=False'
     )
-  score = choice.words.get('score', knobs['score'].default)
+  score = choice.static.get('score', hyperparams['score'].default)
   last = {'score': select.eos_last(score, ends)}
-  return last | ({'admit': select.eos_waits(ends)} if 'admit' in knobs else {})
+  waits = {'admit': select.eos_waits(ends)} if 'admit' in hyperparams else {}
+  return last | waits
 
 
 def without(model, ids):

@@ -8,8 +8,8 @@ answer's tokens alone and everything before them known. With n of them,
       1/k  sum_{i in M} -log p(token i | before, answer without M) ],
 
 which is the conditional likelihood of LLaDA (Nie et al., 2025, arXiv
-2502.09992, equation 6) in the form whose variance is low. The draws of one
-answer have stratified k.
+https://arxiv.org/abs/2502.09992, equation 6) in the form whose variance is low.
+The draws of one answer have stratified k.
 """
 
 from typing import NamedTuple

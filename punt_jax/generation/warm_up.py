@@ -24,20 +24,20 @@ class Learned(NamedTuple):
   profile: np.ndarray  # (L,) nats: schedules.estimate_profile; () if not asked
 
 
-def knobs_of(choice, learned):
-  """The knobs of a door.Choice, with what it has learned.
+def hyperparams_of(choice, learned):
+  """The hyperparameters of a door.Choice, with what it has learned.
 
   Sizes are padded with zeros, so that one compilation serves any number.
   """
-  knobs = {key: float(value) for key, value in choice.knobs.items()}
+  hyperparams = {key: float(value) for key, value in choice.traced.items()}
   if choice.learns == 'table':
-    knobs['table'] = learned.table
+    hyperparams['table'] = learned.table
   if choice.learns == 'sizes':
     n = len(learned.profile)
-    k = min(round(knobs.pop('steps')), n)
+    k = min(round(hyperparams.pop('steps')), n)
     sizes = schedules.optimal(learned.profile, k)
-    knobs['sizes'] = np.pad(sizes, (0, n - k)).astype(np.float32)
-  return knobs
+    hyperparams['sizes'] = np.pad(sizes, (0, n - k)).astype(np.float32)
+  return hyperparams
 
 
 def warm_up(choice, learned):

@@ -1,9 +1,10 @@
 """BERT and RoBERTa as masked language models (flax.linen).
 
 Encoders with learned positions and a LayerNorm after each part (Devlin et al.,
-2018, arXiv 1810.04805; Liu et al., 2019, arXiv 1907.11692), with the parameter
-names of the transformers library. They saw about 15 % of the tokens masked,
-not every share as a masked diffusion model does; the samplers do not mind.
+2018, https://arxiv.org/abs/1810.04805; Liu et al., 2019,
+https://arxiv.org/abs/1907.11692), with the parameter names of the transformers
+library. They saw about 15 % of the tokens masked, not every share as a masked
+diffusion model does; the samplers do not mind.
 
 Parameters have the dtype that is asked for, and so have matrix products; norms,
 attention scores, the sum along the layers and the logits are float32.

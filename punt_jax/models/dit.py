@@ -1,10 +1,11 @@
 """MDLM's diffusion transformer (flax.linen).
 
 Sahoo et al., 2024, Simple and Effective Masked Diffusion Language Models,
-arXiv 2406.07524; parameter names of kuleshov-group/mdlm. Blocks are modulated
-by an embedding of the noise level (adaptive LayerNorm; Peebles and Xie, 2022,
-arXiv 2212.09748). These models are trained without time conditioning: the
-level they see is 0 everywhere, and its embedding depends on the weights alone.
+https://arxiv.org/abs/2406.07524; parameter names of kuleshov-group/mdlm. Blocks
+are modulated by an embedding of the noise level (adaptive LayerNorm; Peebles
+and Xie, 2022, https://arxiv.org/abs/2212.09748). These models are trained
+without time conditioning: the level they see is 0 everywhere, and its embedding
+depends on the weights alone.
 
 Parameters have the dtype that is asked for, and so have matrix products; norms,
 modulation, attention scores, the sum along the blocks and the logits are

@@ -1,8 +1,9 @@
 """LLaDA and Dream: Llama-like transformers that look both ways.
 
-LLaDA (Nie et al., 2025, arXiv 2502.09992) is Llama without its causal mask;
-Dream (Ye et al., 2025, arXiv 2508.15487) is Qwen2 likewise: biases on query,
-key and value, grouped heads, and output i - 1 predicts token i.
+LLaDA (Nie et al., 2025, https://arxiv.org/abs/2502.09992) is Llama without its
+causal mask; Dream (Ye et al., 2025, https://arxiv.org/abs/2508.15487) is Qwen2
+likewise: biases on query, key and value, grouped heads, and output i - 1
+predicts token i.
 
 One forward pass is one question: (N, L) tokens -> (N, L, D) features. With a
 KV cache (`prefill`, `window`) a question computes W of the L positions.

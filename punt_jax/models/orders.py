@@ -3,8 +3,9 @@
 `Policy` decides for each masked position whether it is written now
 (samplers.learned). `Pairs` predicts how far writing one position moves the
 prediction at another (samplers.influence, punt(admit=thin(...))), as DEMASK
-does (Ringel et al. 2604.02560). Both read what the forward pass of the step has
-already computed, so a step costs one pass and little more.
+does (Ringel et al. https://arxiv.org/abs/2604.02560). Both read what the
+forward pass of the step has already computed, so a step costs one pass and
+little more.
 """
 
 import flax.linen as nn
@@ -20,8 +21,9 @@ class Policy(nn.Module):
 
   Attributes:
     sees: 'confidence': of each position whether it is masked and the largest
-      probability, as in Jazbec et al. (2512.09106); 'features': also entropy,
-      margin, the steps left, and the denoiser's features.
+      probability, as in Jazbec et al. (https://arxiv.org/abs/2512.09106);
+      'features': also entropy, margin, the steps left, and the denoiser's
+      features.
     width: of the transformer.
     layers: blocks; one in the paper.
     heads: attention heads.

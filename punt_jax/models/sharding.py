@@ -1,8 +1,8 @@
 """Weights split over devices: which axis of which parameter, in one table.
 
-As in Megatron (Shoeybi et al., 2019, arXiv 1909.08053): the first matrix of
-attention and MLP by its outputs, the second by its inputs, so that a layer
-needs two sums over the devices; embedding and head by vocabulary.
+As in Megatron (Shoeybi et al., 2019, https://arxiv.org/abs/1909.08053): the
+first matrix of attention and MLP by its outputs, the second by its inputs, so
+that a layer needs two sums over the devices; embedding and head by vocabulary.
 """
 
 import re

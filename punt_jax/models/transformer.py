@@ -1,10 +1,12 @@
 """A small bidirectional transformer for masked diffusion (flax.linen).
 
 No time input: what is masked says how far the process is (Ou et al., 2024,
-arXiv 2406.03736; MDLM found the same, 2406.07524). Rotary positions (Su et
-al., 2021, arXiv 2104.09864), RMSNorm before each part (Zhang and Sennrich,
-2019, arXiv 1910.07467), squared ReLU (So et al., 2021, Primer, arXiv
-2109.08668, which also found the short depthwise convolution).
+https://arxiv.org/abs/2406.03736; MDLM found the same,
+https://arxiv.org/abs/2406.07524). Rotary positions (Su et al., 2021,
+https://arxiv.org/abs/2104.09864), RMSNorm before each part (Zhang and Sennrich,
+2019, https://arxiv.org/abs/1910.07467), squared ReLU (So et al., 2021, Primer,
+arXiv https://arxiv.org/abs/2109.08668, which also found the short depthwise
+convolution).
 
 One forward pass is one question: (N, L) tokens -> (N, L, D) features, and
 the head turns features into (..., V) logits.

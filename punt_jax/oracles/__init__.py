@@ -1,4 +1,4 @@
-"""Exact worlds: laws whose every conditional is known, to test samplers on."""
+"""Exact worlds: distributions whose every conditional is known."""
 
 from punt_jax.oracles.chain import chain, random_chain
 from punt_jax.oracles.code import code, random_code

@@ -14,7 +14,7 @@ from punt_jax.types import Array
 def chain(
   log_initial: Array, log_transition: Array, length: int | None = None
 ) -> World:
-  """The law p(x) ~ exp(initial[x_0] + sum_t transition[t, x_t, x_{t+1}]).
+  """p(x) ~ exp(initial[x_0] + sum_t transition[t, x_t, x_{t+1}]).
 
   Args:
     log_initial: (V,) nats.

@@ -16,7 +16,7 @@ from punt_jax.types import Array
 
 
 def code(checks: Array) -> World:
-  """The uniform law over the bits x (L,) with checks @ x even everywhere.
+  """Uniform over the bits x (L,) with checks @ x even everywhere.
 
   Given any evidence a bit is known or uniform, so logits are 0, -inf or
   -log(2); bits may well be dependent all the same.

@@ -31,7 +31,7 @@ def documents(
 
   The tokens of a section stand in the order H, T_1, X_11 .. X_1D, T_2, X_21 ..,
   all of them from the same V ids. With s for sections, p for paragraphs and i
-  for details the law is
+  for details the distribution is
 
     log p = const + first[H_0] + sum_{s > 0} heading[H_{s-1}, H_s]
             + sum_sp structure[H_s, T_sp] + sum_spi detail[T_sp, X_spi]
@@ -51,7 +51,7 @@ def documents(
     paragraphs: P, per section, at least 1.
     details: D, per paragraph, at least 1.
     length: L. The last section may be cut anywhere: its missing tokens count
-      as 0 in the law above.
+      as 0 in the distribution above.
 
   Raises:
     ValueError: the shapes do not agree, or a number is out of range.
@@ -66,7 +66,7 @@ def documents(
   in_range('paragraphs', paragraphs, 1)
   in_range('details', details, 1)
   in_range('up', up, 0, 80)
-  law = sections.Law(
+  potentials = sections.Potentials(
     *(jnp.asarray(x, jnp.float32) for x in (log_first, *tables, up))
   )
   section = 1 + paragraphs * (1 + details)
@@ -91,20 +91,21 @@ def documents(
 
   def log_prob(allowed):
     some, every = (
-      sections.totals(law, known) for known in (parts(allowed), whole)
+      sections.totals(potentials, known) for known in (parts(allowed), whole)
     )
     return fold(some - every)
 
   def log_joint(allowed):
-    return join(sections.marginals(law, parts(allowed)))
+    return join(sections.marginals(potentials, parts(allowed)))
 
   def sample(key, n):
-    draw = lambda key: join(sections.draw(key, law, whole)).astype(jnp.int32)
+    drawn = lambda key: join(sections.draw(key, potentials, whole))
+    draw = lambda key: drawn(key).astype(jnp.int32)
     return jax.vmap(draw)(jax.random.split(key, n))
 
   def entropy():
     # With weights exp(beta score) it is log Z minus its slope, at beta = 1.
-    scaled = lambda beta: jax.tree.map(lambda x: beta * x, law)
+    scaled = lambda beta: jax.tree.map(lambda x: beta * x, potentials)
     log_z, slope = jax.jvp(
       lambda beta: sections.totals(scaled(beta), whole), [1.0], [1.0]
     )

@@ -81,8 +81,8 @@ def hmm(
         'ls,lsu->lu', jnp.exp(state[:-1]), jnp.exp(transition)
       )
       ahead = jnp.concatenate([jnp.exp(initial)[None], ahead])
-      law = jnp.einsum('ls,lsv->lv', ahead, jnp.exp(emission))
-      return jax.scipy.special.entr(law).sum()
+      dist = jnp.einsum('ls,lsv->lv', ahead, jnp.exp(emission))
+      return jax.scipy.special.entr(dist).sum()
 
     keys = jax.random.split(jax.random.key(0), _SAMPLES)
     return jax.lax.map(one, keys, batch_size=128).mean()

@@ -81,10 +81,10 @@ def sample(key, n, initial, transition):
 def entropy(initial, transition):
   """Entropy of a normalized chain, () nats."""
   nothing = jnp.zeros((transition.shape[0] + 1, initial.shape[0]))
-  law, _ = forward(initial, transition, nothing)
-  law = jnp.exp(law)
+  dist, _ = forward(initial, transition, nothing)
+  dist = jnp.exp(dist)
   rows = jax.scipy.special.entr(jnp.exp(transition)).sum(-1)
-  return jax.scipy.special.entr(law[0]).sum() + (law[:-1] * rows).sum()
+  return jax.scipy.special.entr(dist[0]).sum() + (dist[:-1] * rows).sum()
 
 
 def pass_on(message, log_p):

@@ -1,4 +1,4 @@
-"""Exact worlds by name: random laws that a config can ask for.
+"""Exact worlds by name: random distributions that a config can ask for.
 
 settings are numbers by name: vocab and beta (scale of the potentials, nats) of
 every world, and
@@ -10,9 +10,10 @@ every world, and
   documents  paragraphs per section, details per paragraph, down and up (see
              oracles.documents)
 
-A law is drawn in jitted code from its params, (key, order): worlds of one kind
-share a compilation. order[i] is what position i shows of the plain world:
-'permuted' is 'chain' with its positions shuffled, 'permuted_tree' is 'tree'.
+A distribution is drawn in jitted code from its params, (key, order): worlds of
+one kind share a compilation. order[i] is what position i shows of the plain
+world: 'permuted' is 'chain' with its positions shuffled, 'permuted_tree' is
+'tree'.
 """
 
 import jax

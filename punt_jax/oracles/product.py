@@ -11,7 +11,7 @@ from punt_jax.types import Array
 
 
 def product(log_p: Array) -> World:
-  """Independent positions with laws proportional to exp(log_p), (L, V) nats."""
+  """Independent positions, each proportional to exp(log_p), (L, V) nats."""
   length, vocab = log_p.shape
   log_p, _ = normalize(jnp.asarray(log_p, jnp.float32))
 

@@ -1,8 +1,9 @@
-"""Exact inference in the law of `documents`, O(L V ** 3) per canvas.
+"""Exact inference in the distribution of `documents`, O(L V ** 3) per canvas.
 
 The sum modulo V of independent details has the cyclic convolution of their
-laws; those of the details before and after one leave it out. Everything else is
-messages on a tree: details -> structure -> heading, and along the headings.
+distributions; those of the details before and after one leave it out.
+Everything else is messages on a tree: details -> structure -> heading, and
+along the headings.
 
 What is known of a token, (..., V) nats, is 0 at what it may be, else -inf.
 """
@@ -19,7 +20,7 @@ from punt_jax.oracles.sums import fold, log_sum_exp, normalize
 from punt_jax.types import Array
 
 
-class Law(NamedTuple):
+class Potentials(NamedTuple):
   """The arguments of `documents` of the same names."""
 
   first: Array  # (V,)
@@ -37,14 +38,14 @@ class Parts(NamedTuple):
   detail: Array  # (D, S, P, ...)
 
 
-def _weights(law, known):
+def _weights(potentials, known):
   """log of the weight of detail x given structure t, (D, S, P, V, V)."""
-  return law.detail + known.detail[..., None, :]
+  return potentials.detail + known.detail[..., None, :]
 
 
-def _shares(law, known):
+def _shares(potentials, known):
   """The same as probabilities of x, and the log of the sums (D, S, P, V)."""
-  shares, totals = normalize(_weights(law, known))
+  shares, totals = normalize(_weights(potentials, known))
   return jnp.exp(shares), totals
 
 
@@ -60,10 +61,11 @@ def _slide(p, q, sign):
 
 
 def _gaps(shares):
-  """Laws of t - (the sum of all details from d on) mod V, for d = 0 .. D.
+  """The shares of t - (the sum of the details from d on) mod V, d = 0 .. D.
 
   Args:
-    shares: (D, S, P, V, V) laws of the details for each structure token t.
+    shares: (D, S, P, V, V) distributions of the details for each structure
+      token t.
 
   Returns:
     (D + 1, S, P, V, V).
@@ -74,13 +76,13 @@ def _gaps(shares):
   return jnp.concatenate([gaps, end[None]])
 
 
-def _agree(law, p):
+def _agree(potentials, p):
   """log E[exp(up 1[the sum agrees])] - up, where it does with chance p."""
-  other = jnp.exp(-law.up)
+  other = jnp.exp(-potentials.up)
   return jnp.log(other + (1 - other) * p)
 
 
-def _upward(law, known):
+def _upward(potentials, known):
   """Messages from the details to the headings.
 
   Returns:
@@ -88,35 +90,35 @@ def _upward(law, known):
     sent: (S, P, V) the same summed out, for each heading.
     seen: (S, V) log-weight of each heading and its section.
   """
-  shares, totals = _shares(law, known)
-  agree = _agree(law, _gaps(shares)[0][..., 0])
+  shares, totals = _shares(potentials, known)
+  agree = _agree(potentials, _gaps(shares)[0][..., 0])
   structure = known.structure + fold(totals, 0) + agree
-  sent = log_sum_exp(law.structure + structure[..., None, :])
+  sent = log_sum_exp(potentials.structure + structure[..., None, :])
   return structure, sent, known.heading + fold(sent, 1)
 
 
-def _headings(law, seen):
+def _headings(potentials, seen):
   """The potentials of the chain of headings."""
   vocab = seen.shape[-1]
-  return law.first, jnp.broadcast_to(
-    law.heading, (len(seen) - 1, vocab, vocab)
+  return potentials.first, jnp.broadcast_to(
+    potentials.heading, (len(seen) - 1, vocab, vocab)
   )
 
 
-def totals(law, known):
+def totals(potentials, known):
   """(S,) terms of the log of the weight of all that is known."""
-  seen = _upward(law, known)[2]
-  return messages.forward(*_headings(law, seen), seen)[1]
+  seen = _upward(potentials, known)[2]
+  return messages.forward(*_headings(potentials, seen), seen)[1]
 
 
-def marginals(law, known):
+def marginals(potentials, known):
   """log-weight of what is known with each token, Parts of (..., V)."""
-  structure, sent, seen = _upward(law, known)
-  initial, step = _headings(law, seen)
+  structure, sent, seen = _upward(potentials, known)
+  initial, step = _headings(potentials, seen)
   heading = messages.forward(initial, step, seen)[0]
   heading += messages.backward(step, seen)
   others = heading[:, None] - sent
-  above = log_sum_exp(others[..., None] + law.structure, -2)  # (S, P, V)
+  above = log_sum_exp(others[..., None] + potentials.structure, -2)  # (S, P, V)
 
   def agree(before, x):
     # The sum of the details before this one is what it takes from the gap that
@@ -124,28 +126,28 @@ def marginals(law, known):
     share, after = x
     return _slide(share, before, -1), _slide(before, after, 1)
 
-  shares, totals = _shares(law, known)
+  shares, totals = _shares(potentials, known)
   none = jnp.broadcast_to(jnp.eye(len(initial))[0], shares.shape[1:])
   _, p = jax.lax.scan(agree, none, (shares, _gaps(shares)[1:]))
   rest = above + known.structure + fold(totals, 0) - totals
-  detail = rest[..., None] + _weights(law, known) + _agree(law, p)
+  detail = rest[..., None] + _weights(potentials, known) + _agree(potentials, p)
   return Parts(heading, above + structure, log_sum_exp(detail, -2))
 
 
-def draw(key, law, known):
+def draw(key, potentials, known):
   """One exact sample given what is known, Parts of tokens."""
   heading_key, structure_key, gap_key, key = jax.random.split(key, 4)
-  structure, _, seen = _upward(law, known)
-  initial, step = _headings(law, seen)
+  structure, _, seen = _upward(potentials, known)
+  initial, step = _headings(potentials, seen)
   chain = messages.normalize_chain(
     initial + seen[0], step + seen[1:, None, :]
   )
   heading = messages.sample(heading_key, 1, *chain)[0]
   structure = jax.random.categorical(
-    structure_key, law.structure[heading][:, None] + structure
+    structure_key, potentials.structure[heading][:, None] + structure
   )
   s, p = jnp.indices(structure.shape)
-  shares, _ = _shares(law, known)
+  shares, _ = _shares(potentials, known)
   # What is given the structure: (D, S, P, V) and (D + 1, S, P, V).
   gaps, shares = _gaps(shares)[:, s, p, structure], shares[:, s, p, structure]
   token = jnp.arange(len(initial))
@@ -159,7 +161,7 @@ def draw(key, law, known):
     return gap + detail, detail
 
   gap = jax.random.categorical(
-    gap_key, jnp.log(gaps[0]) - jnp.where(token == 0, 0, law.up)
+    gap_key, jnp.log(gaps[0]) - jnp.where(token == 0, 0, potentials.up)
   )
   keys = jax.random.split(key, len(shares))
   _, detail = jax.lax.scan(step, gap, (keys, shares, gaps[1:]))

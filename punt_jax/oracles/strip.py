@@ -16,7 +16,7 @@ from punt_jax.types import Array
 
 
 def strip(log_down: Array, log_right: Array) -> World:
-  """The law p(x) ~ exp(sum of pair potentials) on a 2 x C grid, L = 2 C.
+  """p(x) ~ exp(sum of pair potentials) on a 2 x C grid, L = 2 C.
 
   Column c holds the positions 2 c (above) and 2 c + 1 (below).
 

@@ -1,4 +1,4 @@
-"""Any joint law, as a table of V ** L probabilities."""
+"""Any joint distribution, as a table of V ** L probabilities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from punt_jax.types import Array
 
 
 def table(joint: Array) -> World:
-  """The law with probabilities proportional to `joint`.
+  """The distribution with probabilities proportional to `joint`.
 
   Args:
     joint: (V,) * L non-negative weights of any scale.

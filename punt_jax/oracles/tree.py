@@ -17,7 +17,7 @@ from punt_jax.types import Array
 
 
 def tree(log_root: Array, log_edge: Array, parent: Array) -> World:
-  """The law p(x) ~ exp(root[x_0] + sum_i edge[i - 1, x_parent(i), x_i]).
+  """p(x) ~ exp(root[x_0] + sum_i edge[i - 1, x_parent(i), x_i]).
 
   Args:
     log_root: (V,) nats.
@@ -73,9 +73,9 @@ def tree(log_root: Array, log_edge: Array, parent: Array) -> World:
     return _downward(root, edge, parent, seen, siblings) + seen + below
 
   def entropy():
-    law = jnp.exp(normalize(log_joint(jnp.ones((length, vocab), bool)))[0])
+    dist = jnp.exp(normalize(log_joint(jnp.ones((length, vocab), bool)))[0])
     rows = jax.scipy.special.entr(jnp.exp(edge)).sum(-1)
-    return jax.scipy.special.entr(law[0]).sum() + (law[parent] * rows).sum()
+    return jax.scipy.special.entr(dist[0]).sum() + (dist[parent] * rows).sum()
 
   return lift(vocab, length, sample, log_prob, log_joint, entropy)
 

@@ -1,8 +1,8 @@
 """What an exact world is, and how a sampler sees one.
 
-A world is a law over complete canvases of L tokens that can be sampled, scored
-and conditioned exactly. It stands in for a perfectly trained model, so every
-error that is measured on it belongs to the sampler.
+A world is a distribution over complete canvases of L tokens that can be
+sampled, scored and conditioned exactly. It stands in for a perfectly trained
+model, so every error that is measured on it belongs to the sampler.
 
 The constructors take arrays, traced or not: a world that is built inside a
 jitted function adds no constant to it.
@@ -22,7 +22,7 @@ from punt_jax.types import Answer, Array, Denoiser
 
 
 class World(NamedTuple):
-  """An exact law; partial canvases hold V (MASK) where nothing is known.
+  """An exact distribution; a partial canvas holds V (MASK) where it is open.
 
   Evidence of probability zero has log_prob -inf and uniform logits: jitted
   code cannot raise, so callers count such rows.

@@ -1,8 +1,8 @@
 """Adaptive parallel decoding (APD): a left-to-right judge cuts the draft.
 
-Israel, Van den Broeck and Grover 2506.00413. Writes from left to right. Two
-forward passes per step, one of the model and one of the judge; one if a single
-position is drafted.
+Israel, Van den Broeck and Grover https://arxiv.org/abs/2506.00413. Writes from
+left to right. Two forward passes per step, one of the model and one of the
+judge; one if a single position is drafted.
 """
 
 import jax

@@ -1,7 +1,8 @@
 """ADAS: positions that attend to unsure chosen ones come later.
 
-Sahin et al. 2606.10829. A new order for any sampler with a `score`; one forward
-pass per step, of a model whose Answer.extra holds attention.
+Sahin et al. https://arxiv.org/abs/2606.10829. A new order for any sampler with
+a `score`; one forward pass per step, of a model whose Answer.extra holds
+attention.
 """
 
 import jax

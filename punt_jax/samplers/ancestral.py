@@ -1,8 +1,8 @@
 """Ancestral sampling (tau-leaping) of masked diffusion.
 
-MDLM (Sahoo et al. 2406.07524). Time t runs from 1 to 0 in T steps; at time t a
-position is masked with probability 1 - alpha(t). A time step that writes
-nothing costs nothing: at most min(T, L) forward passes.
+MDLM (Sahoo et al. https://arxiv.org/abs/2406.07524). Time t runs from 1 to 0 in
+T steps; at time t a position is masked with probability 1 - alpha(t). A time
+step that writes nothing costs nothing: at most min(T, L) forward passes.
 """
 
 from punt_jax import checks

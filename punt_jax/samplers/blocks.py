@@ -5,7 +5,7 @@ masks, so blocks start where writing starts and skip given tokens inside.
 
 With a model that has a KV cache (windows.from_windows), what lies outside the
 window is computed when the block begins and every `refresh` steps, as in
-Fast-dLLM (Wu et al., 2025, arXiv 2505.22618, DualCache).
+Fast-dLLM (Wu et al., 2025, https://arxiv.org/abs/2505.22618, DualCache).
 """
 
 from typing import Any, NamedTuple

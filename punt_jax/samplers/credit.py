@@ -1,8 +1,8 @@
 """CreditDecoding: a token predicted again and again gains credit.
 
-Wang et al. 2510.06133, with the defaults of dInfer's decoder. One pass per
-step, read twice. The carry holds a few credits per position, never one per
-token of the vocabulary.
+Wang et al. https://arxiv.org/abs/2510.06133, with the defaults of dInfer's
+decoder. One pass per step, read twice. The carry holds a few credits per
+position, never one per token of the vocabulary.
 """
 
 import jax
@@ -14,12 +14,12 @@ from punt_jax.types import Sampler, Traits
 
 
 def credit(tau=0.9, alpha=0.7, gamma=0.2, beta=0.8, entries=8) -> Sampler:
-  """Threshold rule on a law that credits boost.
+  """Threshold rule on a distribution that credits boost.
 
   Per position and token C <- beta C + [the most likely token] p ** gamma, then
   logits + alpha log(1 + C): the credit of this step counts in this step.
-  Confidence and drafts follow the boosted law, and so do the log-probabilities
-  of a run. At alpha = 0 this is `threshold`.
+  Confidence and drafts follow the boosted distribution, and so do the
+  log-probabilities of a run. At alpha = 0 this is `threshold`.
 
   Args:
     tau: probability; writes what has at least this confidence and always the

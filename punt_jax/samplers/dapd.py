@@ -1,7 +1,8 @@
 """DAPD: an independent set of the attention graph.
 
-Kim, Jeon, Jeon and No 2603.12996. One forward pass per step, of a model whose
-Answer.extra holds attention (models.denoiser(..., attention=True)).
+Kim, Jeon, Jeon and No https://arxiv.org/abs/2603.12996. One forward pass per
+step, of a model whose Answer.extra holds attention (models.denoiser(...,
+attention=True)).
 """
 
 import jax.numpy as jnp
@@ -26,7 +27,8 @@ def dapd(tau, late=0.5, sure=0.9) -> Sampler:
     sure: probability, 0.9 in the paper.
 
   Raises:
-    ValueError: a knob out of range, or a model that gives no attention.
+    ValueError: a hyperparameter out of range, or a model that gives no
+      attention.
   """
   checks.in_range('tau', tau)
   checks.in_range('late', late, 0, 1)

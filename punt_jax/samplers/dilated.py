@@ -1,4 +1,4 @@
-"""DUS: a fixed comb, coarse to fine (Luxembourg et al. 2506.19037).
+"""DUS: a fixed comb, coarse to fine (https://arxiv.org/abs/2506.19037).
 
 About log_base(N) forward passes for N open positions. The paper works in
 blocks: blocks(dilated(base), length).

@@ -1,7 +1,7 @@
 """EB-Sampler: the longest prefix of an order within an entropy budget.
 
-Ben-Hamu et al. 2505.24857. The joint dependence of a set is at most the sum of
-its entropies minus the largest. One pass per step.
+Ben-Hamu et al. https://arxiv.org/abs/2505.24857. The joint dependence of a set
+is at most the sum of its entropies minus the largest. One pass per step.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""Factor rule of Fast-dLLM (Wu et al. 2505.22618). One pass per step."""
+"""Factor of Fast-dLLM (https://arxiv.org/abs/2505.22618), a pass a step."""
 
 import jax.numpy as jnp
 

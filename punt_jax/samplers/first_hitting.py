@@ -1,6 +1,7 @@
 """First-hitting sampler: the continuous time limit, without time steps.
 
-Zheng et al. 2409.02908. One position per forward pass, L passes.
+Zheng et al. https://arxiv.org/abs/2409.02908. One position per forward pass, L
+passes.
 """
 
 import jax

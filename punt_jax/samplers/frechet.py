@@ -1,4 +1,4 @@
-"""Frechet profile rule of Fast-dLLM++ (Kasa et al. 2606.02955).
+"""Frechet profile rule of Fast-dLLM++ (https://arxiv.org/abs/2606.02955).
 
 The factor rule of Fast-dLLM looks at the least sure position of a set; this one
 at all of them, and writes at least as many as factor(1 - delta). One pass per

@@ -1,9 +1,10 @@
 """Influence: PUNT's question, answered beforehand by a table.
 
-PUNT (Azangulov et al. 2510.21961) asks in every step whether the drafts of some
-positions move the prediction at others. Here the answers are learned once: a
-table says how far, on average, revealing position i moves position j. A step
-then needs no test, only the table. One pass per step, and a warm-up:
+PUNT (Azangulov et al. https://arxiv.org/abs/2510.21961) asks in every step
+whether the drafts of some positions move the prediction at others. Here the
+answers are learned once: a table says how far, on average, revealing position i
+moves position j. A step then needs no test, only the table. One pass per step,
+and a warm-up:
 
   1. `explore` decodes some rows one by one in random order. Each of its forward
      passes shows one position more than the last, so it probes one position
@@ -11,10 +12,10 @@ then needs no test, only the table. One pass per step, and a warm-up:
   2. `fit_influence` turns what it (or PUNT) recorded into a table.
   3. `influence` writes as many positions as do not move each other.
 
-DEMASK (Ringel et al. 2604.02560) predicts the same influence with a trained
-head on hidden states; a table needs no training, but its positions, or their
-distances, must mean the same in every row. A head can stand in a table's place:
-train/orders/pairs.py trains one on PUNT's own probes.
+DEMASK (Ringel et al. https://arxiv.org/abs/2604.02560) predicts the same
+influence with a trained head on hidden states; a table needs no training, but
+its positions, or their distances, must mean the same in every row. A head can
+stand in a table's place: train/orders/pairs.py trains one on PUNT's own probes.
 """
 
 from typing import NamedTuple

@@ -1,8 +1,8 @@
 """Info-Gain Sampler: doubt removed, less doubt accepted.
 
-Yang et al. 2602.18176. The search of `lookahead`, and its cost: n passes per
-step with n paths, in one question, one more in the first step (of a block), and
-none in a step that leaves nothing masked.
+Yang et al. https://arxiv.org/abs/2602.18176. The search of `lookahead`, and its
+cost: n passes per step with n paths, in one question, one more in the first
+step (of a block), and none in a step that leaves nothing masked.
 """
 
 from punt_jax.search import search

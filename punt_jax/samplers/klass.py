@@ -1,4 +1,4 @@
-"""KLASS: sure and stable (Kim et al. 2511.05664, NeurIPS 2025).
+"""KLASS: sure and stable (https://arxiv.org/abs/2511.05664, NeurIPS 2025).
 
 A position is ready if its prediction has stopped moving from step to step. One
 pass per step; the carry holds the features of the last one, (B, L, D).

@@ -2,8 +2,9 @@
 
 Every position is decided on its own, so that many are written in one step: a
 Bernoulli vector. Policies are trained beside a frozen denoiser, by variational
-inference (Fox et al. 2602.23968) or by reinforcement (Jazbec et al.
-2512.09106), see train/orders/. One pass per step and a small network.
+inference (Fox et al. https://arxiv.org/abs/2602.23968) or by reinforcement
+(Jazbec et al. https://arxiv.org/abs/2512.09106), see train/orders/. One pass
+per step and a small network.
 """
 
 import math
@@ -41,7 +42,7 @@ def learned(policy, budget=math.inf, temperature=1.0, bias=0.0) -> Sampler:
       the budget's last step.
 
   Raises:
-    ValueError: a knob out of range.
+    ValueError: a hyperparameter out of range.
   """
   checks.in_range('budget', budget, 1)
   checks.in_range('temperature', temperature, 0)

@@ -1,9 +1,10 @@
 """LookUM: looks one step ahead and writes what leaves the least doubt.
 
-Lee, Kim, Park, Park, "Lookahead Unmasking" (2511.05563). A step draws n sets of
-positions, shows each with its drafts, and writes the set after which the model
-is surest (punt_jax/search.py). n passes per step, in one question, one more in
-the first step (of a block), none in a step that leaves nothing masked.
+Lee, Kim, Park, Park, "Lookahead Unmasking" (https://arxiv.org/abs/2511.05563).
+A step draws n sets of positions, shows each with its drafts, and writes the set
+after which the model is surest (punt_jax/search.py). n passes per step, in one
+question, one more in the first step (of a block), none in a step that leaves
+nothing masked.
 """
 
 from punt_jax.search import search

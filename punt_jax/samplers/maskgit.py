@@ -1,7 +1,8 @@
 """MaskGIT: keep the drafts of the highest probability, plus noise.
 
-Chang et al. 2202.04200. The number kept follows a cosine over `steps`; the
-probability of each draft gets Gumbel noise that fades out. One pass per step.
+Chang et al. https://arxiv.org/abs/2202.04200. The number kept follows a cosine
+over `steps`; the probability of each draft gets Gumbel noise that fades out.
+One pass per step.
 """
 
 import jax.numpy as jnp

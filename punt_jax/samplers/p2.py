@@ -1,8 +1,8 @@
 """P2, path planning: the surest positions stay, whoever wrote them.
 
-Peng et al. 2502.03540. One forward pass per step, and one of the planner if
-there is one. With T > L, give the loop max_steps = T,
-in blocks T for each.
+Peng et al. https://arxiv.org/abs/2502.03540. One forward pass per step, and one
+of the planner if there is one. With T > L, give the loop max_steps = T, in
+blocks T for each.
 """
 
 import jax

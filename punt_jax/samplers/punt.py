@@ -1,9 +1,9 @@
 """PUNT: parallel unmasking with non-influence tests.
 
 Azangulov, Pandeva, Prasad, Zazo, Karmalkar, "Parallel Sampling from Masked
-Diffusion Models via Conditional Independence Testing" (2510.21961), Alg. 1.
-1 + ceil(log2 m) forward passes per step with m masked positions; one if
-epsilon is inf.
+Diffusion Models via Conditional Independence Testing"
+(https://arxiv.org/abs/2510.21961), Alg. 1. 1 + ceil(log2 m) forward passes per
+step with m masked positions; one if epsilon is inf.
 """
 
 from typing import NamedTuple

@@ -1,9 +1,10 @@
 """Uniformly random positions, a given number of them at each step.
 
-The sampler of Chen, Cong, Li 2511.04647 and Lavenant, Zanella 2510.25544: what
-it costs is known exactly from the law's information profile, and the sizes that
-cost least from a calibration (punt_jax.schedules: estimate_profile, optimal).
-At most one forward pass per size.
+The sampler of Chen, Cong, Li https://arxiv.org/abs/2511.04647 and Lavenant,
+Zanella https://arxiv.org/abs/2510.25544: what it costs is known exactly from
+the distribution's information profile, and the sizes that cost least from a
+calibration (punt_jax.schedules: estimate_profile, optimal). At most one forward
+pass per size.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
 """ReMDM: ancestral sampling that takes tokens back.
 
 Wang, Schiff, Sahoo, Kuleshov, "Remasking Discrete Diffusion Models with
-Inference-Time Scaling" (2503.00307). One forward pass per time step that writes
-something: at most T. With T > L, give the loop max_steps = T,
-in blocks T for each.
+Inference-Time Scaling" (https://arxiv.org/abs/2503.00307). One forward pass per
+time step that writes something: at most T. With T > L, give the loop max_steps
+= T, in blocks T for each.
 """
 
 import jax.numpy as jnp
@@ -49,8 +49,8 @@ def remdm(
   Raises:
     ValueError: a number out of range, or an unknown strategy or path.
   """
-  knobs = dict(eta=eta, t_on=t_on, t_off=t_off, alpha_on=alpha_on)
-  for name, value in knobs.items():
+  hyperparams = dict(eta=eta, t_on=t_on, t_off=t_off, alpha_on=alpha_on)
+  for name, value in hyperparams.items():
     checks.in_range(name, value, 0, 1)
   checks.in_range('t_on - t_off', t_on - t_off, 0)
   checks.known('strategy', strategy, STRATEGIES)

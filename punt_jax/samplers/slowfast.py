@@ -1,4 +1,6 @@
-"""SlowFast Sampling (Wei et al. 2506.10848, ICLR 2026). One pass per step.
+"""SlowFast Sampling (https://arxiv.org/abs/2506.10848, ICLR 2026).
+
+One pass per step.
 
 A slow phase writes one by one and watches how far the model already has an
 opinion; once that is settled, a fast phase fills the span. The authors' cache

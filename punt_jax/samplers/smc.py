@@ -1,8 +1,9 @@
 """Self-rewarding sequential Monte Carlo, around any sampler.
 
-Luo et al. 2602.01849: several particles of a row are decoded side by side and
-resampled by the model's own probability of what they wrote. P times the forward
-passes of the inner sampler, in batches P times as large.
+Luo et al. https://arxiv.org/abs/2602.01849: several particles of a row are
+decoded side by side and resampled by the model's own probability of what they
+wrote. P times the forward passes of the inner sampler, in batches P times as
+large.
 """
 
 from typing import Any, NamedTuple
@@ -42,8 +43,8 @@ def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
   `inner` for it. A row's particles live in its carry, so they never leave its
   device. A row may take P times the steps of `inner`.
 
-  Never exact with several particles: their law is tilted to what the model is
-  sure of, by design. With one, tokens and cost are those of `inner`.
+  Never exact with several particles: their distribution is tilted to what the
+  model is sure of, by design. With one, tokens and cost are those of `inner`.
 
   Args:
     inner: Sampler.

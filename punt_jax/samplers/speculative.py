@@ -1,9 +1,10 @@
 """Any-subset speculative decoding (ASSD): drafts checked against the joint.
 
-Guo and Ermon 2504.20456. Needs a model that can score tokens in a given order
-in one pass (Denoiser.in_order): exact worlds can, LLaDA and Dream cannot. Two
-forward passes per step, one if a single position is left. A step writes two
-tokens at least where two are masked, so no more passes than one by one.
+Guo and Ermon https://arxiv.org/abs/2504.20456. Needs a model that can score
+tokens in a given order in one pass (Denoiser.in_order): exact worlds can, LLaDA
+and Dream cannot. Two forward passes per step, one if a single position is left.
+A step writes two tokens at least where two are masked, so no more passes than
+one by one.
 """
 
 import jax
@@ -22,12 +23,13 @@ def speculative(k=10.0, score='left_to_right') -> Sampler:
   One pass gives p, the conditionals in that order; draft y is kept with
   probability min(1, p(y) / q(y)), and the first that is not becomes a draw
   from max(p - q, 0). The first draft needs no check. What is written has
-  exactly the law of one by one in that order, at any temperature and top-p.
+  exactly the distribution of one by one in that order, at any temperature and
+  top-p.
 
   Args:
     k: drafts per step, >= 1; 10 as in the authors' code.
     score: order of the positions, see select.score_fn; ours. One that looks
-      at the drafts bends the law.
+      at the drafts bends the distribution.
 
   Raises:
     ValueError: k < 1 or NaN, an unknown score, or a model without in_order.

@@ -2,7 +2,8 @@
 
 A row is finished once every position left of its first written EOS is filled;
 what is still masked to the right becomes EOS at no cost, as in Fast-dLLM
-(2505.22618). Around blocks, not inside: stop(blocks(inner, length), eos).
+(https://arxiv.org/abs/2505.22618). Around blocks, not inside:
+stop(blocks(inner, length), eos).
 """
 
 import jax.numpy as jnp

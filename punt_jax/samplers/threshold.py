@@ -1,4 +1,4 @@
-"""Threshold rule of Fast-dLLM (Wu et al. 2505.22618). One pass per step."""
+"""Threshold of Fast-dLLM (https://arxiv.org/abs/2505.22618), a pass a step."""
 
 from punt_jax import checks, select
 from punt_jax.sampler import from_rule

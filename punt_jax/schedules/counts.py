@@ -27,7 +27,10 @@ def even(steps):
 
 
 def cosine(steps):
-  """MaskGIT (2202.04200): floor(total cos(pi/2 t/steps)) stay masked."""
+  """floor(total cos(pi/2 t/steps)) stay masked, as in MaskGIT.
+
+  https://arxiv.org/abs/2202.04200
+  """
   in_range('steps', steps, 1)
 
   def count(step, total, left):
@@ -105,14 +108,15 @@ def geometric_marks(blocks, total, steps, scheme):
   """Positions written after so many blocks of the geometric schedule.
 
   Schedules of this kind, which reach an error of order TC / K or DTC / K up to
-  logarithms without knowing more of the law than which of the two is small,
-  are Chen, Cong, Li 2511.04647's; the published forms are not certain to us,
-  and this one is ours. 'dtc': sizes 1, r, r^2, ... r^(K - 1), a share of what
-  is known, for laws in which a few tokens explain the rest. 'tc': the same
-  backwards, a share of what is left, for laws in which dependence shows only
-  when much is known. Since a block from N has r - 1 times N positions and one
-  more, its error is at most (r - 1) times its share of DTC; backwards at most
-  (1 - 1/r) times its share of TC (`guarantee` says so of any sizes).
+  logarithms without knowing more of the distribution than which of the two is
+  small, are Chen, Cong, Li https://arxiv.org/abs/2511.04647's; the published
+  forms are not certain to us, and this one is ours. 'dtc': sizes 1, r, r^2, ...
+  r^(K - 1), a share of what is known, for distributions in which a few tokens
+  explain the rest. 'tc': the same backwards, a share of what is left, for
+  distributions in which dependence shows only when much is known. Since a block
+  from N has r - 1 times N positions and one more, its error is at most (r - 1)
+  times its share of DTC; backwards at most (1 - 1/r) times its share of TC
+  (`guarantee` says so of any sizes).
 
   Args:
     blocks: how many blocks, any shape.

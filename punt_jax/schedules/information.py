@@ -8,9 +8,10 @@ in uniformly random order, they decide what any block sizes cost (sizes.py):
   mean over orders of KL(p || q) = sum over blocks of the sum over their
   positions of Z_i - Z_N, N positions known when the block is written
 
-(Chen, Cong, Li 2511.04647; Lavenant and Zanella 2510.25544; Li and Cai
-2505.21400). The area under the curve is the total correlation TC, the area
-above it, below Z_(n-1), the dual total correlation DTC.
+(Chen, Cong, Li https://arxiv.org/abs/2511.04647; Lavenant and Zanella
+https://arxiv.org/abs/2510.25544; Li and Cai https://arxiv.org/abs/2505.21400).
+The area under the curve is the total correlation TC, the area above it, below
+Z_(n-1), the dual total correlation DTC.
 
 Everything that takes a profile takes (..., n) of them, and is linear in it: its
 value for each row of `estimate_profile` gives mean and standard error
@@ -51,7 +52,7 @@ def exact_profile(world):
   """The profile (n,) of a small exact world, by enumeration in float64.
 
   Args:
-    world: of length n over V tokens (punt_jax.oracles); float32 law.
+    world: of length n over V tokens (punt_jax.oracles); float32 distribution.
 
   Raises:
     ValueError: there are too many partial canvases to enumerate.
@@ -68,14 +69,14 @@ def exact_profile(world):
   joint = np.exp(log_p.astype(np.float64)).reshape((vocab,) * n)
   total = np.zeros(n + 1)  # entropies of all marginals over k positions
 
-  def visit(law, kept):
-    """Adds the marginals of law that keep its first `kept` positions."""
-    if kept == law.ndim:
-      some = law[law > 0]
+  def visit(dist, kept):
+    """Adds the marginals of `dist` that keep its first `kept` positions."""
+    if kept == dist.ndim:
+      some = dist[dist > 0]
       total[kept] -= (some * np.log(some)).sum()
       return
-    visit(law, kept + 1)
-    visit(law.sum(kept), kept)
+    visit(dist, kept + 1)
+    visit(dist.sum(kept), kept)
 
   visit(joint / joint.sum(), 0)
   return np.diff(total / [math.comb(n, k) for k in range(n + 1)])
@@ -96,18 +97,19 @@ def estimate_profile(
   a convex profile. A network's profile need not decrease: see `isotonic`.
 
   Args:
-    build: params -> Denoiser, traceable; the raw law is read.
+    build: params -> Denoiser, traceable; the raw distribution is read.
     params: of the model.
     key: of the orders; row r draws its own from fold_in(key, r).
-    tokens: (R, n) complete rows, of the law that the profile is wanted of.
+    tokens: (R, n) complete rows, of the distribution that the profile is wanted
+      of.
     counts: how many tokens are known, increasing from 0 to n - 1; all of them
       (n forward passes per row) unless told, see `grid`.
     by: what is averaged over the hidden positions. 'token': -log p(the row's
       token). It is the profile with which the identity predicts the loss of
       log-likelihood on such rows, for any model, right or wrong. 'entropy': of
-      the model's law. The same mean if the model is right about the rows, as a
-      world is, then with less noise; but what a model believes, not what
-      happens: the shipped one is too sure even of its own samples.
+      the model's distribution. The same mean if the model is right about the
+      rows, as a world is, then with less noise; but what a model believes, not
+      what happens: the shipped one is too sure even of its own samples.
     at_once: rows per forward pass.
 
   Returns:
@@ -174,10 +176,10 @@ def _nats(build, by, params, keys, tokens, count):
   _, answer = model.ask(model.init(canvas, valid), canvas, valid[:, 0])
 
   def reduce(features, token):
-    law = model.read(features)
+    dist = model.read(features)
     if by == 'entropy':
-      return scores.entropy(law)
-    return -scores.log_prob(law, token)
+      return scores.entropy(dist)
+    return -scores.log_prob(dist, token)
 
   nats = readout.in_chunks(
     reduce, hidden, model.vocab, answer.features, tokens
@@ -188,8 +190,9 @@ def _nats(build, by, params, keys, tokens, count):
 def forced_kl(nats, sizes):
   """log p(row) - log q(row | its order, these block sizes), (R,) nats.
 
-  Both chains see the same order, p one by one. On rows of the law itself the
-  mean is the mean over orders of KL(p || q); all counts must be there.
+  Both chains see the same order, p one by one. On rows of the distribution
+  itself the mean is the mean over orders of KL(p || q); all counts must be
+  there.
 
   Args:
     nats: (R, n, n) of `teacher_force`.

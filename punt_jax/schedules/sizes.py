@@ -26,7 +26,7 @@ def expected_kl(profile, sizes):
 
 
 def guarantee(sizes):
-  """(a, b): expected_kl <= a TC and <= b DTC, whatever the law.
+  """(a, b): expected_kl <= a TC and <= b DTC, whatever the distribution.
 
   Z rises by d_m >= 0 from m - 1 to m. A block of s positions from N on loses
   the sum over m in (N, N + s) of (N + s - m) d_m, TC is the sum of all (n - m)
@@ -78,8 +78,8 @@ def inverse_root(profile, k):
 
   The optimum where the curve is smooth and blocks are many: the cost is then
   the sum of s^2 Z' / 2 (calculus of variations; Lavenant and Zanella
-  2510.25544 have the idea, this form is ours). Where the curve falls it counts
-  as flat.
+  https://arxiv.org/abs/2510.25544 have the idea, this form is ours). Where the
+  curve falls it counts as flat.
 
   Arguments, result and errors as in `optimal`.
   """

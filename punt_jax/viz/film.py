@@ -44,8 +44,10 @@ def reel(choice, text, start, steps, moves):
     before = after
   mask = text.decode([text.vocab])
   first = [None if c == mask else c for c in letters(start)]
-  name, knobs = choice.name, str(choice)
-  return {'name': name, 'knobs': knobs, 'start': first, 'frames': frames}
+  name, hyperparams = choice.name, str(choice)
+  return {
+    'name': name, 'settings': hyperparams, 'start': first, 'frames': frames
+  }
 
 
 def write(path, title, scenes):

@@ -349,7 +349,7 @@ HOSTILE = {
   'half a tensor': (
     called(name('torch._utils', '_rebuild_tensor_v2'), storage()), 'unpack',
   ),
-  'dict with a law': (
+  'dict with a distribution': (
     called(name('collections', 'OrderedDict'), literal([['a', 1]])), 'unknown',
   ),
 } | many_ids()

@@ -154,9 +154,9 @@ def test_the_same_config_again_and_another(finished, model):
   assert [r['texts'] for r in again] == [r['texts'] for r in rows]
 
 
-def one(name, **knobs):
-  """config.sampler with a name and some knobs set."""
-  return {'sampler': {'name': name, **knobs}}
+def one(name, **hyperparams):
+  """config.sampler with a name and some hyperparameters set."""
+  return {'sampler': {'name': name, **hyperparams}}
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def one(name, **knobs):
     (one('punt', epsilon=np.nan), 'epsilon = nan is out of range'),
     (one('top_k', k=0.0), 'k = 0.0 is out of range: it must be at least 1'),
     (one('punt', score='best'), "unknown score 'best': use one of confid"),
-    (one('halton'), 'halton needs a value for its knob steps'),
+    (one('halton'), 'halton needs a value for its hyperparameter steps'),
     (one(None, k=3.0), 'config.sampler.k is set: say whose it is'),
     (dict(film=('punt', 'halton')), "film: 'halton': use one of punt, top_k"),
     (dict(model='hamlet'), 'there is no file or folder hamlet, and no model'),
@@ -258,20 +258,20 @@ def parsed(monkeypatch):
   return parse
 
 
-def test_one_sampler_with_knobs_from_the_command_line(parsed):
+def test_one_sampler_with_hyperparams_from_the_command_line(parsed):
   config = parsed(
     '--config.sampler.name=punt', '--config.sampler.epsilon=0.5',
     '--config.sampler.first=lsb', '--config.prompt=To __',
   )
   choice, = configs.choose(config)
-  assert choice.name == 'punt' and choice.words == {'first': 'lsb'}
-  assert choice.knobs == {'epsilon': 0.5} and config.prompt == 'To __'
+  assert choice.name == 'punt' and choice.static == {'first': 'lsb'}
+  assert choice.traced == {'epsilon': 0.5} and config.prompt == 'To __'
   # What is unset comes from the samplers of the demo.
   choice, = configs.choose(parsed('--config.sampler.name=punt'))
-  assert choice.knobs == demo.get_config().samplers.punt.to_dict()
+  assert choice.traced == demo.get_config().samplers.punt.to_dict()
 
 
-def test_every_knob_of_every_sampler_has_a_flag():
+def test_every_hyperparam_of_every_sampler_has_a_flag():
   config = demo.get_config()
   for name in samplers.__all__:
     assert set(options.signature(name)) <= set(config.sampler)

@@ -10,7 +10,7 @@ import punt_jax
 from punt_jax import parallel
 from punt_jax.cli import random_checkpoint
 from punt_jax.models import sharding
-from tests.helpers.grids import KNOBS, V, build_for, plan_of, shapes_of
+from tests.helpers.grids import HYPERPARAMS, V, build_for, plan_of, shapes_of
 
 
 def lowered(plan, build, mesh, rows=8, length=16):
@@ -21,7 +21,7 @@ def lowered(plan, build, mesh, rows=8, length=16):
   params = sharding.like(plan.module, shapes_of(plan), mesh)
   run = punt_jax.compile(build, mesh=mesh)
   batch = numbers, canvas, flags, flags
-  return run.lower(params, KNOBS, jax.random.key(0), *batch).compile()
+  return run.lower(params, HYPERPARAMS, jax.random.key(0), *batch).compile()
 
 
 def talks(text):
@@ -109,8 +109,8 @@ def test_real_vocabularies_stay_in_a_group(name, vocab, window, grid):
   plan = plan_of(random_checkpoint.describe(name, 'tiny', vocab))
   inner = build_for(plan, 'punt', window)
 
-  def build(params, knobs):
-    model, sampler = inner(params, knobs)
+  def build(params, hyperparams):
+    model, sampler = inner(params, hyperparams)
     return punt_jax.top_p(punt_jax.temper(model, 0.5), 0.9), sampler
 
   text = lowered(plan, build, parallel.mesh(*grid), length=64).as_text()

@@ -17,8 +17,9 @@ def joint():
   return draw.reshape((V,) * L)
 
 
-def build(params, knobs):
-  return oracles.as_denoiser(oracles.table(params)), samplers.top_k(**knobs)
+def build(params, hyperparams):
+  world = oracles.as_denoiser(oracles.table(params))
+  return world, samplers.top_k(**hyperparams)
 
 
 @pytest.fixture(scope='module')
@@ -109,27 +110,29 @@ BAD = {
     dict(given=np.eye(B, L, 1, bool)),
     'a given position that is MASK: row 0, position 1',
   ),
-  'k of 0': (dict(knobs=dict(k=0)), 'k = 0 is out of range: .* at least 1'),
-  'k is NaN': (dict(knobs=dict(k=np.nan)), 'k = nan is out of range'),
+  'k of 0': (
+    dict(hyperparams=dict(k=0)), 'k = 0 is out of range: .* at least 1'
+  ),
+  'k is NaN': (dict(hyperparams=dict(k=np.nan)), 'k = nan is out of range'),
 }
 
 
 @pytest.mark.parametrize('case', BAD)
 def test_bad_input_is_one_sentence(joint, run, case):
   change, message = BAD[case]
-  args = dict(knobs=dict(k=1), key=jax.random.key(0), tokens=canvas())
+  args = dict(hyperparams=dict(k=1), key=jax.random.key(0), tokens=canvas())
   with pytest.raises(ValueError, match=message) as error:
     run(joint, **(args | change))
   assert '\n' not in str(error.value)
 
 
 def test_nan_logits_are_named_with_their_row():
-  def spoiled(params, knobs):
+  def spoiled(params, hyperparams):
     def logits(tokens, valid):
       bad = (tokens[:, :1] == 1)[..., None]
       return jnp.where(bad, jnp.nan, jnp.zeros(tokens.shape + (V,)))
 
-    return punt_jax.from_logits(logits, V), samplers.punt(knobs)
+    return punt_jax.from_logits(logits, V), samplers.punt(hyperparams)
 
   tokens = canvas()
   tokens[:, 0] = np.arange(B) == 5
@@ -155,7 +158,7 @@ def test_nan_logits_are_named_with_their_row():
     (lambda: samplers.blocks(samplers.uniform(1), 0), 'block length = 0'),
   ],
 )
-def test_knobs_out_of_range(make, message):
+def test_hyperparams_out_of_range(make, message):
   with pytest.raises(ValueError, match=message):
     make()
 
@@ -183,7 +186,7 @@ def test_epsilon_schedule_sees_the_masked_fraction(joint):
   strict_first = lambda f: jnp.where(f == 1, -1.0, jnp.inf)
   sampler = samplers.punt(strict_first)
   model = lambda params: oracles.as_denoiser(oracles.table(params))
-  run = punt_jax.compile(lambda params, knobs: (model(params), sampler))
+  run = punt_jax.compile(lambda params, hyperparams: (model(params), sampler))
   out = run(joint, (), jax.random.key(0), canvas())
   assert (out.steps == 2).all()
   assert ((out.when == 0).sum(-1) == 1).all()

@@ -15,7 +15,7 @@ ROWS = 512
 
 
 def run(model, sampler, length, rows=ROWS, seed=0):
-  build = lambda params, knobs: (model, sampler)
+  build = lambda params, hyperparams: (model, sampler)
   empty = np.full((rows, length), model.vocab)
   out = punt_jax.compile(build)((), (), jax.random.key(seed), empty)
   return jax.device_get(out)
@@ -55,8 +55,8 @@ def test_in_order_sees_lower_ranks_alone(seed):
   for row, i in itertools.product(range(3), range(length)):
     if rank[row, i] >= 0:
       shown = np.where(rank[row] < rank[row, i], tokens[row], vocab)
-      law = reference.conditionals(joint, shown)[i]
-      np.testing.assert_allclose(found[row, i], law, atol=1e-6)
+      dist = reference.conditionals(joint, shown)[i]
+      np.testing.assert_allclose(found[row, i], dist, atol=1e-6)
 
 
 def test_a_model_that_cannot_says_so():
@@ -73,11 +73,11 @@ def verdict(q, p, draft, accept, correct):
   """The Verdict about one draft, all (N,) or numbers."""
   count = np.size(accept)
   spread = lambda x: jnp.broadcast_to(jnp.asarray(x), (1, count))
-  law = lambda x: jnp.broadcast_to(
+  dist = lambda x: jnp.broadcast_to(
     jnp.log(jnp.array(x, jnp.float32)), (1, count, len(x))
   )
   return readout.verify(
-    constant(np.zeros((1, len(q)))), law(q), law(p), spread(draft),
+    constant(np.zeros((1, len(q)))), dist(q), dist(p), spread(draft),
     jnp.ones((1, count), bool), spread(accept), spread(correct),
   )
 
@@ -92,15 +92,15 @@ def test_a_draft_is_kept_or_corrected_by_hand():
   np.testing.assert_allclose(said.logp, np.log([[0.2, 0.8]]), rtol=1e-6)
 
 
-def test_corrected_drafts_have_the_law_of_the_target():
+def test_corrected_drafts_have_the_distribution_of_the_target():
   q, p = np.array([0.6, 0.3, 0.1, 0.0]), np.array([0.1, 0.2, 0.3, 0.4])
   grid = (np.arange(400) + 0.5) / 400
   accept, correct = (x.ravel() for x in np.meshgrid(grid, grid))
-  law = np.zeros(4)
+  dist = np.zeros(4)
   for draft in range(3):
     said = verdict(q, p, draft, accept, correct)
-    law += q[draft] * np.bincount(said.tokens[0], minlength=4) / accept.size
-  np.testing.assert_allclose(law, p, atol=0.005)
+    dist += q[draft] * np.bincount(said.tokens[0], minlength=4) / accept.size
+  np.testing.assert_allclose(dist, p, atol=0.005)
 
 
 def test_independent_drafts_are_all_kept():
@@ -129,15 +129,15 @@ def test_at_another_temperature_it_is_one_by_one_at_that_temperature():
   joint = reference.random_joint(3, 3, 2, sharpness=2.0)
   model = punt_jax.temper(oracles.as_denoiser(oracles.table(joint)), 0.5)
   out = run(model, samplers.speculative(3.0), 3, rows=8192)
-  law = np.ones((2,) * 3)
-  for cell in np.ndindex(law.shape):
+  dist = np.ones((2,) * 3)
+  for cell in np.ndindex(dist.shape):
     for i in range(3):
       shown = np.where(np.arange(3) < i, cell, 2)
       p = reference.conditionals(joint, shown)[i] ** 2
-      law[cell] *= p[cell[i]] / p.sum()
-  assert reference.fits(reference.histogram(out.tokens, 2), law)
+      dist[cell] *= p[cell[i]] / p.sum()
+  assert reference.fits(reference.histogram(out.tokens, 2), dist)
   np.testing.assert_allclose(
-    out.log_q, np.log(law[tuple(out.tokens.T)]), atol=1e-4
+    out.log_q, np.log(dist[tuple(out.tokens.T)]), atol=1e-4
   )
 
 
@@ -188,8 +188,8 @@ def test_the_judge_reads_the_drafts_to_its_left():
   assert 2 < out.steps.mean() < 6
 
 
-def test_shared_noise_couples_two_laws():
-  """The same law gives the same token; each law gets its own frequencies."""
+def test_shared_noise_couples_two_distributions():
+  """The same distribution, the same token; each gets its own frequencies."""
   count = 20000
   keys = jax.random.split(jax.random.key(0), count)[None]
   draws = []
@@ -208,7 +208,7 @@ def test_shared_noise_couples_two_laws():
   assert abs((draws[0] == draws[1]).mean() - agree) < 0.015
 
 
-def test_its_knobs():
+def test_its_hyperparams():
   for bad in (dict(mix=1.5), dict(window=0.5)):
     with pytest.raises(ValueError, match=next(iter(bad))):
       samplers.adaptive_parallel(**bad)

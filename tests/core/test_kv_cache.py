@@ -48,11 +48,11 @@ def canvases(gaps):
 def decode(
   plan, params, sampler, length=WIDE, window=WIDE, refresh=1.0, gaps=True
 ):
-  def build(params, knobs):
+  def build(params, hyperparams):
     model = huggingface.denoiser(plan, params, window)
     if length is None:
       return model, sampler
-    return model, samplers.blocks(sampler, length, knobs)
+    return model, samplers.blocks(sampler, length, hyperparams)
 
   tokens, valid = canvases(gaps)
   return punt_jax.compile(build)(

@@ -16,7 +16,7 @@ from punt_jax.checkpoints import saving
 from punt_jax.cli import random_checkpoint
 from punt_jax.models import sharding
 from tests.helpers import hosts
-from tests.helpers.grids import KNOBS, V, build_for, plan_of, shapes_of
+from tests.helpers.grids import HYPERPARAMS, V, build_for, plan_of, shapes_of
 
 ROWS, L = 5, 16  # ragged: 5 rows on 2, 4 or 8 groups
 SHAPES = (2, 4), (4, 2), (1, 8), (8, 1)
@@ -55,12 +55,12 @@ def compare(name, sampler, window, grids):
   build = build_for(plan, sampler, window)
   tokens, valid = canvas()
   key = jax.random.key(3)
-  one = punt_jax.compile(build)(params, KNOBS, key, tokens, valid=valid)
+  one = punt_jax.compile(build)(params, HYPERPARAMS, key, tokens, valid=valid)
   assert len(set(np.asarray(one.steps))) > 2
   for grid in grids:
     mesh = parallel.mesh(*grid)
     run = punt_jax.compile(build, mesh=mesh)
-    out = run(put(plan, params, mesh), KNOBS, key, tokens, valid=valid)
+    out = run(put(plan, params, mesh), HYPERPARAMS, key, tokens, valid=valid)
     for field in ('tokens', 'when', 'steps', 'done'):
       np.testing.assert_array_equal(getattr(one, field), getattr(out, field))
     # Sums over features are taken in another order.
@@ -231,7 +231,7 @@ def test_two_processes_equal_one(tmp_path):
   tokens, valid = hosts.job(loaded.text.vocab)
   run = punt_jax.compile(hosts.building(loaded.denoiser))
   key = jax.random.key(hosts.KEY)
-  one = run(loaded.params, hosts.KNOBS, key, tokens, valid=valid)
+  one = run(loaded.params, hosts.HYPERPARAMS, key, tokens, valid=valid)
   assert [process.wait(timeout=400) for process in started] == [0, 0]
   told = [np.load(tmp_path / f'{index}.npz') for index in range(2)]
   split = np.concatenate([found['split'] for found in told])

@@ -71,20 +71,20 @@ def test_gap_is_relative_to_what_was_given():
 def test_mean_gap_over_orders_bounds_the_kl_of_the_mixture():
   """Two positions at once, then the third, for each choice of the third."""
   p = normalized(JOINT)
-  laws = []
+  dists = []
   for last in range(LENGTH):
     pair = p.sum(last, keepdims=True)
     first, second = (i for i in range(LENGTH) if i != last)
     marginals = pair.sum(first, keepdims=True), pair.sum(second, keepdims=True)
-    laws.append(marginals[0] * marginals[1] * p / pair)
+    dists.append(marginals[0] * marginals[1] * p / pair)
   means = []
-  for q in laws:
+  for q in dists:
     gap = metrics.factorization_gap(
       world(), np.log(q).ravel(), CANVASES, np.full(CANVASES.shape, VOCAB)
     )
     means.append((q.ravel() * gap).sum())
-  np.testing.assert_allclose(means, [kl(q, p) for q in laws], atol=1e-6)
-  assert 0 < kl(np.mean(laws, 0), p) < np.mean(means)
+  np.testing.assert_allclose(means, [kl(q, p) for q in dists], atol=1e-6)
+  assert 0 < kl(np.mean(dists, 0), p) < np.mean(means)
 
 
 @functools.cache
@@ -107,16 +107,16 @@ def gap_of(world, decoded):
   return metrics.estimate(gap)
 
 
-def law_in_blocks(joint, blocks):
-  """The joint law of positions that are drawn block by block."""
-  law = np.ones(joint.shape)
+def distribution_in_blocks(joint, blocks):
+  """The joint distribution of positions that are drawn block by block."""
+  dist = np.ones(joint.shape)
   for canvas in np.ndindex(joint.shape):
     shown = np.full(joint.ndim, joint.shape[0])
     for block in blocks:
       p = reference.conditionals(joint, shown)
       shown[block] = np.array(canvas)[block]
-      law[canvas] *= p[block, shown[block]].prod()
-  return law
+      dist[canvas] *= p[block, shown[block]].prod()
+  return dist
 
 
 def test_mean_gap_of_random_pairs_is_the_mean_kl_over_orders():
@@ -124,7 +124,7 @@ def test_mean_gap_of_random_pairs_is_the_mean_kl_over_orders():
   first = [list(pair) for pair in itertools.combinations(range(4), 2)]
   rest = [[i for i in range(4) if i not in pair] for pair in first]
   kls = [
-    kl(law_in_blocks(joint, blocks), joint)
+    kl(distribution_in_blocks(joint, blocks), joint)
     for blocks in zip(first, rest, strict=True)
   ]
   found = gap_of(world, decoded)
@@ -133,7 +133,7 @@ def test_mean_gap_of_random_pairs_is_the_mean_kl_over_orders():
   assert np.mean(kls) > 20 * found.stderr and np.ptp(kls) > 20 * found.stderr
 
 
-def test_only_the_law_error_sees_an_order_by_draft():
+def test_only_the_distribution_error_sees_an_order_by_draft():
   for score, bent in (('draft', True), ('entropy', False)):
     world, _, decoded = run_of('top_k', k=1, score=score)
     assert abs(gap_of(world, decoded).mean) < 1e-6
@@ -166,8 +166,8 @@ def test_agreement_against_enumeration():
     agrees = []
     for i in np.flatnonzero(given == VOCAB):
       others = np.where(np.arange(LENGTH) == i, VOCAB, row)
-      law = reference.conditionals(JOINT, others)[i]
-      agrees.append(law.argmax() == row[i])
+      dist = reference.conditionals(JOINT, others)[i]
+      agrees.append(dist.argmax() == row[i])
     truth = np.mean(agrees) if agrees else np.nan
     assert value == pytest.approx(truth, nan_ok=True)
   assert np.isnan(found[0]) and len(np.unique(found[1:])) == 3
@@ -208,13 +208,13 @@ def test_excess_nll_has_the_right_zero_and_sign():
 
 @pytest.mark.parametrize('n', (1, 2, 7, 40))
 def test_noise_floor_equals_the_sum_over_binomials(n):
-  law = np.array([[0.5, 0.5, 0.0], [0.9, 0.07, 0.03], [1.0, 0.0, 0.0]])
+  dist = np.array([[0.5, 0.5, 0.0], [0.9, 0.07, 0.03], [1.0, 0.0, 0.0]])
   expected = 0.0
-  for p in law.ravel():
+  for p in dist.ravel():
     for k in range(n + 1):
       chance = math.comb(n, k) * p**k * (1 - p) ** (n - k)
-      expected += chance * abs(k / n - p) / 2 / len(law)
-  assert metrics.noise_floor(law, n) == pytest.approx(expected, rel=1e-9)
+      expected += chance * abs(k / n - p) / 2 / len(dist)
+  assert metrics.noise_floor(dist, n) == pytest.approx(expected, rel=1e-9)
 
 
 MEASURES = (metrics.joint_tv, metrics.unigram_tv, metrics.pair_tv)
@@ -233,7 +233,7 @@ def test_exact_samples_lie_on_the_floor(measure):
 
 
 @pytest.mark.parametrize('measure', MEASURES)
-def test_another_law_is_found_at_its_distance(measure):
+def test_another_distribution_is_found_at_its_distance(measure):
   p, q = normalized(JOINT), normalized(JOINT**2)
   kept = {
     metrics.joint_tv: [(0, 1, 2)],

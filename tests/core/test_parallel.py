@@ -61,24 +61,24 @@ def problem():
 
 
 def build_for(name):
-  def build(params, knobs):
+  def build(params, hyperparams):
     first, transition = params
     steps = jnp.broadcast_to(transition, (L - 1, V, V))
     world = oracles.chain(first, steps)
     model = attending(oracles.as_denoiser(world), ATTENTION)
     if name == 'learned':
-      policy = lambda view, left: view.confidence - knobs['policy'] / left
-      return model, samplers.learned(policy, knobs['budget'])
-    return model, getattr(samplers, name)(**knobs)
+      policy = lambda view, left: view.confidence - hyperparams['policy'] / left
+      return model, samplers.learned(policy, hyperparams['budget'])
+    return model, getattr(samplers, name)(**hyperparams)
 
   return build
 
 
-def check(name, knobs, problem, through, count):
+def check(name, hyperparams, problem, through, count):
   params, tokens = problem
   devices = jax.devices()[:count]
   assert len(devices) == count
-  args = params, knobs, jax.random.key(5), tokens
+  args = params, hyperparams, jax.random.key(5), tokens
   one = punt_jax.compile(build_for(name))(*args)
   run = punt_jax.compile(build_for(name), devices=devices, through=through)
   many = run(*args)

@@ -91,7 +91,7 @@ def test_chunks_change_nothing(model, features, monkeypatch):
 
 
 @pytest.mark.parametrize('vocab', [7, 3000])  # one level, two levels
-def test_draws_follow_the_law(vocab):
+def test_draws_follow_the_distribution(vocab):
   n = 20_000
   logp = jax.nn.log_softmax(jax.random.normal(jax.random.key(0), (vocab,)))
   logp = logp.at[0].set(-jnp.inf)
@@ -124,35 +124,35 @@ def test_nucleus_equals_sorting(features):
     model = denoiser.top_p(
       punt_jax.from_logits(lambda tokens, valid: tokens, V), top_p
     )
-    law = readout._draft_law(model.law, jnp.log(p).astype(jnp.float32))
+    dist = readout._draft_logp(model.drafts, jnp.log(p).astype(jnp.float32))
     ordered = -np.sort(-p, -1)
     needed = (np.cumsum(ordered, -1) < top_p - 1e-6).sum(-1) + 1
     np.testing.assert_array_equal(
-      (np.asarray(law) > -np.inf).sum(-1), np.minimum(needed, V)
+      (np.asarray(dist) > -np.inf).sum(-1), np.minimum(needed, V)
     )
-    np.testing.assert_allclose(np.exp(law).sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(np.exp(dist).sum(-1), 1, atol=1e-5)
 
 
 def test_temperature_bias_and_ban(model, features):
   logp = jax.nn.log_softmax(features)
-  greedy = readout._draft_law(denoiser.temper(model, 0.0).law, logp)
+  greedy = readout._draft_logp(denoiser.temper(model, 0.0).drafts, logp)
   np.testing.assert_array_equal(
     np.exp(greedy), np.eye(V)[np.asarray(features).argmax(-1)]
   )
-  cold = readout._draft_law(denoiser.temper(model, 0.5).law, logp)
+  cold = readout._draft_logp(denoiser.temper(model, 0.5).drafts, logp)
   np.testing.assert_allclose(np.exp(cold), softmax(2 * features), atol=1e-5)
   banned = denoiser.ban(denoiser.bias(model, [4], -4.0), [0, 2])
-  law = readout._draft_law(banned.law, logp)
+  dist = readout._draft_logp(banned.drafts, logp)
   change = np.zeros(V)
   change[[0, 2]], change[4] = -np.inf, -4
   np.testing.assert_allclose(
-    np.exp(law), softmax(np.asarray(features) + change), atol=1e-5
+    np.exp(dist), softmax(np.asarray(features) + change), atol=1e-5
   )
   with pytest.raises(ValueError, match=r'\[11\] must lie in \[0, 11\)'):
     denoiser.ban(model, [11])
 
 
-def test_judged_law_is_an_argument(model, features):
+def test_judged_distribution_is_an_argument(model, features):
   asked, u = jnp.ones((B, L), bool), jnp.full((B, L), 0.5)
   cold = denoiser.temper(model, 0.5)
   raw = readout.summarize(cold, features, asked, u)
@@ -170,10 +170,10 @@ def big_decode(rows, length, vocab, width=4):
   """A lowered PUNT decode at a real vocabulary, with a tiny body."""
   head = jnp.ones((width, vocab), jnp.float32)
 
-  def build(params, knobs):
+  def build(params, hyperparams):
     features = lambda tokens, valid: jax.nn.one_hot(tokens % width, width)
     model = punt_jax.from_features(features, lambda f: f @ params, vocab)
-    return punt_jax.temper(model, 0.7), samplers.punt(knobs)
+    return punt_jax.temper(model, 0.7), samplers.punt(hyperparams)
 
   tokens = np.full((rows, length), vocab, np.int32)
   batch = (np.arange(rows), tokens, tokens < 0, tokens > 0)
@@ -191,10 +191,10 @@ def test_no_whole_canvas_of_logits():
 @pytest.mark.parametrize('platform', ['tpu', 'cuda'])
 def test_decode_lowers_for_accelerators(platform):
   def decode(head, key, tokens):
-    def build(params, knobs):
+    def build(params, hyperparams):
       features = lambda tokens, valid: jax.nn.one_hot(tokens % 4, 4)
       model = punt_jax.from_features(features, lambda f: f @ params, 50)
-      return model, samplers.punt(knobs)
+      return model, samplers.punt(hyperparams)
 
     model, sampler = build(head, 0.1)
     keys = jax.vmap(lambda r: jax.random.fold_in(key, r))(jnp.arange(2))

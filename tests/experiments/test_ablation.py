@@ -132,7 +132,7 @@ def test_settings_reach_the_sampler_and_the_model(monkeypatch):
     np.ones((2, 8), bool),
   )
   assert got == dict(epsilon=True, width=False, gap=True)
-  assert isinstance(judged[0].law.temperature, jax.core.Tracer)
+  assert isinstance(judged[0].drafts.temperature, jax.core.Tracer)
 
 
 def curve_of(*points):

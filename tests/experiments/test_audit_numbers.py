@@ -46,17 +46,17 @@ def table_of(world):
 
 def replay(joint, film, epsilon):
   """The definitions of numbers, a row and a candidate at a time."""
-  law = reference.law_of(joint)
+  dist = reference.distribution_of(joint)
   kl = lambda p, q: reference.divergence('kl', p, q)
   delta, hidden, pairs, rejected, still, idle, begun = ([] for _ in range(7))
   log_p = np.zeros(len(film.tokens))
   for b, (tokens, when) in enumerate(zip(film.tokens, film.when, strict=True)):
     for t in range(when.max() + 1):
       canvas = np.where(when < t, tokens, joint.shape[0])
-      before = law(canvas)
+      before = dist(canvas)
       phi = reference.score('entropy', before, tokens)
       order = sorted(np.flatnonzero(when >= t), key=lambda i: (-phi[i], i))
-      after = lambda shown, canvas=canvas, tokens=tokens: law(
+      after = lambda shown, canvas=canvas, tokens=tokens: dist(
         [tokens[i] if i in shown else x for i, x in enumerate(canvas)]
       )
       step = [i for i in order if when[i] == t]
@@ -120,13 +120,13 @@ def test_every_number_is_that_of_plain_loops(first):
 def test_the_film_shows_what_punt_did():
   joint = reference.coupled_joint(3, 5, 2)
   film, _, _ = audited(joint, 'lsb', 0.05, rows=16)
-  law = reference.law_of(joint)
+  dist = reference.distribution_of(joint)
   compared = 0
   for b, (tokens, when) in enumerate(zip(film.tokens, film.when, strict=True)):
     for t in range(when.max() + 1):
       canvas = np.where(when < t, tokens, 2)
       step = reference.punt_step(
-        law, canvas, when >= t, film.drafts[t, b], 0.05, first='lsb'
+        dist, canvas, when >= t, film.drafts[t, b], 0.05, first='lsb'
       )
       if step.slack < 1e-4:  # float32 may decide the other way
         continue
@@ -165,8 +165,8 @@ def test_a_hidden_xor_is_accepted_and_a_plain_one_is_not():
 
 
 def test_independent_positions_raise_no_alarm():
-  law = np.array([[0.1, 0.9], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
-  joint = np.einsum('a,b,c,d->abcd', *law)
+  dist = np.array([[0.1, 0.9], [0.4, 0.6], [0.2, 0.8], [0.7, 0.3]])
+  joint = np.einsum('a,b,c,d->abcd', *dist)
   film, _, said = audited(joint, 'msb', 1e-4, rows=16)
   assert film.when.max() == 0
   shares = ('joint_accept', 'hidden_accept', 'pair_accept', 'rejected',

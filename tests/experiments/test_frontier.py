@@ -120,7 +120,7 @@ def test_fit_at_temperature_0(finished):
   assert rows['score entropy']['agreement'] > rows['k 8']['agreement']
 
 
-def test_the_same_seed_gives_the_same_laws_at_one_length():
+def test_the_same_seed_gives_the_same_distributions_at_one_length():
   config = tiny()
   chain, shuffled = (
     frontier.prepare(config, name, 8) for name in config.worlds
@@ -179,13 +179,13 @@ def test_a_stopped_run_goes_on(finished, tmp_path, monkeypatch):
   assert compiled == 2 * [('permuted', 8)]
 
 
-def test_one_compilation_serves_all_knobs_temperatures_and_laws():
+def test_one_compilation_serves_all_settings_temperatures_and_worlds():
   traced = []
   choice = options.choose('top_k', {'k': 1})
 
-  def make(knobs):
-    traced.append(isinstance(knobs['k'], jax.core.Tracer))
-    return choice.make(knobs)
+  def make(hyperparams):
+    traced.append(isinstance(hyperparams['k'], jax.core.Tracer))
+    return choice.make(hyperparams)
 
   places = [
     frontier.prepare(tiny(seed=seed), 'chain', 4) for seed in range(2)
@@ -202,7 +202,7 @@ def test_one_compilation_serves_all_knobs_temperatures_and_laws():
   ]
   assert [d.meter.nfe[0] for d in decoded] == [4, 4, 2, 2] * 2
   assert sum(traced) == 1
-  # Each law was the one asked for, and temperature 0 wrote one canvas.
+  # Each distribution was the one asked for, and temperature 0 wrote one canvas.
   for place, (exact, greedy, *_) in zip(
     places, (decoded[:4], decoded[4:]), strict=True
   ):
@@ -229,7 +229,7 @@ def test_shares_follow_the_length():
     ({'samplers': {'punkt': {}}}, "unknown sampler 'punkt': use one of punt,"),
     ({'samplers': {'top_k': {'n': (1,)}}}, "'n': use one of k, score"),
     ({'samplers': {'top_k': {'k': (1, 0)}}}, 'k = 0 is out of range'),
-    ({'samplers': {'punt': {}}}, 'needs a value for its knob epsilon'),
+    ({'samplers': {'punt': {}}}, 'a value for its hyperparameter epsilon'),
     ({'worlds': ('ring',)}, "unknown subject 'ring': use one of chain,"),
     ({'rows': 1}, 'rows = 1 is out of range'),
     ({'scored': 1}, 'scored = 1 is out of range'),

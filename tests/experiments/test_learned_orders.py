@@ -243,10 +243,10 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
 def test_a_network_is_a_word_of_a_sampler(files):
   settings = dict(policy=files['variational'][0], budget=4.0)
   choice = options.choose('learned', settings)
-  assert choice.words == {'policy': settings['policy']}
-  assert choice.knobs == {'budget': 4.0} and choice.learns is None
+  assert choice.static == {'policy': settings['policy']}
+  assert choice.traced == {'budget': 4.0} and choice.learns is None
   assert choice.settings() == settings
-  assert callable(choice.make(choice.knobs).step)
+  assert callable(choice.make(choice.traced).step)
   head = dict(kappa=0.1, head=files['pairs'][0])
   assert options.choose('influence', head).learns is None
   assert options.choose('influence', head | dict(head='')).learns == 'table'

@@ -36,7 +36,7 @@ VALID = np.ones(TOKENS.shape, bool)
 VALID[4, :2] = False
 OPEN = VALID & (TOKENS == M)
 
-# Name -> (constructor, what is fixed when compiled, knobs).
+# Name -> (constructor, what is fixed when compiled, hyperparameters).
 VARIANTS = {
   'budgeted': (variants.budgeted, {}, dict(kappa=0.2, epsilon=0.15)),
   'run_budgeted': (
@@ -60,11 +60,11 @@ class Case:
   """A variant, compiled as single steps that record what the model sees."""
 
   def __init__(self, name):
-    self.constructor, self.fixed, self.knobs = VARIANTS[name]
+    self.constructor, self.fixed, self.traced = VARIANTS[name]
     self.shown = []
     self.steps = punt_jax.step(self.build)
 
-  def build(self, joint, knobs):
+  def build(self, joint, hyperparams):
     world = table(joint)
 
     def logits(tokens):
@@ -73,18 +73,18 @@ class Case:
       return world.logits(tokens)
 
     model = as_denoiser(world._replace(logits=logits))
-    return model, self.constructor(**self.fixed, **knobs)
+    return model, self.constructor(**self.fixed, **hyperparams)
 
-  def run(self, joint, knobs=None, tokens=TOKENS, valid=VALID, seed=0):
+  def run(self, joint, hyperparams=None, tokens=TOKENS, valid=VALID, seed=0):
     """Yields (run before, run after, drafts (B, L), probes (P, B, L))."""
-    knobs = self.knobs if knobs is None else knobs
+    hyperparams = self.traced if hyperparams is None else hyperparams
     joint = jnp.asarray(joint, jnp.float32)
     key = jax.random.key(seed)
-    run = self.steps.start(joint, knobs, key, tokens, valid=valid)
+    run = self.steps.start(joint, hyperparams, key, tokens, valid=valid)
     while not run.done.all():
       drafts = everything(joint, run)
       self.shown.clear()
-      after = jax.device_get(self.steps.advance(joint, knobs, run)[0])
+      after = jax.device_get(self.steps.advance(joint, hyperparams, run)[0])
       jax.effects_barrier()
       yield run, after, drafts, unpack(self.shown, run)
       run = after
@@ -96,7 +96,7 @@ case_of = functools.cache(Case)
 @functools.cache
 def writer():
   """One compiled step that writes every draft."""
-  build = lambda joint, knobs: (
+  build = lambda joint, hyperparams: (
     as_denoiser(table(joint)), from_rule(lambda key, view: view.masked)
   )
   return punt_jax.step(build).advance
@@ -182,12 +182,12 @@ class Row:
   """One row before a step, for the functions below."""
 
   def __init__(self, joint, run, drafts, row, state):
-    self.law = reference.law_of(joint, run.valid[row])
+    self.drafts = reference.distribution_of(joint, run.valid[row])
     self.before = np.asarray(run.tokens[row])
     self.drafts, self.state, self.total = drafts[row], state, OPEN[row].sum()
     self.masked = OPEN[row] & (self.before == M)
     self.place = np.cumsum(VALID[row]) - 1
-    self.base = self.law(self.before)
+    self.base = self.drafts(self.before)
     self.entropy = -reference.score('entropy', self.base, self.drafts)
     self.order = sorted(
       np.flatnonzero(self.masked), key=lambda i: (self.entropy[i], i)
@@ -196,7 +196,7 @@ class Row:
   def ask(self, shown):
     canvas = self.before.copy()
     canvas[list(shown)] = self.drafts[list(shown)]
-    return reference.divergence('kl', self.base, self.law(canvas))
+    return reference.divergence('kl', self.base, self.drafts(canvas))
 
 
 # Each returns (positions written, passes after the first); row.state is a dict
@@ -314,20 +314,20 @@ REFERENCES = {
 }
 
 
-def checked(name, joint, seed=0, knobs=None):
+def checked(name, joint, seed=0, hyperparams=None):
   """Runs to the end, every step against its reference -> (rows, last run).
 
   rows: for each step of each live row (row, written, passes, Row).
   """
   case = case_of(name)
-  knobs = case.knobs if knobs is None else knobs
+  hyperparams = case.traced if hyperparams is None else hyperparams
   expected = REFERENCES[case.constructor.__name__]
   states = [{} for _ in TOKENS]
   done = []
-  for run, after, drafts, probes in case.run(joint, knobs, seed=seed):
+  for run, after, drafts, probes in case.run(joint, hyperparams, seed=seed):
     for i in np.flatnonzero(~np.asarray(run.done)):
       row = Row(joint, run, drafts, i, states[i])
-      kept, calls = expected(row, probes[:, i], **case.fixed, **knobs)
+      kept, calls = expected(row, probes[:, i], **case.fixed, **hyperparams)
       canvas = row.before.copy()
       canvas[kept] = row.drafts[kept]
       np.testing.assert_array_equal(after.tokens[i], canvas)
@@ -367,10 +367,10 @@ def test_a_run_fills_what_is_open_and_counts_its_questions(name):
 def test_its_exact_settings_write_the_surest_position(name):
   """One by one in an order that does not see the drafts: exact sampling."""
   case = case_of(name)
-  exact = case.constructor(**case.fixed, **case.knobs).traits.exact
+  exact = case.constructor(**case.fixed, **case.traced).traits.exact
   assert exact
   joint = reference.coupled_joint(8, LENGTH, VOCAB)
-  for run, after, drafts, _ in case.run(joint, {**case.knobs, **exact}):
+  for run, after, drafts, _ in case.run(joint, {**case.traced, **exact}):
     for i in np.flatnonzero(~np.asarray(run.done)):
       row = Row(joint, run, drafts, i, {})
       first = row.order[0]
@@ -403,19 +403,19 @@ def test_verification_sees_the_joint_effect_that_the_rounds_miss():
 def test_pairs_halve_the_depth_and_one_stage_has_depth_two():
   """Independent tokens: all tests pass, 3 rounds for 5 or 6 masked ones."""
   rng = np.random.default_rng(0)
-  laws = rng.dirichlet(np.ones(VOCAB), size=LENGTH)
-  joint = functools.reduce(np.multiply.outer, laws)
+  dists = rng.dirichlet(np.ones(VOCAB), size=LENGTH)
+  joint = functools.reduce(np.multiply.outer, dists)
   for name, depth in {'pairs': 1 + 2, 'one stage': 1 + 1}.items():
-    knobs = dict(epsilon=0.1, gap=1.0)
-    (_, after, _, _), = case_of(name).run(joint, knobs)
+    hyperparams = dict(epsilon=0.1, gap=1.0)
+    (_, after, _, _), = case_of(name).run(joint, hyperparams)
     assert after.memo.meter.nfe[[0, 7]].tolist() == [4, 4]
     assert after.memo.meter.depth[[0, 7]].tolist() == [depth] * 2
 
 
 def test_spaced_candidates_are_far_from_each_other():
   joint = reference.coupled_joint(1, LENGTH, VOCAB)
-  knobs = dict(epsilon=50.0, gap=3.0)
-  rows, _ = checked('spaced', joint, knobs=knobs)
+  hyperparams = dict(epsilon=50.0, gap=3.0)
+  rows, _ = checked('spaced', joint, hyperparams=hyperparams)
   for _, kept, calls, row in rows:
     assert (np.diff(row.place[kept]) >= 3).all()
     assert calls == len(kept) - 1
@@ -426,7 +426,7 @@ def test_sure_tokens_shorten_the_tests():
   joint = reference.coupled_joint(2, LENGTH, VOCAB)
   passes = lambda gamma: sum(
     calls for _, _, calls, _ in checked(
-      'sure', joint, knobs=dict(epsilon=50.0, gamma=gamma)
+      'sure', joint, hyperparams=dict(epsilon=50.0, gamma=gamma)
     )[0]
   )
   # Six masked positions take 3 rounds; if all are sure there is no test.
@@ -457,8 +457,8 @@ def test_votes_let_the_surer_of_two_equal_tokens_through():
   joint = np.zeros((VOCAB,) * LENGTH)
   for a, b, c in np.ndindex((2,) * 3):  # bits: their entropies are equal
     joint[a, a, b, b, c, c] = 1
-  knobs = dict(epsilon=0.1, share=1.0)
-  run, after, _, probes = next(case_of('votes').run(joint, knobs))
+  hyperparams = dict(epsilon=0.1, share=1.0)
+  run, after, _, probes = next(case_of('votes').run(joint, hyperparams))
   parted = 0
   for i in (0, 1):  # six masked positions
     shown, written = probes[:, i] != M, after.tokens[i] != M

@@ -70,9 +70,9 @@ def settings(**values):
   return generator.Settings(**{**few, **values})
 
 
-def choice(name='punt', **knobs):
+def choice(name='punt', **hyperparams):
   base = {'epsilon': 0.04} if name == 'punt' else {}
-  return options.choose(name, base | knobs)
+  return options.choose(name, base | hyperparams)
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -157,22 +157,23 @@ def test_ends_are_written_last():
   assert row.steps == 3  # d, c, then an end; all of them, if ends came first
 
 
-def law_of(loaded, config):
+def distribution_of(loaded, config):
   """The Denoiser that the generator builds."""
-  build, knobs = generator.builder(config, loaded, choice())
-  return build(loaded.params, knobs)[0]
+  build, hyperparams = generator.builder(config, loaded, choice())
+  return build(loaded.params, hyperparams)[0]
 
 
-def test_the_law_is_that_of_the_settings():
-  plain = law_of(toy(neighbors), settings())
-  assert plain.law == punt_jax.DraftLaw()
-  model = law_of(toy(neighbors), settings(
+def test_the_distribution_is_that_of_the_settings():
+  plain = distribution_of(toy(neighbors), settings())
+  assert plain.drafts == punt_jax.DraftDistribution()
+  model = distribution_of(toy(neighbors), settings(
     temperature=0.1, top_p=0.9, judged=True, eos_penalty=4.0, ban=(0, 'bos')
   ))
-  law = model.law
-  assert (law.temperature, law.top_p, law.judged) == (0.1, 0.9, True)
-  assert law.bias.tolist() == [0, 0, 0, 0, 0, 0, -4, -4, 0]
-  # Banned ids are gone from the raw law as well, and the rest sums to 1.
+  dist = model.drafts
+  assert (dist.temperature, dist.top_p, dist.judged) == (0.1, 0.9, True)
+  assert dist.bias.tolist() == [0, 0, 0, 0, 0, 0, -4, -4, 0]
+  # Banned ids are gone from the raw distribution as well, and the rest sums to
+  # 1.
   raw = np.log(np.arange(1, V + 1) / 45)
   rest = np.exp(np.asarray(model.read(raw)))
   np.testing.assert_allclose(rest[1:-1], np.arange(2, V) / 35, rtol=1e-5)
@@ -225,7 +226,7 @@ def test_prompts_that_do_not_fit(given, said):
 @pytest.mark.parametrize('sampler, values, said', [
   ({}, dict(batch=0), 'batch = 0 must be a whole number'),
   (dict(name='pont'), {}, "unknown sampler 'pont'"),
-  (dict(k=3.0), {}, 'unknown knob of punt'),
+  (dict(k=3.0), {}, 'unknown hyperparameter of punt'),
   (dict(name='influence', kappa=0.1), {}, 'punt_jax.cli.demo alone'),
   (dict(name='threshold', tau=0.9), dict(eos_last=True), 'eos_last=False'),
   ({}, dict(kv_cache=True), 'kv_cache needs blocks'),
@@ -244,8 +245,8 @@ def test_settings_that_do_not_fit(sampler, values, said):
 def test_a_model_is_asked_for_what_it_offers():
   offers = frozenset({'attention', 'window', 'in_order'})
   loaded = toy(neighbors)._replace(offers=offers)
-  asks = lambda name, window=None, **knobs: options.asks(
-    options.choose(name, knobs), loaded, window
+  asks = lambda name, window=None, **hyperparams: options.asks(
+    options.choose(name, hyperparams), loaded, window
   )
   assert asks('punt', epsilon=0.1) == asks('speculative') == {}
   assert asks('punt', 4, epsilon=0.1) == {'window': 4}

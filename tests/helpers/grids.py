@@ -6,7 +6,7 @@ from punt_jax import samplers
 from punt_jax.checkpoints import huggingface
 
 V = 512  # as many as the readout has blocks, so that it is split
-KNOBS = dict(punt=0.002, threshold=0.05)
+HYPERPARAMS = dict(punt=0.002, threshold=0.05)
 
 
 def plan_of(config, dtype='float32'):
@@ -21,10 +21,10 @@ def shapes_of(plan):
 
 
 def build_for(plan, sampler, window):
-  """sampler is a name; the knob is its first argument."""
+  """sampler is a name; the hyperparameter is its first argument."""
 
-  def build(params, knobs):
-    inner = getattr(samplers, sampler)(knobs[sampler])
+  def build(params, hyperparams):
+    inner = getattr(samplers, sampler)(hyperparams[sampler])
     inner = samplers.blocks(inner, 8, refresh=2) if window else inner
     return huggingface.denoiser(plan, params, window=window), inner
 

@@ -28,16 +28,16 @@ def job(vocab):
 
 
 def building(denoiser):
-  """A build function with two knobs, for a loaded model's denoiser."""
+  """A build function with two numbers, for a loaded model's denoiser."""
 
-  def build(params, knobs):
-    model = punt_jax.temper(denoiser(params), knobs['temperature'])
-    return model, samplers.threshold(knobs['tau'])
+  def build(params, hyperparams):
+    model = punt_jax.temper(denoiser(params), hyperparams['temperature'])
+    return model, samplers.threshold(hyperparams['tau'])
 
   return build
 
 
-KNOBS = dict(tau=0.12, temperature=0.7)
+HYPERPARAMS = dict(tau=0.12, temperature=0.7)
 
 
 def main(port, index, where):
@@ -52,14 +52,15 @@ def main(port, index, where):
   mine = parallel.my_rows(ROWS)
   run = punt_jax.compile(build, devices=jax.local_devices())
   out = run(
-    alone.params, KNOBS, key, tokens[mine], valid=valid[mine], rows=mine
+    alone.params, HYPERPARAMS, key, tokens[mine], valid=valid[mine], rows=mine
   )
   found['split'] = out.tokens
   for name, shape in (('inside', (2, 2)), ('across', (1, 4))):
     mesh = parallel.mesh(*shape)
     loaded = checkpoints.load(where / 'model', mesh=mesh)
     run = punt_jax.compile(build, mesh=mesh)
-    found[name] = run(loaded.params, KNOBS, key, tokens, valid=valid).tokens
+    out = run(loaded.params, HYPERPARAMS, key, tokens, valid=valid)
+    found[name] = out.tokens
   plan = huggingface.layout(loaded.card)
   like = sharding.like(plan.module, alone.params, mesh)
   manager = saving.open_checkpoints(where / 'saved')

@@ -1,11 +1,12 @@
 """Independent NumPy references for the tests: float64, one row, plain loops.
 
-Nothing here imports punt_jax. A law is a function from a canvas, tokens (L,)
-with V for MASK, to the (L, V) conditional probabilities given what it shows.
+Nothing here imports punt_jax. A distribution is a function from a canvas,
+tokens (L,) with V for MASK, to the (L, V) conditional probabilities given what
+it shows.
 
 Azangulov, Pandeva, Prasad, Zazo, Karmalkar: Parallel Sampling from Masked
-Diffusion Models via Conditional Independence Testing, arXiv 2510.21961
-(Algorithm 1 and its recursive form).
+Diffusion Models via Conditional Independence Testing,
+https://arxiv.org/abs/2510.21961 (Algorithm 1 and its recursive form).
 """
 
 from typing import NamedTuple
@@ -22,15 +23,15 @@ def random_joint(seed, length, vocab, sharpness=2.0):
 
 def confident(*largest, vocab=4):
   """(L, V): each position has this largest probability, the rest is even."""
-  law = np.zeros((len(largest), vocab))
+  dist = np.zeros((len(largest), vocab))
   for i, c in enumerate(largest):
-    law[i] = (1 - c) / (vocab - 1)
-    law[i, i % vocab] = c
-  return law
+    dist[i] = (1 - c) / (vocab - 1)
+    dist[i, i % vocab] = c
+  return dist
 
 
 def coupled_joint(seed, length, vocab, density=0.3, strength=1.0):
-  """Positions with laws of their own, some pairs of them coupled."""
+  """Positions with distributions of their own, some pairs of them coupled."""
   rng = np.random.default_rng(seed)
   cells = np.indices((vocab,) * length)
   scores = np.zeros((vocab,) * length)
@@ -44,22 +45,22 @@ def coupled_joint(seed, length, vocab, density=0.3, strength=1.0):
 
 
 def conditionals(joint, tokens):
-  """The (L, V) law of each position given the observed tokens, enumerated."""
+  """(L, V): each position given the observed tokens, enumerated."""
   joint = np.asarray(joint, np.float64)
   vocab = joint.shape[0]
-  law = np.zeros((len(tokens), vocab))
+  dist = np.zeros((len(tokens), vocab))
   agrees = np.zeros(joint.shape)
   agrees[tuple(slice(None) if t == vocab else t for t in tokens)] = 1
   for axis in range(len(tokens)):
     others = tuple(a for a in range(len(tokens)) if a != axis)
-    law[axis] = (joint * agrees).sum(axis=others)
-  return law / law.sum(axis=1, keepdims=True)
+    dist[axis] = (joint * agrees).sum(axis=others)
+  return dist / dist.sum(axis=1, keepdims=True)
 
 
-def law_of(joint, valid=None):
-  """The law of `joint`; with padding, of its first sum(valid) variables."""
+def distribution_of(joint, valid=None):
+  """That of `joint`; with padding, of its first sum(valid) variables."""
 
-  def law(tokens):
+  def dist(tokens):
     tokens = np.asarray(tokens)
     real = np.ones(len(tokens), bool) if valid is None else np.asarray(valid)
     vocab = np.shape(joint)[0]
@@ -69,7 +70,7 @@ def law_of(joint, valid=None):
     out[real] = conditionals(joint, packed)[: real.sum()]
     return out
 
-  return law
+  return dist
 
 
 def _plogq(p, q):
@@ -78,19 +79,19 @@ def _plogq(p, q):
     return np.where(p > 0, p * np.log(q), 0.0).sum(axis=-1)
 
 
-def score(name, law, drafts):
+def score(name, dist, drafts):
   """(L,) how early a position goes; bigger is earlier."""
-  descending = -np.sort(-law, axis=-1)
+  descending = -np.sort(-dist, axis=-1)
   return {
-    'entropy': _plogq(law, law),
+    'entropy': _plogq(dist, dist),
     'confidence': descending[:, 0],
     'margin': descending[:, 0] - descending[:, 1],
-    'draft': np.take_along_axis(law, drafts[:, None] % law.shape[1], 1)[:, 0],
+    'draft': np.take_along_axis(dist, drafts[:, None] % dist.shape[1], 1)[:, 0],
   }[name]
 
 
 def divergence(name, before, after):
-  """(L,) how far the law of each position moved, in nats (tv: in [0, 1])."""
+  """(L,) how far each position has moved, in nats (tv: in [0, 1])."""
   middle = (before + after) / 2
   return {
     'kl': _plogq(before, before) - _plogq(before, after),
@@ -129,7 +130,7 @@ def bit_count(m):
 
 
 def punt_step(
-  law,
+  dist,
   tokens,
   masked,
   drafts,
@@ -141,7 +142,7 @@ def punt_step(
 ):
   """Algorithm 1 for one row: rank, split by bit, ask, drop what moved."""
   tokens, drafts = np.asarray(tokens), np.asarray(drafts)
-  before = law(tokens)
+  before = dist(tokens)
   phi = score(score_name, before, drafts)
   order = sorted(np.flatnonzero(masked), key=lambda i: (-phi[i], i))
   m = len(order)
@@ -160,7 +161,7 @@ def punt_step(
     moved = np.zeros(len(tokens))
     if asked:
       calls += 1
-      after = law(np.where(anchors, drafts, tokens))
+      after = dist(np.where(anchors, drafts, tokens))
       moved = np.where(
         tests, divergence(divergence_name, before, after), 0.0
       )
@@ -170,10 +171,10 @@ def punt_step(
   return Step(order, rounds, survivors, calls, slack)
 
 
-def punt_recursion(law, tokens, masked, drafts, epsilon, score_name='entropy'):
+def punt_recursion(dist, tokens, masked, drafts, epsilon, score_name='entropy'):
   """The paper's recursive form, for one row: (kept (L,) bool, calls)."""
   tokens, drafts = np.asarray(tokens), np.asarray(drafts)
-  before = law(tokens)
+  before = dist(tokens)
   phi = score(score_name, before, drafts)
   calls = 1
 
@@ -185,7 +186,7 @@ def punt_recursion(law, tokens, masked, drafts, epsilon, score_name='entropy'):
     shown = tokens.copy()
     shown[ordered[:half]] = drafts[ordered[:half]]
     calls += 1
-    moved = divergence('kl', before, law(shown))
+    moved = divergence('kl', before, dist(shown))
     stay = [j for j in ordered[half:] if moved[j] < epsilon]
     return recurse(ordered[:half]) | recurse(stay)
 
@@ -211,7 +212,7 @@ def chi_square(counts, probabilities, least=5.0):
 
 
 def fits(counts, probabilities, deviations=4.5):
-  """Whether counts look drawn from the law (Wilson-Hilferty, one-sided)."""
+  """Whether counts look drawn from `dist` (Wilson-Hilferty, one-sided)."""
   statistic, free = chi_square(counts, probabilities)
   spread = 2 / (9 * free)
   return (statistic / free) ** (1 / 3) < 1 - spread + deviations * spread**0.5

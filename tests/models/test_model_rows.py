@@ -68,7 +68,7 @@ def test_features_agree(kind, load):
 def setup(request, load):
   kind = request.param
   loaded = load(kind) if kind in LOADED else checkpoints.load(kind)
-  build = lambda params, knobs: (
+  build = lambda params, hyperparams: (
     loaded.denoiser(params), samplers.punt(EPSILON, score='entropy')
   )
   run = punt_jax.compile(build, L, driver=punt_jax.decode.film)

@@ -71,7 +71,7 @@ def test_it_knows_the_order(logits):
   assert change.max() > 1e-3
 
 
-def test_the_denoiser_reads_the_same_law(model, logits):
+def test_the_denoiser_reads_the_same_distribution(model, logits):
   tokens = canvas()
   valid = np.ones_like(tokens, bool)
   denoiser = transformer.denoiser(*model)

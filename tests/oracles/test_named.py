@@ -1,7 +1,8 @@
 """Larger exact worlds against enumeration, with random parameters.
 
-The joint laws are built in NumPy from the formulas of the docstrings, one term
-after the other. Parameters are traced, so that each world compiles once.
+The joint distributions are built in NumPy from the formulas of the docstrings,
+one term after the other. Parameters are traced, so that each world compiles
+once.
 """
 
 import functools
@@ -174,7 +175,7 @@ def exact(name):
 
 
 def check(name, joint, tokens, answers):
-  """Compares with the joint law; returns the number of impossible rows."""
+  """Compares with the joint; returns the number of impossible rows."""
   case = CASES[name]
   log_prob, logits, alone, entropy = map(np.asarray, answers)
   # A row does not see its batch, but for the last bits of exp and log.
@@ -189,8 +190,8 @@ def check(name, joint, tokens, answers):
       np.testing.assert_allclose(p, 1 / case.vocab, rtol=1e-6)
     else:
       np.testing.assert_allclose(log_p, np.log(mass), atol=1e-5, rtol=1e-6)
-      law = reference.conditionals(joint, row)
-      np.testing.assert_allclose(p, law, atol=1e-5)
+      dist = reference.conditionals(joint, row)
+      np.testing.assert_allclose(p, dist, atol=1e-5)
       assert (p[shown, row[shown]] == 1).all()  # a point mass, exactly
   p = joint[joint > 0]
   error = abs(entropy + (p * np.log(p)).sum())
@@ -221,7 +222,7 @@ def test_conditionals_equal_enumeration(name):
 
 
 @pytest.mark.parametrize('name', CASES)
-def test_samples_follow_the_law(name):
+def test_samples_follow_the_distribution(name):
   case = CASES[name]
   parameters = case.draw(np.random.default_rng(6), 0.3)
   joint = joint_of(case, parameters)
@@ -231,7 +232,7 @@ def test_samples_follow_the_law(name):
   assert tokens.shape == (SAMPLES, case.length) and tokens.dtype == jnp.int32
   counts = reference.histogram(tokens, case.vocab)
   assert reference.fits(counts, joint)
-  # The same test finds a law that is a little off.
+  # The same test finds a distribution that is a little off.
   bent = joint * np.linspace(0.8, 1.2, case.vocab)
   assert not reference.fits(counts, bent / bent.sum())
 
@@ -311,8 +312,8 @@ def test_large_worlds_run(name):
   excess = metrics.estimate(metrics.excess_nll(world, tokens))
   assert abs(excess.mean) < 4 * excess.stderr
   tokens[np.random.default_rng(0).random(tokens.shape) < 0.5] = 64
-  law = np.exp(world.logits(tokens))
-  np.testing.assert_allclose(law.sum(-1), 1, atol=1e-5)
+  dist = np.exp(world.logits(tokens))
+  np.testing.assert_allclose(dist.sum(-1), 1, atol=1e-5)
 
 
 LENGTH = 10

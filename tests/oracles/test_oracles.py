@@ -1,7 +1,7 @@
 """Exact worlds against enumeration, with every partial canvas of a small one.
 
-The joint laws are built in NumPy by plain loops; L = 4, V = 3 throughout, so
-that each world compiles once.
+The joint distributions are built in NumPy by plain loops; L = 4, V = 3
+throughout, so that each world compiles once.
 """
 
 import functools
@@ -46,7 +46,7 @@ def potentials(seed, length=LENGTH, vocab=VOCAB, holes=0.0):
 
 @functools.cache
 def case_of(name):
-  """(world, its joint law by other means)."""
+  """(world, its joint distribution by other means)."""
   joint = reference.random_joint(1, LENGTH, VOCAB)
   holed = np.where(np.arange(joint.size).reshape(joint.shape) % 3, joint, 0)
   log_p = np.random.default_rng(2).normal(size=(LENGTH, VOCAB))
@@ -80,9 +80,9 @@ def mass(joint, tokens):
 def check_conditionals(world, joint, atol=2e-6):
   """log_prob and logits of every partial canvas; counts impossible ones."""
   log_prob = np.asarray(world.log_prob(CANVASES))
-  law = np.exp(np.asarray(world.logits(CANVASES)))
+  dist = np.exp(np.asarray(world.logits(CANVASES)))
   impossible = 0
-  for tokens, log_p, p in zip(CANVASES, log_prob, law, strict=True):
+  for tokens, log_p, p in zip(CANVASES, log_prob, dist, strict=True):
     if mass(joint, tokens) == 0:
       impossible += 1
       assert log_p == -np.inf
@@ -113,13 +113,13 @@ def test_entropy_equals_enumeration(name):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_samples_follow_the_law(name):
+def test_samples_follow_the_distribution(name):
   world, joint = case_of(name)
   tokens = world.sample(jax.random.key(5), 20_000)
   assert tokens.shape == (20_000, LENGTH) and tokens.dtype == jnp.int32
   counts = reference.histogram(tokens, VOCAB)
   assert reference.fits(counts, joint)
-  # The same test finds a law that is a tenth off.
+  # The same test finds a distribution that is a tenth off.
   bent = joint * np.linspace(0.8, 1.2, VOCAB)
   assert not reference.fits(counts, bent / bent.sum())
 
@@ -172,8 +172,8 @@ def test_a_long_chain_stays_exact():
   logits, eye = np.asarray(world.logits(tokens)), np.eye(4, dtype=bool)
   for t in np.flatnonzero(hidden)[[0, 1, 100, -2, -1]]:
     at = [may & ((np.arange(length) != t)[:, None] | row) for row in eye]
-    law = np.exp([forward(one) - forward(may) for one in at])
-    np.testing.assert_allclose(np.exp(logits[t]), law, atol=2e-5)
+    dist = np.exp([forward(one) - forward(may) for one in at])
+    np.testing.assert_allclose(np.exp(logits[t]), dist, atol=2e-5)
 
 
 def test_steps_that_are_next_to_impossible():
@@ -273,16 +273,16 @@ def test_padding_on_either_side_changes_nothing():
   seen = [one[kept] for one, kept in zip(logits, masks, strict=True)]
   np.testing.assert_array_equal(seen[0], seen[1])
   np.testing.assert_array_equal(seen[0], seen[2])
-  law = reference.conditionals(joint, [*short, M])[:3]
-  np.testing.assert_allclose(np.exp(seen[0]), law, atol=2e-6)
+  dist = reference.conditionals(joint, [*short, M])[:3]
+  np.testing.assert_allclose(np.exp(seen[0]), dist, atol=2e-6)
 
 
 def test_a_shorter_canvas_is_the_start_of_the_world():
   world, joint = case_of('chain')
   tokens = np.array([[M, 1, M]])
   logits = ask(world, tokens, np.ones(tokens.shape, bool))
-  law = reference.conditionals(joint, [M, 1, M, M])[:3]
-  np.testing.assert_allclose(np.exp(logits[0]), law, atol=2e-6)
+  dist = reference.conditionals(joint, [M, 1, M, M])[:3]
+  np.testing.assert_allclose(np.exp(logits[0]), dist, atol=2e-6)
 
 
 @pytest.mark.parametrize('name', ('table', 'product', 'chain', 'permuted'))

@@ -16,15 +16,15 @@ CONFIDENCE = np.array([0.95, 0.5, 0.7, 0.6, 0.4, 0.55])
 def run(sampler, attention, confidence=CONFIDENCE, tokens=None):
   """when (L,) of a model that always says the same, at temperature 0."""
   rest = (1 - confidence) / (V - 1)
-  law = np.where(np.arange(V) == 0, confidence[:, None], rest[:, None])
+  dist = np.where(np.arange(V) == 0, confidence[:, None], rest[:, None])
   attention = jnp.asarray(attention, jnp.float32)
 
   def features(tokens, valid):
     spread = lambda x: jnp.broadcast_to(x, (len(tokens), *x.shape))
-    return spread(jnp.log(jnp.asarray(law))), spread(attention)
+    return spread(jnp.log(jnp.asarray(dist))), spread(attention)
 
   model = punt_jax.from_features(features, lambda x: x, V)
-  build = lambda params, knobs: (punt_jax.temper(model, 0.0), sampler)
+  build = lambda params, hyperparams: (punt_jax.temper(model, 0.0), sampler)
   tokens = np.full((1, L), V) if tokens is None else tokens
   out = punt_jax.compile(build)((), (), jax.random.key(0), tokens)
   return np.asarray(out.when)[0].tolist()
@@ -133,7 +133,7 @@ def test_without_attention_there_is_a_sentence():
       decode((), (), jax.random.key(0), np.full((1, L), V))
 
 
-def test_bad_knobs():
+def test_bad_hyperparams():
   with pytest.raises(ValueError, match='late = 2'):
     samplers.dapd(0.1, late=2)
   with pytest.raises(ValueError, match='alpha = -1'):

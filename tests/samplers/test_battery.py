@@ -21,7 +21,7 @@ from tests.helpers.attention import attending
 # around punt, whose epsilon stands with theirs
 WRAPPERS = ['blocks', 'stop', 'smc']
 
-# Reasonable arguments of every sampler; numbers are traced knobs.
+# Reasonable arguments of every sampler; numbers are traced hyperparams.
 EXAMPLES = {
   'punt': dict(epsilon=0.2),
   'one_by_one': dict(score='confidence'),
@@ -56,7 +56,7 @@ EXAMPLES = {
     table=np.random.default_rng(0).random((6, 6), np.float32), kappa=0.8
   ),
   'learned': dict(policy=6.0, budget=4.0, temperature=1.0, bias=0.0),
-  'random_size': dict(steps=3.0, law='uniform'),
+  'random_size': dict(steps=3.0, distribution='uniform'),
   'random_order': dict(sizes=np.array([2.0, 0, 3, 1])),
   'explore': dict(),
 }
@@ -74,8 +74,9 @@ def defaults(name):
 EXAMPLES |= {name: defaults(name) for name in NAMES if name not in EXAMPLES}
 BENT = ('maskgit', 'dilated', 'stop', 'smc')  # never exact
 BENT += ('ancestral', 'euler', 'remdm', 'p2')
-# These do not draw each token from the model's law on the canvas before:
-OTHER_LAW = ('stop', 'smc', 'speculative', 'credit')
+# These do not draw each token from the model's distribution on the canvas
+# before:
+OTHER_DISTRIBUTION = ('stop', 'smc', 'speculative', 'credit')
 # These ask about several canvases of a row at once, in one question:
 BATCHED = ('smc',)
 AHEAD = ('lookahead', 'info_gain')  # in some of their steps
@@ -126,14 +127,14 @@ class Case:
     own = inspect.signature(getattr(samplers, name)).parameters
     shapes = [k for k, p in own.items() if type(p.default) in (str, int)]
     self.fixed = {k: v for k, v in EXAMPLES[name].items() if k in shapes}
-    self.knobs = {k: v for k, v in EXAMPLES[name].items() if k not in shapes}
+    self.traced = {k: v for k, v in EXAMPLES[name].items() if k not in shapes}
     self.traces = 0
     self.canvases = 0
     self.decode = punt_jax.compile(self.build)
     self.film = punt_jax.compile(self.build, driver=film)
     self.watch = punt_jax.watch(self.build)
 
-  def build(self, joint, knobs):
+  def build(self, joint, hyperparams):
     world = table(joint)
 
     def counted(tokens):
@@ -151,17 +152,19 @@ class Case:
 
     model = as_denoiser(world._replace(logits=logits))
     model = attending(model._replace(in_order=in_order), ATTENTION)
-    return model, make(self.name, **self.fixed, **knobs)
+    return model, make(self.name, **self.fixed, **hyperparams)
 
   def count(self, rows):
     self.canvases += rows
 
-  def run(self, driver=None, seed=0, tokens=TOKENS, valid=VALID, knobs=None):
+  def run(
+    self, driver=None, seed=0, tokens=TOKENS, valid=VALID, hyperparams=None
+  ):
     """(result, forward passes that the model really ran)."""
     before = self.canvases
     driver = driver or self.decode
-    knobs = self.knobs if knobs is None else knobs
-    out = driver(JOINT, knobs, jax.random.key(seed), tokens, valid=valid)
+    hyperparams = self.traced if hyperparams is None else hyperparams
+    out = driver(JOINT, hyperparams, jax.random.key(seed), tokens, valid=valid)
     if driver is self.watch:
       out = list(out)
     out = jax.device_get(out)
@@ -212,7 +215,7 @@ def test_a_row_with_nothing_to_do_costs_nothing(case):
   assert calls == 0
 
 
-def test_watch_equals_decode_and_log_q_is_the_law(case):
+def test_watch_equals_decode_and_log_q_is_the_distribution(case):
   out, calls = case.run()
   seen, calls_watched = case.run(case.watch)
   last, _ = seen[-1]
@@ -227,11 +230,11 @@ def test_watch_equals_decode_and_log_q_is_the_law(case):
     np.testing.assert_array_equal(run.tokens, move.tokens)
     for row, position in np.argwhere(run.tokens != before):
       token = run.tokens[row, position]
-      if token != M and case.name not in OTHER_LAW:
-        law = reference.law_of(JOINT, VALID[row])(before[row])
-        log_q[row] += np.log(law[position, token])
+      if token != M and case.name not in OTHER_DISTRIBUTION:
+        dist = reference.distribution_of(JOINT, VALID[row])(before[row])
+        log_q[row] += np.log(dist[position, token])
     before = run.tokens
-  if case.name not in OTHER_LAW:
+  if case.name not in OTHER_DISTRIBUTION:
     np.testing.assert_allclose(out.log_q, log_q, atol=1e-4)
 
 
@@ -319,16 +322,16 @@ def test_a_seed_and_a_row_number_give_other_drafts(case):
   assert len({tuple(row) for row in first.tokens}) > 4
 
 
-def test_other_knobs_change_the_run_but_compile_nothing(case):
+def test_other_hyperparams_change_the_run_but_compile_nothing(case):
   out, _ = case.run()
   traces = case.traces
-  knobs = {k: 2 * v for k, v in case.knobs.items()}
+  hyperparams = {k: 2 * v for k, v in case.traced.items()}
   if case.name == 'random_order':  # shares of the total: twice is the same
-    knobs = dict(sizes=np.array([1.0, 1, 0, 4]))
-  other, _ = case.run(knobs=knobs)
+    hyperparams = dict(sizes=np.array([1.0, 1, 0, 4]))
+  other, _ = case.run(hyperparams=hyperparams)
   assert case.traces == traces
   changed = (other.when != out.when).any()
-  assert changed or not case.knobs
+  assert changed or not case.traced
 
 
 EXACT = [n for n in NAMES if make(n, **EXAMPLES[n]).traits.exact is not None]
@@ -346,20 +349,23 @@ def test_exact_settings_reproduce_the_world(name):
   case = case_of(name)
   exact = make(name, **EXAMPLES[name]).traits.exact
   assert all(case.fixed[k] == v for k, v in exact.items() if k in case.fixed)
-  knobs = case.knobs | {k: v for k, v in exact.items() if k not in case.fixed}
+  traced = {k: v for k, v in exact.items() if k not in case.fixed}
+  hyperparams = case.traced | traced
   tokens = np.tile([M, 2, M, M, 0, M], (len(TOKENS), 1))
   valid = np.ones(TOKENS.shape, bool)
-  law = np.float64(JOINT[:, 2, :, :, 0, :])
-  law /= law.sum()
+  dist = np.float64(JOINT[:, 2, :, :, 0, :])
+  dist /= dist.sum()
   samples, log_q = [], []
   for seed in range(200):
-    out, _ = case.run(tokens=tokens, valid=valid, knobs=knobs, seed=seed)
+    out, _ = case.run(
+      tokens=tokens, valid=valid, hyperparams=hyperparams, seed=seed
+    )
     samples.append(out.tokens[:, [0, 2, 3, 5]])
     log_q.append(out.log_q)
   samples = np.concatenate(samples)
-  log_p = np.log(law[tuple(samples.T)])
+  log_p = np.log(dist[tuple(samples.T)])
   np.testing.assert_allclose(np.concatenate(log_q), log_p, atol=1e-4)
-  assert reference.fits(reference.histogram(samples, VOCAB), law)
+  assert reference.fits(reference.histogram(samples, VOCAB), dist)
 
 
 def test_stop_only_cuts_what_follows_the_first_end():

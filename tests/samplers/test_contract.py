@@ -59,7 +59,7 @@ def model():
 
 def told(sampler):
   """[[(total, steps since then) of each of its steps] of each row]."""
-  run = punt_jax.compile(lambda params, knobs: (model(), sampler), driver=film)
+  run = punt_jax.compile(lambda params, _: (model(), sampler), driver=film)
   out, moves = jax.device_get(run(
     (), (), jax.random.key(0), TOKENS, valid=VALID, given=GIVEN
   ))
@@ -99,7 +99,7 @@ def test_particles_see_the_total_of_their_row():
   sampler = samplers.smc(
     witness(), 2, potential=lambda canvas, move: canvas.total * 1.0
   )
-  start, advance = punt_jax.step(lambda params, knobs: (model(), sampler))
+  start, advance = punt_jax.step(lambda params, hyperparams: (model(), sampler))
   run = start((), (), jax.random.key(0), TOKENS, valid=VALID, given=GIVEN)
   np.testing.assert_array_equal(run.total, MASKED)
   for steps in (1, 2):

@@ -1,7 +1,7 @@
 """Samplers driven by time: when they write, what they take back, what it costs.
 
-Most tests use a model whose law does not depend on the canvas: what is written
-and remasked when is then all there is to see.
+Most tests use a model whose distribution does not depend on the canvas: what is
+written and remasked when is then all there is to see.
 """
 
 import functools
@@ -30,34 +30,34 @@ calls = []
 def runner(name, **fixed):
   """A film of at most STEPS steps, compiled once per sampler."""
 
-  def build(laws, knobs):
-    law, alone = jnp.log(jnp.asarray(laws))
+  def build(dists, hyperparams):
+    dist, alone = jnp.log(jnp.asarray(dists))
 
     def logits(tokens, valid):
       if name == 'ancestral':  # code with callbacks is not kept on disk
         jax.debug.callback(lambda: calls.append(1))
       any_seen = (tokens != VOCAB).any(-1)[:, None, None]
-      return jnp.where(any_seen, law, alone)
+      return jnp.where(any_seen, dist, alone)
 
-    sampler = getattr(samplers, name)(**fixed, **knobs)
+    sampler = getattr(samplers, name)(**fixed, **hyperparams)
     return denoiser.from_logits(logits, VOCAB), sampler
 
   return punt_jax.compile(build, driver=film, max_steps=STEPS)
 
 
 def run(
-  name, tokens=MASKED, seed=0, law=EVEN, alone=None, given=None, **args
+  name, tokens=MASKED, seed=0, dist=EVEN, alone=None, given=None, **args
 ):
   """(Decoded, Move of every step) on the host.
 
-  law (L, V) is the model's wherever the canvas shows a token, and `alone`, the
-  same by default, where it shows none.
+  distribution (L, V) is the model's wherever the canvas shows a token, and
+  `alone`, the same by default, where it shows none.
   """
   fixed = {k: v for k, v in args.items() if isinstance(v, str)}
-  knobs = {k: v for k, v in args.items() if k not in fixed}
+  hyperparams = {k: v for k, v in args.items() if k not in fixed}
   go = runner(name, **fixed)
-  laws = np.stack([law, law if alone is None else alone])
-  out, moves = go(laws, knobs, jax.random.key(seed), tokens, given=given)
+  dists = np.stack([dist, dist if alone is None else alone])
+  out, moves = go(dists, hyperparams, jax.random.key(seed), tokens, given=given)
   return jax.device_get((out, moves))
 
 
@@ -144,7 +144,7 @@ def test_a_row_that_was_ended_early_pays_no_more():
   assert together.meter.nfe.min() < together.meter.nfe.max()
 
 
-def test_ancestral_tends_to_the_exact_law():
+def test_ancestral_tends_to_the_exact_distribution():
   joint = reference.random_joint(3, 4, 2, sharpness=1.5)
   build = lambda p, k: (as_denoiser(table(p)), samplers.ancestral(k))
   decode = punt_jax.compile(build)
@@ -224,12 +224,12 @@ def test_remdm_by_hand(strategy, eta, more, path, remasked, written):
 
 def test_remdm_conf_prefers_what_was_unsure():
   """Even positions were sure (1), odd ones were not (1/4)."""
-  law = EVEN.copy()
-  law[::2] = [1, 0, 0, 0]
+  dist = EVEN.copy()
+  dist[::2] = [1, 0, 0, 0]
   drops = []
   for seed in range(8):
     out, moves = run(
-      'remdm', steps=8.0, strategy='conf', eta=1.0, law=law, seed=seed
+      'remdm', steps=8.0, strategy='conf', eta=1.0, dist=dist, seed=seed
     )
     assert out.done.all()
     every = moves.tokens[:, out.steps == 8]  # nearly all rows
@@ -290,10 +290,10 @@ def test_remasking_before_the_first_write_is_seen_by_the_model():
   the model sees none: it drafts token 1 there, and token 0 later.
   """
   tokens = np.where(np.arange(LENGTH) == 7, MASKED, 2)
-  law, alone = (np.tile(np.eye(VOCAB)[i], (LENGTH, 1)) for i in (0, 1))
+  dist, alone = (np.tile(np.eye(VOCAB)[i], (LENGTH, 1)) for i in (0, 1))
   out, moves = run(
     'remdm', tokens, given=np.zeros_like(tokens, bool), steps=8.0, eta=1.0,
-    strategy='cap', law=law, alone=alone,
+    strategy='cap', dist=dist, alone=alone,
   )
   assert out.done.all() and (out.tokens < VOCAB).all() and (out.when >= 0).all()
   first = moves.tokens[0]
@@ -345,6 +345,6 @@ def run_defaults(name):
     (lambda: samplers.remdm(0), 'steps = 0'),
   ],
 )
-def test_bad_knobs_are_named(make, message):
+def test_bad_hyperparams_are_named(make, message):
   with pytest.raises(ValueError, match=message):
     make()

@@ -23,9 +23,10 @@ NAMES = ['lookahead', 'info_gain']
 def runner(name, blocks=None, **fixed):
   """One compiled film per sampler; numbers that are no shapes are traced."""
 
-  def build(joint, knobs):
-    own = {k: v for k, v in knobs.items() if k != 'temperature'}
-    model = denoiser.temper(as_denoiser(table(joint)), knobs['temperature'])
+  def build(joint, hyperparams):
+    own = {k: v for k, v in hyperparams.items() if k != 'temperature'}
+    world = as_denoiser(table(joint))
+    model = denoiser.temper(world, hyperparams['temperature'])
     sampler = getattr(samplers, name)(**fixed, **own)
     return model, samplers.blocks(sampler, blocks) if blocks else sampler
 
@@ -36,18 +37,18 @@ def run(name, joint, seed=0, tokens=None, temperature=1.0, **args):
   """(Decoded, Moves) of ROWS rows; MANY paths unless told otherwise."""
   fixed = {'paths': MANY} if name in NAMES else {}
   fixed |= {k: v for k, v in args.items() if k in ('paths', 'blocks')}
-  knobs = {k: float(v) for k, v in args.items() if k not in fixed}
+  hyperparams = {k: float(v) for k, v in args.items() if k not in fixed}
   tokens = np.full((ROWS, LENGTH), M) if tokens is None else tokens
   play = runner(name, **fixed)
   joint = jnp.asarray(joint, jnp.float32)
-  knobs |= dict(temperature=temperature)
-  return jax.device_get(play(joint, knobs, jax.random.key(seed), tokens))
+  hyperparams |= dict(temperature=temperature)
+  return jax.device_get(play(joint, hyperparams, jax.random.key(seed), tokens))
 
 
 def independent(*largest):
   """The joint of independent bits that are 0 with these probabilities."""
-  laws = [np.array([c, 1 - c]) for c in largest]
-  return functools.reduce(np.multiply.outer, laws)
+  dists = [np.array([c, 1 - c]) for c in largest]
+  return functools.reduce(np.multiply.outer, dists)
 
 
 def keyed():
@@ -88,8 +89,8 @@ def test_defaults(name):
   ],
 )
 def test_a_number_out_of_range_is_named(name, wrong):
-  (knob,) = wrong
-  with pytest.raises(ValueError, match=f'^{knob} = '):
+  (hyperparam,) = wrong
+  with pytest.raises(ValueError, match=f'^{hyperparam} = '):
     getattr(samplers, name)(**(dict(k=1) | wrong))
 
 
@@ -141,12 +142,13 @@ def test_sets_and_their_values(name):
   out, moves = run(
     name, joint, tokens=tokens, temperature=0.0, k=2, heat=0.1, **args
   )
-  law_of, looked, skipped, turned = reference.law_of(joint), 0, 0, 0
+  distribution_of = reference.distribution_of(joint)
+  looked, skipped, turned = 0, 0, 0
   for row in range(ROWS):
     before = tokens[row]
     for step in range(out.steps[row]):
-      law, masked = law_of(before), before == M
-      drafts, sure = law.argmax(-1), law.max(-1)
+      dist, masked = distribution_of(before), before == M
+      drafts, sure = dist.argmax(-1), dist.max(-1)
       sets = moves.info.sets[step, row]
       value = moves.info.value[step, row]
       skip = name == 'info_gain' and (sure[masked] >= 0.62).all()
@@ -162,9 +164,9 @@ def test_sets_and_their_values(name):
         kinds, which = np.unique(sets, axis=0, return_inverse=True)
         expected = []
         for shown in kinds:
-          after = law_of(np.where(shown, drafts, before))
+          after = distribution_of(np.where(shown, drafts, before))
           good = reference.score('entropy', after, drafts)[masked & ~shown]
-          cost = reference.score('entropy', law, drafts)[shown].sum()
+          cost = reference.score('entropy', dist, drafts)[shown].sum()
           expected.append(good.mean() + (cost if name == 'info_gain' else 0))
         expected = np.array(expected)[which.ravel()]
         np.testing.assert_allclose(value, expected, atol=1e-4)

@@ -1,8 +1,8 @@
 """frechet, credit, klass and slowfast, worked by hand and against NumPy.
 
-The models here are clocks: the law of a position depends on how many masks the
-row has left and on nothing else, so that the whole run can be worked on paper.
-`when` is the step that writes each position.
+The models here are clocks: the distribution of a position depends on how many
+masks the row has left and on nothing else, so that the whole run can be worked
+on paper. `when` is the step that writes each position.
 """
 
 import functools
@@ -22,11 +22,11 @@ LENGTH, VOCAB, ROWS = 8, 4, 2
 M = VOCAB
 
 
-def clock(laws):
-  """A model of laws (L + 1, L, V), by the number of masks left."""
+def clock(dists):
+  """A model of distributions (L + 1, L, V), by the number of masks left."""
 
   def logits(tokens, valid):
-    return jnp.log(laws)[(valid & (tokens == M)).sum(-1)]
+    return jnp.log(dists)[(valid & (tokens == M)).sum(-1)]
 
   return punt_jax.from_logits(logits, VOCAB)
 
@@ -35,34 +35,34 @@ def clock(laws):
 def runner(name, blocks=None, **fixed):
   """One compiled run per sampler; fractional numbers are traced."""
 
-  def build(laws, knobs):
-    sampler = getattr(samplers, name)(**fixed, **knobs)
-    return clock(laws), samplers.blocks(sampler, blocks) if blocks else sampler
+  def build(dists, hyperparams):
+    sampler = getattr(samplers, name)(**fixed, **hyperparams)
+    return clock(dists), samplers.blocks(sampler, blocks) if blocks else sampler
 
   return punt_jax.compile(build)
 
 
-def run(name, laws, seed=0, tokens=None, valid=None, blocks=None, **args):
-  """Decodes ROWS rows; laws (L, V) or (L + 1, L, V)."""
+def run(name, dists, seed=0, tokens=None, valid=None, blocks=None, **args):
+  """Decodes ROWS rows; distributions (L, V) or (L + 1, L, V)."""
   fixed = {k: v for k, v in args.items() if k == 'entries'}
-  knobs = {k: float(v) for k, v in args.items() if k not in fixed}
+  hyperparams = {k: float(v) for k, v in args.items() if k not in fixed}
   tokens = np.full((ROWS, LENGTH), M) if tokens is None else np.array(tokens)
-  laws = np.broadcast_to(laws, (LENGTH + 1, LENGTH, VOCAB)).astype(np.float32)
+  dists = np.broadcast_to(dists, (LENGTH + 1, LENGTH, VOCAB)).astype(np.float32)
   decode = runner(name, blocks, **fixed)
-  out = decode(laws, knobs, jax.random.key(seed), tokens, valid=valid)
+  out = decode(dists, hyperparams, jax.random.key(seed), tokens, valid=valid)
   assert np.asarray(out.done).all()
   return jax.device_get(out)
 
 
-def when(name, laws, **args):
+def when(name, dists, **args):
   """The steps that all rows share."""
-  steps = run(name, laws, **args).when
+  steps = run(name, dists, **args).when
   assert (steps == steps[0]).all()
   return steps[0].tolist()
 
 
 def random_clock(seed, drift):
-  """(L + 1, L, V): one random law per position, moved a little each time."""
+  """(L + 1, L, V): a random one per position, moved a little each time."""
   rng = np.random.default_rng(seed)
   logits = 1.5 * rng.normal(size=(LENGTH, VOCAB))
   logits = logits + drift * rng.normal(size=(LENGTH + 1, LENGTH, VOCAB))
@@ -116,15 +116,15 @@ def test_defaults(name):
   ],
 )
 def test_a_number_out_of_range_is_named(name, wrong):
-  (knob,) = wrong
-  with pytest.raises(ValueError, match=f'^{knob} = '):
+  (hyperparam,) = wrong
+  with pytest.raises(ValueError, match=f'^{hyperparam} = '):
     getattr(samplers, name)(**wrong)
 
 
 @pytest.mark.parametrize('name', DEFAULTS)
 def test_a_single_mask_is_written_at_once(name):
-  law = confident(*[0.3] * LENGTH)
-  out = run(name, law, tokens=ONE_LEFT, **DEFAULTS[name])
+  dist = confident(*[0.3] * LENGTH)
+  out = run(name, dist, tokens=ONE_LEFT, **DEFAULTS[name])
   assert out.steps.tolist() == out.meter.nfe.tolist() == [1, 1]
 
 
@@ -172,9 +172,9 @@ def test_frechet_of_certain_positions():
 
 def test_frechet_is_the_factor_rule_where_all_are_equally_sure():
   # (n + 1) .2 < .75 and .8 - .2 n > .25 both say n = 2.
-  law = confident(*[0.8] * LENGTH)
+  dist = confident(*[0.8] * LENGTH)
   for name, args in ('frechet', dict(delta=0.25)), ('factor', dict(f=0.75)):
-    assert np.bincount(when(name, law, **args)).tolist() == [2, 2, 2, 2]
+    assert np.bincount(when(name, dist, **args)).tolist() == [2, 2, 2, 2]
 
 
 def test_frechet_writes_more_than_factor_where_they_are_not():
@@ -214,22 +214,22 @@ def test_frechet_writes_more_than_factor_where_they_are_not():
 )
 def test_credit_by_hand(args, counts):
   args = DEFAULTS['credit'] | args
-  law = confident(*[0.6] * LENGTH)
-  assert np.bincount(when('credit', law, **args)).tolist() == counts
+  dist = confident(*[0.6] * LENGTH)
+  assert np.bincount(when('credit', dist, **args)).tolist() == counts
 
 
-def credit_reference(laws, tau, alpha, gamma, beta, entries):
-  """(when, the boosted law at which each position was written)."""
+def credit_reference(dists, tau, alpha, gamma, beta, entries):
+  """(when, the boosted distribution at which each position was written)."""
   masked = np.ones(LENGTH, bool)
-  written, law_then = np.zeros(LENGTH, int), np.zeros((LENGTH, VOCAB))
+  written, distribution_then = np.zeros(LENGTH, int), np.zeros((LENGTH, VOCAB))
   credits = np.zeros((LENGTH, VOCAB))
   step = 0
   while masked.any():
-    law = laws[masked.sum()]
+    dist = dists[masked.sum()]
     for i in np.flatnonzero(masked):
-      top = law[i].argmax()
+      top = dist[i].argmax()
       others = np.delete(beta * credits[i], top)
-      mine = beta * credits[i, top] + law[i, top] ** gamma
+      mine = beta * credits[i, top] + dist[i, top] ** gamma
       if credits[i, top] == 0 and (others > 0).sum() == entries:
         weakest = others[others > 0].min()
         if mine > weakest:
@@ -237,41 +237,41 @@ def credit_reference(laws, tau, alpha, gamma, beta, entries):
         else:
           mine = 0
       credits[i] = np.insert(others, top, mine)
-    boosted = law * (1 + credits) ** alpha
+    boosted = dist * (1 + credits) ** alpha
     boosted /= boosted.sum(-1, keepdims=True)
     sure = boosted.max(-1)
     kept = masked & (best(sure, masked, 1) | (sure >= tau))
-    written[kept], law_then[kept] = step, boosted[kept]
+    written[kept], distribution_then[kept] = step, boosted[kept]
     masked &= ~kept
     step += 1
-  return written, law_then
+  return written, distribution_then
 
 
 @pytest.mark.parametrize('entries', [8, 2])
 def test_credit_is_the_dense_formula(entries):
-  """Also what is drawn: log_q is the boosted law's."""
+  """Also what is drawn: log_q is the boosted distribution's."""
   differs = 0
   for seed in range(12):
-    laws = random_clock(seed, drift=1.0)
+    dists = random_clock(seed, drift=1.0)
     args = dict(tau=0.6 + 0.03 * seed, alpha=0.7, gamma=0.2, beta=0.8)
-    steps, law = credit_reference(laws, **args, entries=entries)
-    out = run('credit', laws, seed=seed, **args, entries=entries)
+    steps, dist = credit_reference(dists, **args, entries=entries)
+    out = run('credit', dists, seed=seed, **args, entries=entries)
     assert out.when[0].tolist() == out.when[1].tolist() == steps.tolist()
     np.testing.assert_allclose(
-      out.log_q, np.log(law[np.arange(LENGTH), out.tokens]).sum(-1), atol=1e-4
+      out.log_q, np.log(dist[np.arange(LENGTH), out.tokens]).sum(-1), atol=1e-4
     )
-    plain = credit_reference(laws, **(args | dict(alpha=0)), entries=entries)
+    plain = credit_reference(dists, **(args | dict(alpha=0)), entries=entries)
     differs += (plain[0] != steps).any()
   assert differs > 3
 
 
-def test_entries_change_the_law():
+def test_entries_change_the_distribution():
   """Where the favorite changes every step, one slot forgets the last."""
-  laws = random_clock(3, drift=3.0)
+  dists = random_clock(3, drift=3.0)
   args = dict(tau=2.0, alpha=2.0, gamma=0.2, beta=0.9)
-  one, many = (credit_reference(laws, **args, entries=e)[1] for e in (1, 4))
+  one, many = (credit_reference(dists, **args, entries=e)[1] for e in (1, 4))
   assert np.abs(one - many).max() > 0.1
-  out = run('credit', laws, **args, entries=1)
+  out = run('credit', dists, **args, entries=1)
   np.testing.assert_allclose(
     out.log_q, np.log(one[np.arange(LENGTH), out.tokens]).sum(-1), atol=1e-4
   )
@@ -331,8 +331,8 @@ def test_klass_of_certain_positions():
 
 
 def test_klass_compares_nothing_in_the_first_step():
-  law = confident(*[1 / VOCAB] * LENGTH)
-  got = when('klass', law, tau=0.2, epsilon=0.01, history=1, k=1)
+  dist = confident(*[1 / VOCAB] * LENGTH)
+  got = when('klass', dist, tau=0.2, epsilon=0.01, history=1, k=1)
   assert got == [0] + [1] * 7
 
 
@@ -348,11 +348,11 @@ def test_klass_compares_nothing_in_the_first_step():
   ],
 )
 def test_klass_waits_for_what_moves(epsilon, expected):
-  laws = np.tile(LADDER, (LENGTH + 1, 1, 1))
-  laws[:, 3] = [0.05, 0.05, 1e-9, 0.9]
-  laws[:7, 3] = [0.02, 0.08, 1e-9, 0.9]
+  dists = np.tile(LADDER, (LENGTH + 1, 1, 1))
+  dists[:, 3] = [0.05, 0.05, 1e-9, 0.9]
+  dists[:7, 3] = [0.02, 0.08, 1e-9, 0.9]
   args = DEFAULTS['klass'] | dict(tau=0.7, epsilon=epsilon)
-  assert when('klass', laws, **args) == expected
+  assert when('klass', dists, **args) == expected
 
 
 def test_klass_forgets_at_the_end_of_a_block():
@@ -362,15 +362,15 @@ def test_klass_forgets_at_the_end_of_a_block():
   assert got == [2, 0, 3, 1, 5, 6, 6, 4]
 
 
-def klass_reference(laws, tau, epsilon, history, k):
+def klass_reference(dists, tau, epsilon, history, k):
   masked, before = np.ones(LENGTH, bool), None
   quiet, written, step = np.zeros(LENGTH), np.zeros(LENGTH, int), 0
   while masked.any():
-    law = laws[masked.sum()]
+    dist = dists[masked.sum()]
     if before is not None:
-      moved = (law * np.log(law / before)).sum(-1)
+      moved = (dist * np.log(dist / before)).sum(-1)
       quiet = np.where(moved < epsilon, quiet + 1, 0)
-    before, sure = law, law.max(-1)
+    before, sure = dist, dist.max(-1)
     kept = masked & (quiet >= history) & (sure > tau)
     if not kept.any():
       kept = best(sure, masked, k)
@@ -383,12 +383,12 @@ def klass_reference(laws, tau, epsilon, history, k):
 def test_klass_is_its_reference():
   quick = 0
   for seed in range(20):
-    laws = random_clock(seed, drift=0.15)
+    dists = random_clock(seed, drift=0.15)
     args = dict(
       tau=0.4 + 0.02 * seed, epsilon=0.03, history=1 + seed % 2, k=1 + seed % 3
     )
-    expected = klass_reference(laws, **args)
-    assert when('klass', laws, **args) == expected
+    expected = klass_reference(dists, **args)
+    assert when('klass', dists, **args) == expected
     quick += max(expected) < 7 // args['k']
   assert quick > 3
 
@@ -410,8 +410,8 @@ def test_klass_is_its_reference():
 )
 def test_slowfast_fills_the_whole_canvas(args, expected):
   args = DEFAULTS['slowfast'] | args
-  law = confident(0.95, 0.5, 0.92, 0.4, 0.6, 0.55, 0.45, 0.35)
-  assert when('slowfast', law, **args) == expected
+  dist = confident(0.95, 0.5, 0.92, 0.4, 0.6, 0.55, 0.45, 0.35)
+  assert when('slowfast', dist, **args) == expected
 
 
 def test_slowfast_spans():
@@ -419,9 +419,9 @@ def test_slowfast_spans():
   # there. Fast: {2}. Slow: nothing is above .3, so the span ends behind the
   # first mask: 4 and 4, writing {6} {7}. Fast: {3}. Slow: 5, writing {4}, then
   # 6, writing {5}.
-  law = confident(0.95, 0.6, 0.5, 0.25, 0.25, 0.25, 0.28, 0.26)
+  dist = confident(0.95, 0.6, 0.5, 0.25, 0.25, 0.25, 0.28, 0.26)
   args = DEFAULTS['slowfast']
-  assert when('slowfast', law, **args) == [0, 1, 2, 5, 6, 7, 3, 4]
+  assert when('slowfast', dist, **args) == [0, 1, 2, 5, 6, 7, 3, 4]
 
 
 # Position 7 has .5 while 8 or 6 masks are left, so it is seen at steps 0 and 2.
@@ -458,19 +458,19 @@ def test_slowfast_counts_open_positions():
   tokens[0, 3:5] = 0
   valid = np.ones(tokens.shape, bool)
   valid[1, 3:5] = False
-  law = confident(0.95, 0.94, 0.5, 1, 1, 0.25, 0.28, 0.27)
-  laws = np.tile(law, (LENGTH + 1, 1, 1))
-  laws[:6, 5] = confident(*[0.4] * 8)[5]
+  dist = confident(0.95, 0.94, 0.5, 1, 1, 0.25, 0.28, 0.27)
+  dists = np.tile(dist, (LENGTH + 1, 1, 1))
+  dists[:6, 5] = confident(*[0.4] * 8)[5]
   args = DEFAULTS['slowfast'] | dict(tokens=tokens, valid=valid)
-  out = run('slowfast', laws, **args)
+  out = run('slowfast', dists, **args)
   assert (out.when == [0, 1, 2, -1, -1, 2, 3, 4]).all()
   # Blocks of 3, {0 1 2} and {5 6 7}: slow {0} {1}, fast {2}; slow {6} {7}, the
   # first mask being all that is seen, fast {5}.
-  out = run('slowfast', law, blocks=3, **args)
+  out = run('slowfast', dist, blocks=3, **args)
   assert (out.when == [0, 1, 2, -1, -1, 5, 3, 4]).all()
 
 
-def slowfast_reference(laws, slow, reach, spread, tau, k):
+def slowfast_reference(dists, slow, reach, spread, tau, k):
   masked, written, step = np.ones(LENGTH, bool), np.zeros(LENGTH, int), 0
   seen, end = [], 0
 
@@ -481,7 +481,7 @@ def slowfast_reference(laws, slow, reach, spread, tau, k):
     step += 1
 
   while masked.any():
-    sure = laws[masked.sum()].max(-1)
+    sure = dists[masked.sum()].max(-1)
     far = np.flatnonzero(masked & (sure >= reach))
     seen.append((far[-1] if len(far) else np.flatnonzero(masked)[0]) + 1)
     write(best(sure, masked, 1))
@@ -493,7 +493,7 @@ def slowfast_reference(laws, slow, reach, spread, tau, k):
       continue
     while masked[:end].any():
       span = masked & (np.arange(LENGTH) < end)
-      sure = laws[masked.sum()].max(-1)
+      sure = dists[masked.sum()].max(-1)
       high = span & (sure >= tau)
       write(high if high.any() else best(sure, span, k))
     seen = []
@@ -507,8 +507,8 @@ def test_slowfast_is_its_reference():
       slow=2 + seed % 3, reach=0.6 + 0.01 * seed, tau=0.7, k=1 + seed % 2,
       spread=0.5 + seed % 4 / 2,
     )
-    laws = random_clock(seed, drift=0.5)
-    expected = slowfast_reference(laws, **args)
-    assert when('slowfast', laws, **args) == expected
+    dists = random_clock(seed, drift=0.5)
+    expected = slowfast_reference(dists, **args)
+    assert when('slowfast', dists, **args) == expected
     steps.append(max(expected))
   assert len(set(steps)) > 2

@@ -37,13 +37,13 @@ class Case:
   """One setting of PUNT, compiled as single steps that record their probes."""
 
   def __init__(self, name):
-    self.score, self.divergence, self.first, self.codes, self.law = SETTINGS[
+    self.score, self.divergence, self.first, self.codes, self.drafts = SETTINGS[
       name
     ]
     self.shown = []
     self.steps = punt_jax.step(self.build)
 
-  def build(self, joint, knobs):
+  def build(self, joint, hyperparams):
     world = table(joint)
 
     def logits(tokens):
@@ -52,13 +52,13 @@ class Case:
       return world.logits(tokens)
 
     model = as_denoiser(world._replace(logits=logits))
-    if self.law != 'raw':
+    if self.drafts != 'raw':
       model = punt_jax.temper(model, TEMPERATURE)
-    if self.law == 'judged':
+    if self.drafts == 'judged':
       model = punt_jax.judge_drafts(model)
-    epsilon = knobs['epsilon']
+    epsilon = hyperparams['epsilon']
     if self.codes == 'balanced':  # a schedule of the masked fraction
-      epsilon = lambda fraction: knobs['epsilon'] * fraction
+      epsilon = lambda fraction: hyperparams['epsilon'] * fraction
     return model, samplers.punt(
       epsilon, self.score, self.divergence, self.first, self.codes
     )
@@ -69,9 +69,9 @@ class Case:
     return epsilon * fraction
 
   def judge(self, joint, valid):
-    """The law that scores and divergences read."""
-    raw = reference.law_of(joint, valid)
-    if self.law != 'judged':
+    """The distribution that scores and divergences read."""
+    raw = reference.distribution_of(joint, valid)
+    if self.drafts != 'judged':
       return raw
 
     def tempered(tokens):
@@ -99,8 +99,9 @@ def starter():
 
 
 def start(joint, tokens, valid=None, seed=0):
-  knobs = dict(epsilon=0.0)
-  return starter()(joint, knobs, jax.random.key(seed), tokens, valid=valid)
+  hyperparams = dict(epsilon=0.0)
+  key = jax.random.key(seed)
+  return starter()(joint, hyperparams, key, tokens, valid=valid)
 
 
 def ragged(seed):
@@ -120,8 +121,8 @@ def ragged(seed):
 def checked_steps(case, joint, epsilon, tokens, valid=None, seed=0):
   """Runs to the end; checks every step of every row against the reference.
 
-  Yields (row, tokens before, drafts, threshold, law, reference.Step) for each
-  live row and step.
+  Yields (row, tokens before, drafts, threshold, distribution, reference.Step)
+  for each live row and step.
   """
   run = start(joint, tokens, valid, seed)
   total = ((run.tokens == VOCAB) & run.valid & ~run.given).sum(1)
@@ -135,10 +136,10 @@ def checked_steps(case, joint, epsilon, tokens, valid=None, seed=0):
     run, move, shown = case.advance(joint, epsilon, run)
     for row in np.flatnonzero(live):
       m = masked[row].sum()
-      law = case.judge(joint, run.valid[row])
+      dist = case.judge(joint, run.valid[row])
       limit = case.epsilon(epsilon, m, int(total[row]))
       expected = reference.punt_step(
-        law,
+        dist,
         before[row],
         masked[row],
         drafts[row],
@@ -158,7 +159,7 @@ def checked_steps(case, joint, epsilon, tokens, valid=None, seed=0):
       canvases[:, real] = packed
       same_step(expected, row, before[row], drafts[row], move, canvases)
       assert run.memo.meter.nfe[row] - nfe[row] == expected.calls
-      yield row, before[row], drafts[row], limit, law, expected
+      yield row, before[row], drafts[row], limit, dist, expected
   assert close <= 1 + 0.05 * steps
 
 
@@ -210,11 +211,11 @@ def test_equals_the_recursion_where_it_must(epsilon):
       np.cumsum(tokens == VOCAB, 1) > 2, 0, tokens
     )  # two masked positions at most
   compared = 0
-  for _, before, drafts, limit, law, step in checked_steps(
+  for _, before, drafts, limit, dist, step in checked_steps(
     case_of('paper'), joint, epsilon, tokens, valid
   ):
     masked = np.isin(np.arange(LENGTH), step.order)
-    kept, _ = reference.punt_recursion(law, before, masked, drafts, limit)
+    kept, _ = reference.punt_recursion(dist, before, masked, drafts, limit)
     np.testing.assert_array_equal(kept, step.kept)
     compared += 1
   assert compared >= ROWS
@@ -223,8 +224,8 @@ def test_equals_the_recursion_where_it_must(epsilon):
 def product_joint(seed):
   """A table whose positions are independent."""
   rng = np.random.default_rng(seed)
-  laws = rng.dirichlet(np.ones(VOCAB), size=LENGTH)
-  return functools.reduce(np.multiply.outer, laws).astype(np.float32)
+  dists = rng.dirichlet(np.ones(VOCAB), size=LENGTH)
+  return functools.reduce(np.multiply.outer, dists).astype(np.float32)
 
 
 @pytest.mark.parametrize('name', SETTINGS)
@@ -241,9 +242,9 @@ def test_independent_tokens_take_one_step_and_log_many_calls(name):
 
 def test_the_recursion_agrees_on_independent_tokens():
   joint = product_joint(2)
-  law, drafts = reference.law_of(joint), np.arange(LENGTH) % VOCAB
+  dist, drafts = reference.distribution_of(joint), np.arange(LENGTH) % VOCAB
   blank = np.full(LENGTH, VOCAB)
-  kept, calls = reference.punt_recursion(law, blank, blank > 0, drafts, 0.1)
+  kept, calls = reference.punt_recursion(dist, blank, blank > 0, drafts, 0.1)
   assert kept.all() and calls == LENGTH  # the splits of a tree of 9, and 1
 
 
@@ -303,7 +304,7 @@ def decode(joint, epsilon, rows, seed=0, length=None, **settings):
   'score, exact',
   [
     ('entropy', True),
-    # The order looks at the drafts: one by one, and yet another law.
+    # The order looks at the drafts: one by one, and yet another distribution.
     pytest.param('draft', False, marks=pytest.mark.slow),
   ],
 )
@@ -374,8 +375,8 @@ def test_film_keeps_what_the_steps_said():
   joint = reference.coupled_joint(0, LENGTH, VOCAB)
   tokens, valid = ragged(0)
   film = punt_jax.compile(case.build, driver=punt_jax.decode.film)
-  key, knobs = jax.random.key(0), dict(epsilon=0.03)
-  _, moves = film(joint, knobs, key, tokens, valid=valid)
+  key, hyperparams = jax.random.key(0), dict(epsilon=0.03)
+  _, moves = film(joint, hyperparams, key, tokens, valid=valid)
   run = start(joint, tokens, valid)
   step = 0
   while not run.done.all():

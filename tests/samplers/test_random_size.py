@@ -10,34 +10,34 @@ import pytest
 
 import punt_jax
 from punt_jax import oracles, samplers, schedules
-from punt_jax.samplers.random_size import LAWS, drawn_marks
+from punt_jax.samplers.random_size import DISTRIBUTIONS, drawn_marks
 from tests.schedules.test_schedules import noisy_copies, parities
 
 LENGTH, VOCAB, ROWS = 16, 2, 512
 
 
 @functools.cache
-def drawer(length, scheme, law):
+def drawer(length, scheme, dist):
   draw = lambda key, total, steps: drawn_marks(
-    key, total, length, steps, scheme, law
+    key, total, length, steps, scheme, dist
   )
   return jax.jit(jax.vmap(draw, (0, None, None)))
 
 
-def sizes_drawn(count, length, total, steps, scheme, law):
+def sizes_drawn(count, length, total, steps, scheme, dist):
   """(count, length) sizes of the blocks."""
   keys = jax.random.split(jax.random.key(7), count)
-  marks = np.asarray(drawer(length, scheme, law)(keys, total, float(steps)))
+  marks = np.asarray(drawer(length, scheme, dist)(keys, total, float(steps)))
   assert (marks[:, -1] == total).all()
   return np.diff(marks, axis=1, prepend=0)
 
 
 @pytest.mark.parametrize('scheme', schedules.SCHEMES)
-@pytest.mark.parametrize('law', LAWS)
-def test_means_are_those_of_the_geometric_schedule(law, scheme):
+@pytest.mark.parametrize('dist', DISTRIBUTIONS)
+def test_means_are_those_of_the_geometric_schedule(dist, scheme):
   for total, steps in ((31, 5), (20, 7)):
-    sizes = sizes_drawn(4000, 40, total, steps, scheme, law)
-    assert (sizes >= (law != 'poisson')).all(0)[:steps].all()
+    sizes = sizes_drawn(4000, 40, total, steps, scheme, dist)
+    assert (sizes >= (dist != 'poisson')).all(0)[:steps].all()
     assert (sizes[:, steps:] == 0).all() and (sizes.sum(1) == total).all()
     marks = schedules.geometric_marks(jnp.arange(41), total, steps, scheme)
     mean = np.diff(marks)
@@ -86,10 +86,10 @@ SMALL_DTC, SMALL_TC = noisy_copies(512, 0.1), parities(512, 32)
 BLOCKS = np.array([16, 32, 64, 128])
 
 
-def costs(profile, scheme, law):
+def costs(profile, scheme, dist):
   return np.array([
     schedules.expected_kl(
-      profile, sizes_drawn(100, 512, 512, k, scheme, law)
+      profile, sizes_drawn(100, 512, 512, k, scheme, dist)
     ).mean()
     for k in BLOCKS
   ])
@@ -109,8 +109,8 @@ def test_the_error_falls_like_the_small_correlation_over_k(
     schedules.dual_total_correlation(profile),
   )
   assert sorted(both) == pytest.approx([small, large], rel=1e-3)
-  for law in ('uniform', 'rounding'):
-    found = costs(profile, scheme, law)
+  for dist in ('uniform', 'rounding'):
+    found = costs(profile, scheme, dist)
     slope = np.polyfit(np.log(BLOCKS), np.log(found), 1)[0]
     assert -1.5 < slope < -0.9
     # Of the order of small / K, up to log(512).
@@ -131,21 +131,22 @@ def runner(**words):
   """One compiled run of even bits per word; counts its traces."""
   traces = []
 
-  def build(_, knobs):
+  def build(_, hyperparams):
     traces.append(1)
     model = oracles.as_denoiser(oracles.product(jnp.zeros((LENGTH, VOCAB))))
-    make = samplers.random_order if 'sizes' in knobs else samplers.random_size
-    return model, make(**words, **knobs)
+    name = 'random_order' if 'sizes' in hyperparams else 'random_size'
+    make = getattr(samplers, name)
+    return model, make(**words, **hyperparams)
 
   return punt_jax.compile(build), traces
 
 
-def run(given=0, seed=0, words=(), **knobs):
+def run(given=0, seed=0, words=(), **hyperparams):
   """Decodes ROWS canvases of which the first tokens are given."""
   tokens = np.full((ROWS, LENGTH), VOCAB)
   tokens[:, :given] = 0
   decode, _ = runner(**dict(words))
-  out = jax.device_get(decode((), knobs, jax.random.key(seed), tokens))
+  out = jax.device_get(decode((), hyperparams, jax.random.key(seed), tokens))
   assert out.done.all()
   np.testing.assert_array_equal(out.meter.nfe, out.steps)
   return out
@@ -178,12 +179,13 @@ def test_steps_are_traced_and_given_tokens_do_not_count():
   assert (run(steps=2.0).steps == 2).all()
   assert (run(steps=1.0).steps == 1).all()
   assert (run(given=13, steps=99.0).steps == 3).all()
-  # `compile` looks at the concrete knobs once per run, and compiles nothing.
+  # `compile` looks at the concrete hyperparameters once per run, and compiles
+  # nothing.
   assert len(traces) == before + 3
 
 
 def test_empty_blocks_cost_nothing():
-  out = run(words=(('law', 'poisson'),), steps=8.0)
+  out = run(words=(('distribution', 'poisson'),), steps=8.0)
   sizes = block_sizes(out)
   assert ((sizes > 0).sum(1) == out.steps).all()
   assert (sizes[:, 0] > 0).all()  # no step writes nothing
@@ -212,11 +214,14 @@ def test_random_order_writes_the_sizes_it_is_given():
     (lambda: samplers.random_size(0.5), 'steps = 0.5'),
     (lambda: samplers.random_size(np.nan), 'steps = nan'),
     (lambda: samplers.random_size(3, 'td'), 'unknown scheme'),
-    (lambda: samplers.random_size(3, law='normal'), 'unknown law'),
+    (
+      lambda: samplers.random_size(3, distribution='normal'),
+      'unknown distribution',
+    ),
     (lambda: samplers.random_order([1, -1]), 'sizes'),
     (lambda: samplers.random_order([0.0, 0.0]), 'above 0'),
   ],
 )
-def test_bad_knobs(make, said):
+def test_bad_hyperparams(make, said):
   with pytest.raises(ValueError, match=said):
     make()

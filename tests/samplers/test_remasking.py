@@ -37,23 +37,24 @@ def model_of(odds, name=None):
 
 @functools.cache
 def runner(name, planned):
-  def build(odds, knobs):
-    knobs = dict(knobs)
+  def build(odds, hyperparams):
+    hyperparams = dict(hyperparams)
     if planned:
-      knobs['planner'] = model_of(knobs.pop('planned'), 'planner')
-    return model_of(odds, planned and 'model'), getattr(samplers, name)(**knobs)
+      hyperparams['planner'] = model_of(hyperparams.pop('planned'), 'planner')
+    model = model_of(odds, planned and 'model')
+    return model, getattr(samplers, name)(**hyperparams)
 
   return punt_jax.compile(build, driver=film, max_steps=STEPS)
 
 
-def run(name, odds, given=(), valid=None, **knobs):
+def run(name, odds, given=(), valid=None, **hyperparams):
   """(Decoded, canvases after each step (S, L)) of one row."""
   odds = np.broadcast_to(odds, (LENGTH + 1, LENGTH)).astype(np.float32)
   tokens = np.full((1, LENGTH), VOCAB)
   tokens[:, list(given)] = 1
   valid = None if valid is None else np.array([valid])
-  go = runner(name, 'planned' in knobs)
-  args = odds, knobs, jax.random.key(0), tokens
+  go = runner(name, 'planned' in hyperparams)
+  args = odds, hyperparams, jax.random.key(0), tokens
   out, moves = jax.device_get(go(*args, valid=valid))
   assert out.done.all() and (out.tokens[0, list(given)] == 1).all()
   assert (out.when[0, list(given)] == -1).all()
@@ -148,13 +149,13 @@ def test_p2_equals_the_reference():
 
 
 def test_p2_compares_like_with_like():
-  """One law for drafts and tokens, so nothing is remasked.
+  """One distribution for drafts and tokens, so nothing is remasked.
 
   At temperature 0 that is a probability of .6 for both, or of 1 if judged.
   """
-  law = jnp.log(jnp.array([0.6, 0.3, 0.1]))
+  dist = jnp.log(jnp.array([0.6, 0.3, 0.1]))
   plain = punt_jax.from_logits(
-    lambda tokens, valid: jnp.broadcast_to(law, (*tokens.shape, 3)), 3
+    lambda tokens, valid: jnp.broadcast_to(dist, (*tokens.shape, 3)), 3
   )
   empty = np.full((4, 6), 3)
   for wrap in (lambda model: model, punt_jax.judge_drafts):
@@ -191,7 +192,7 @@ def test_p2_asks_its_planner_about_the_drafts_filled_in():
 
 def test_a_planner_of_another_vocabulary_is_refused():
   other = denoiser.from_logits(lambda tokens, valid: None, VOCAB + 1)
-  build = lambda odds, knobs: (
+  build = lambda odds, hyperparams: (
     model_of(odds), samplers.p2(2, planner=other)
   )
   tokens = np.full((1, LENGTH), VOCAB)
@@ -284,6 +285,6 @@ def test_hierarchical_always_ends():
     (lambda: samplers.hierarchical(remask=-1), 'remask = -1'),
   ],
 )
-def test_bad_knobs_are_named(make, message):
+def test_bad_hyperparams_are_named(make, message):
   with pytest.raises(ValueError, match=message):
     make()

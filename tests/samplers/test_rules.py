@@ -1,8 +1,9 @@
 """The rules of the one-call-per-step samplers, worked by hand.
 
-In a product world nothing that is written changes what is left, so the law of
-each position stays as listed and the whole run can be worked on paper. `when`
-below is the step that writes each position, -1 where the token was given.
+In a product world nothing that is written changes what is left, so the
+distribution of each position stays as listed and the whole run can be worked on
+paper. `when` below is the step that writes each position, -1 where the token
+was given.
 """
 
 import functools
@@ -26,40 +27,40 @@ FIELDS = ('tokens', 'when')
 def runner(name, greedy=False, **fixed):
   """One compiled run per sampler; numbers among its arguments are traced."""
 
-  def build(law, knobs):
-    model = as_denoiser(product(jnp.log(law)))
+  def build(dist, hyperparams):
+    model = as_denoiser(product(jnp.log(dist)))
     if greedy:
       model = denoiser.temper(model, 0.0)
-    return model, getattr(samplers, name)(**fixed, **knobs)
+    return model, getattr(samplers, name)(**fixed, **hyperparams)
 
   return punt_jax.compile(build)
 
 
-def run(name, law, seed=0, given=(), valid=None, greedy=False, **args):
-  """Decodes ROWS equal rows of the product world of law (L, V)."""
+def run(name, dist, seed=0, given=(), valid=None, greedy=False, **args):
+  """Decodes ROWS equal rows of the product world of distribution (L, V)."""
   fixed = {k: v for k, v in args.items() if isinstance(v, str)}
-  knobs = {k: v for k, v in args.items() if k not in fixed}
+  hyperparams = {k: v for k, v in args.items() if k not in fixed}
   tokens = np.full((ROWS, LENGTH), VOCAB)
   tokens[:, list(given)] = 0
   if valid is not None:
     valid = np.broadcast_to(valid, tokens.shape)
   decode = runner(name, greedy, **fixed)
-  law = jnp.asarray(law, jnp.float32)
-  out = decode(law, knobs, jax.random.key(seed), tokens, valid=valid)
+  dist = jnp.asarray(dist, jnp.float32)
+  out = decode(dist, hyperparams, jax.random.key(seed), tokens, valid=valid)
   assert np.asarray(out.done).all()
   return jax.device_get(out)
 
 
-def when(name, law, **args):
+def when(name, dist, **args):
   """The list of steps that all rows share, whatever they drafted."""
-  steps = run(name, law, **args).when
+  steps = run(name, dist, **args).when
   assert (steps == steps[0]).all()
   return steps[0].tolist()
 
 
-def many(name, law, runs, **args):
+def many(name, dist, runs, **args):
   """tokens, when of `runs` times ROWS rows."""
-  outs = [run(name, law, seed=seed, **args) for seed in range(runs)]
+  outs = [run(name, dist, seed=seed, **args) for seed in range(runs)]
   return (np.concatenate([getattr(o, f) for o in outs]) for f in FIELDS)
 
 
@@ -99,15 +100,15 @@ def test_one_by_one_follows_its_score(score, order):
 
 
 def test_ties_go_to_the_leftmost():
-  law = even_over(2, 2, 2, 2, 2, 2, 2, 2)
-  got = when('one_by_one', law, given=(1, 4), score='confidence')
+  dist = even_over(2, 2, 2, 2, 2, 2, 2, 2)
+  got = when('one_by_one', dist, given=(1, 4), score='confidence')
   assert got == [0, -1, 1, 2, -1, 3, 4, 5]
 
 
 def test_scores_that_differ_by_little_are_no_tie():
   # Equal in bfloat16; in float32 the later position is the surer one.
-  law = confident(0.9990, 0.9991, 0.9992, *[0.5] * 5)
-  got = when('one_by_one', law, given=range(3, 8), score='confidence')
+  dist = confident(0.9990, 0.9991, 0.9992, *[0.5] * 5)
+  got = when('one_by_one', dist, given=range(3, 8), score='confidence')
   assert got == [2, 1, 0] + [-1] * 5
 
 
@@ -142,8 +143,8 @@ def test_top_k_by_margin():
   ],
 )
 def test_entropy_bound(gamma, expected):
-  law = even_over(2, 1, 4, 3, 2, 4, 1, 1)
-  got = when('entropy_bound', law, given=(6, 7), gamma=gamma, score='entropy')
+  dist = even_over(2, 1, 4, 3, 2, 4, 1, 1)
+  got = when('entropy_bound', dist, given=(6, 7), gamma=gamma, score='entropy')
   assert got == expected
 
 
@@ -199,12 +200,12 @@ def test_dilated(base, expected):
 def alone_when(sampler, length, steps):
   """The steps of one row of `length` even bits."""
 
-  def build(law, knobs):
-    return as_denoiser(product(jnp.log(law))), sampler
+  def build(dist, hyperparams):
+    return as_denoiser(product(jnp.log(dist))), sampler
 
   decode = punt_jax.compile(build, max_steps=steps)
-  law, tokens = np.full((length, 2), 0.5), np.full((1, length), 2)
-  return decode(law, None, jax.random.key(0), tokens).when[0].tolist()
+  dist, tokens = np.full((length, 2), 0.5), np.full((1, length), 2)
+  return decode(dist, None, jax.random.key(0), tokens).when[0].tolist()
 
 
 def test_dilated_strides_are_whole_numbers():
@@ -296,9 +297,9 @@ def test_a_score_of_the_draft_looks_at_the_draft():
   # A draft of A has probability .5 whatever it is. C goes before it only when
   # its own draft is token 2 (.6) and not token 0 (.4), and A before C only
   # when C drafted token 0.
-  law = DISPUTED[[0, 2] + [4] * 6]
+  dist = DISPUTED[[0, 2] + [4] * 6]
   tokens, steps = many(
-    'one_by_one', law, runs=4, given=range(2, 8), score='draft'
+    'one_by_one', dist, runs=4, given=range(2, 8), score='draft'
   )
   c_first = steps[:, 1] == 0
   assert (tokens[c_first, 1] == 2).all()

@@ -205,6 +205,6 @@ def test_groups_stay_on_their_device():
 @pytest.mark.parametrize(
   'bad', [dict(particles=0), dict(particles=2.5), dict(every=0.5)]
 )
-def test_bad_knobs(bad):
+def test_bad_hyperparams(bad):
   with pytest.raises(ValueError, match=next(iter(bad))):
     samplers.smc(samplers.uniform(1), **bad)

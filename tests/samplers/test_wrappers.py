@@ -23,7 +23,7 @@ def sure(preferred, logit=9.0):
 
 
 def decode(sampler, model, tokens, max_steps=None):
-  run = punt_jax.compile(lambda params, knobs: (model, sampler), max_steps)
+  run = punt_jax.compile(lambda params, _: (model, sampler), max_steps)
   return run((), (), jax.random.key(0), np.asarray(tokens, np.int32))
 
 
@@ -122,7 +122,7 @@ def test_eos_is_no_anchor_before_all_to_its_left_is_written():
   score = select.eos_last('confidence', ends)
   inner = samplers.punt(0.1, score, admit=select.eos_waits(ends))
   run = punt_jax.compile(
-    lambda params, knobs: (model, inner), 1, driver=punt_jax.decode.film
+    lambda params, hyperparams: (model, inner), 1, driver=punt_jax.decode.film
   )
   out, moves = run((), (), jax.random.key(0), np.full((1, L), MASK))
   shown = np.asarray(moves.info.shown[0, 0]).any(0)
@@ -151,7 +151,7 @@ def test_shift_right_under_left_padding():
   table = 3 * jax.random.normal(jax.random.key(0), (V + 1, V))
   logits = lambda tokens, valid: table[tokens]
   model = punt_jax.shift_right(punt_jax.from_logits(logits, V))
-  run = punt_jax.compile(lambda params, knobs: (model, samplers.top_k(1)))
+  run = punt_jax.compile(lambda params, hyperparams: (model, samplers.top_k(1)))
   row = [MASK, 2, MASK, MASK, 1, MASK]
   outs = []
   for left in range(3):

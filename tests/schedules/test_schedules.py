@@ -17,37 +17,37 @@ from punt_jax import metrics, oracles, schedules
 from tests.helpers import reference
 
 
-def law_of(world):
-  """The (V,) * n law of a world in float64."""
+def distribution_of(world):
+  """The (V,) * n distribution of a world in float64."""
   shape = (world.vocab,) * world.length
   canvases = np.indices(shape).reshape(world.length, -1).T
   joint = np.exp(np.asarray(world.log_prob(canvases), np.float64))
   return joint.reshape(shape) / joint.sum()
 
 
-def marginal(law, kept):
+def marginal(dist, kept):
   """Summed over all axes but `kept`, which stay in place."""
-  gone = tuple(a for a in range(law.ndim) if a not in kept)
-  return law.sum(gone, keepdims=True)
+  gone = tuple(a for a in range(dist.ndim) if a not in kept)
+  return dist.sum(gone, keepdims=True)
 
 
-def entropy(law):
-  law = law[law > 0]
-  return -(law * np.log(law)).sum()
+def entropy(dist):
+  dist = dist[dist > 0]
+  return -(dist * np.log(dist)).sum()
 
 
-def kl_of(law, blocks):
+def kl_of(dist, blocks):
   """KL(p || q) in nats, q drawing each block's positions on their own."""
-  possible = law > 0
+  possible = dist > 0
   log = lambda kept: np.log(
-    np.broadcast_to(marginal(law, kept), law.shape)[possible]
+    np.broadcast_to(marginal(dist, kept), dist.shape)[possible]
   )
-  gap, known = np.log(law[possible]), ()
+  gap, known = np.log(dist[possible]), ()
   for block in blocks:
     for i in block:
       gap -= log((*known, i)) - log(known)
     known += tuple(block)
-  return (law[possible] * gap).sum()
+  return (dist[possible] * gap).sum()
 
 
 def partitions(places, sizes):
@@ -80,20 +80,20 @@ WORLDS = {
 
 @functools.cache
 def known_world(name):
-  """(its law, its exact profile)."""
+  """(its distribution, its exact profile)."""
   world = WORLDS[name]()
-  return law_of(world), schedules.exact_profile(world)
+  return distribution_of(world), schedules.exact_profile(world)
 
 
 @pytest.mark.parametrize('name', WORLDS)
 def test_the_identity_equals_all_ordered_partitions(name):
-  law, profile = known_world(name)
-  n = law.ndim
+  dist, profile = known_world(name)
+  n = dist.ndim
   lists = [(1,) * n, (n,), (1, n - 1), (n - 1, 1), (2,) * (n // 2) + (1,) * (
     n % 2), (1, 0, 2) + (n - 3,) * (n > 3)]
   found = []
   for sizes in lists:
-    costs = [kl_of(law, blocks) for blocks in partitions(range(n), sizes)]
+    costs = [kl_of(dist, blocks) for blocks in partitions(range(n), sizes)]
     assert len(costs) == math.factorial(n) / math.prod(
       math.factorial(s) for s in sizes
     )
@@ -105,18 +105,18 @@ def test_the_identity_equals_all_ordered_partitions(name):
 
 @pytest.mark.parametrize('name', WORLDS)
 def test_tc_and_dtc_equal_their_definitions(name):
-  law, profile = known_world(name)
-  places = range(law.ndim)
-  each = sum(entropy(marginal(law, (i,))) for i in places)
+  dist, profile = known_world(name)
+  places = range(dist.ndim)
+  each = sum(entropy(marginal(dist, (i,))) for i in places)
   last = sum(
-    entropy(law) - entropy(law.sum(i)) for i in places
+    entropy(dist) - entropy(dist.sum(i)) for i in places
   )  # H(X_i | the rest)
   tc = schedules.total_correlation(profile)
   dtc = schedules.dual_total_correlation(profile)
-  assert tc == pytest.approx(each - entropy(law), abs=1e-9)
-  assert dtc == pytest.approx(entropy(law) - last, abs=1e-9)
-  assert profile.sum() == pytest.approx(entropy(law))
-  assert schedules.expected_kl(profile, [law.ndim]) == pytest.approx(tc)
+  assert tc == pytest.approx(each - entropy(dist), abs=1e-9)
+  assert dtc == pytest.approx(entropy(dist) - last, abs=1e-9)
+  assert profile.sum() == pytest.approx(entropy(dist))
+  assert schedules.expected_kl(profile, [dist.ndim]) == pytest.approx(tc)
   if name == 'parity':  # two checks on five bits, every pair independent
     np.testing.assert_allclose(profile[:2], math.log(2))
     assert tc == pytest.approx(2 * math.log(2))
@@ -200,7 +200,7 @@ def test_between_the_counts_lie_straight_lines():
 
 
 def curves(n):
-  """Profiles of several shapes; the last one is no law's."""
+  """Profiles of several shapes; the last one is no distribution's."""
   rng = np.random.default_rng(n)
   i = np.arange(n)
   return [
@@ -414,9 +414,9 @@ def test_an_impossible_row_is_named():
 
 
 def test_reference_chain_of_the_rows():
-  """The conditionals that teacher forcing reads are the law's."""
+  """The conditionals that teacher forcing reads are the distribution's."""
   world, _, rows, nats = chain()
-  law = law_of(world)
+  dist = distribution_of(world)
   # With all but one known, the last of the order is the only one hidden.
   last = np.exp(-nats[:20, -1, -1])
   hidden = []
@@ -425,7 +425,7 @@ def test_reference_chain_of_the_rows():
     for i in range(N):
       canvas = row.copy()
       canvas[i] = 2
-      found.append(reference.conditionals(law, canvas)[i, row[i]])
+      found.append(reference.conditionals(dist, canvas)[i, row[i]])
     hidden.append(found)
   assert (np.abs(np.array(hidden) - last[:, None]).min(1) < 1e-5).all()
 

@@ -142,8 +142,8 @@ def test_the_bound_is_below_the_likelihood(budget, given):
     assert bound_of(runs) < exact + 1e-9
     if budget > 1:
       assert bound_of(runs) < exact - 1e-3
-    # One by one is exact, so the policy's law is no better than the joint
-    # only on average over answers; one step is the product of marginals.
+    # One by one is exact, so the policy's distribution is no better than the
+    # joint only on average over answers; one step is the product of marginals.
     if budget == 1:
       assert exact == pytest.approx(log_p[0])
 
@@ -244,18 +244,18 @@ def test_advantages_are_of_the_group():
 def filmer():
   joint = reference.random_joint(0, 6, VOCAB)
 
-  def build(line, knobs):
+  def build(line, hyperparams):
     policy = lambda view, left: line[view.position]
-    return as_denoiser(table(joint)), samplers.learned(policy, **knobs)
+    return as_denoiser(table(joint)), samplers.learned(policy, **hyperparams)
 
   return punt_jax.compile(build, driver=film)
 
 
-def filmed(line, **knobs):
+def filmed(line, **hyperparams):
   """(Decoded, Moves) of 1,024 empty canvases; line (6,) are the logits."""
-  knobs = dict(budget=np.inf, temperature=1.0, bias=0.0) | knobs
+  hyperparams = dict(budget=np.inf, temperature=1.0, bias=0.0) | hyperparams
   empty = np.full((1024, 6), VOCAB)
-  return filmer()(jnp.array(line), knobs, jax.random.key(0), empty)
+  return filmer()(jnp.array(line), hyperparams, jax.random.key(0), empty)
 
 
 def test_a_budget_is_never_exceeded():
@@ -292,14 +292,14 @@ def test_actions_have_the_probabilities_of_the_policy():
   assert (np.asarray(sure.info.action[0]) == [0, 0, 0, 1, 1, 0]).all()
 
 
-@pytest.mark.parametrize('knobs, said', [
+@pytest.mark.parametrize('hyperparams, said', [
   (dict(budget=0.0), 'budget = 0.0 is out of range'),
   (dict(temperature=-1.0), 'temperature = -1.0 is out of range'),
   (dict(bias=np.nan), 'bias = nan is out of range'),
 ])
-def test_bad_knobs(knobs, said):
+def test_bad_hyperparams(hyperparams, said):
   with pytest.raises(ValueError, match=said):
-    samplers.learned(lambda view, left: view.confidence, **knobs)
+    samplers.learned(lambda view, left: view.confidence, **hyperparams)
 
 
 def test_padding_does_not_move_a_policy():

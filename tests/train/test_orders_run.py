@@ -65,9 +65,9 @@ def test_kill_and_resume_is_exact(name, tmp_path, monkeypatch):
   assert all(np.isfinite(v) for row in rows for v in json.loads(row).values())
 
   task = tasks.load(config, 0)
-  build = lambda params, knobs: (
+  build = lambda params, hyperparams: (
     task.loaded.denoiser(params['model']),
-    samplers.learned(whole.apply(params['order']), **knobs),
+    samplers.learned(whole.apply(params['order']), **hyperparams),
   )
   params = {'model': task.loaded.params, 'order': whole.params}
   tokens, given = task.test(8)

@@ -76,7 +76,7 @@ def test_grids_are_data_for_the_trainer():
   assert found.floor == pytest.approx(np.log(28_200_960) / 36)
 
 
-def test_the_shipped_model_is_close_to_the_exact_law():
+def test_the_shipped_model_is_close_to_the_exact_distribution():
   card = checkpoints.load('sudoku').card
   floor = np.log2(28_200_960) / 36
   assert floor < card['heldout_bits'] + 3 * card['heldout_bits_error']

@@ -88,7 +88,7 @@ def test_the_loss_reaches_the_entropy():
   nats, error = evaluate(state.ema, found.heldout, draws=8)
   entropy = float(data.build_world(config.data).entropy()) / config.data.length
   assert np.log(config.data.vocab) > 1.2 * entropy  # a fresh model's NELBO
-  # The same canvases cost found.floor under the exact law.
+  # The same canvases cost found.floor under the exact distribution.
   assert abs(found.floor - entropy) < 0.02 * entropy
   assert error < 0.01 * entropy
   assert found.floor - 4 * error < nats < 1.05 * found.floor

@@ -1,13 +1,13 @@
 """Influence between positions, predicted by a head that learns from PUNT.
 
-PUNT (Azangulov et al. 2510.21961) shows drafts and asks how far they move the
-predictions elsewhere, in every step anew. Here its questions are recorded once
-and a small head on the features of the frozen denoiser learns to answer them,
-as DEMASK does from single reveals (Ringel et al. 2604.02560, who predict a
-total variation). A question shows several drafts; the head's answer at a tested
-position is the sum of their influences. Its loss is the Poisson deviance: its
-optimum is the conditional mean, and it minds the heavy tail of a divergence
-less than squares do.
+PUNT (Azangulov et al. https://arxiv.org/abs/2510.21961) shows drafts and asks
+how far they move the predictions elsewhere, in every step anew. Here its
+questions are recorded once and a small head on the features of the frozen
+denoiser learns to answer them, as DEMASK does from single reveals (Ringel et
+al. https://arxiv.org/abs/2604.02560, who predict a total variation). A question
+shows several drafts; the head's answer at a tested position is the sum of their
+influences. Its loss is the Poisson deviance: its optimum is the conditional
+mean, and it minds the heavy tail of a divergence less than squares do.
 """
 
 from typing import NamedTuple
@@ -133,7 +133,8 @@ def make(config, task) -> method.Method:
     task: tasks.Task.
 
   Raises:
-    ValueError: no rows to learn from or to test on, or a knob out of range.
+    ValueError: no rows to learn from or to test on, or a hyperparameter out of
+      range.
   """
   for name in ('rows', 'tests', 'batch'):
     checks.whole(name, config[name], 1)

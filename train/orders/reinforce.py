@@ -1,9 +1,9 @@
 """An unmasking policy by reinforcement.
 
 Jazbec et al., "Learning Unmasking Policies for Diffusion Language Models"
-(2512.09106). The frozen denoiser is the environment, the policy sees its
-confidences, an action is a bit per masked position, and the reward of a
-finished canvas is
+(https://arxiv.org/abs/2512.09106). The frozen denoiser is the environment, the
+policy sees its confidences, an action is a bit per masked position, and the
+reward of a finished canvas is
 
   1 if it is right, minus step_cost for each step it took
 
@@ -64,7 +64,7 @@ def make(config, task) -> method.Method:
     task: tasks.Task.
 
   Raises:
-    ValueError: the task has no judge, or a knob is out of range.
+    ValueError: the task has no judge, or a hyperparameter is out of range.
   """
   if task.right is None:
     raise ValueError('reinforce: this task does not know what is right')

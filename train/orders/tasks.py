@@ -69,7 +69,7 @@ def sudoku(loaded, shown, seed) -> Task:
 
 def text(loaded, length, rows, seed) -> Task:
   """Canvases of `length`, empty at first; the texts are the model's own."""
-  build = lambda params, knobs: (loaded.denoiser(params), samplers.uniform(1))
+  build = lambda params, _: (loaded.denoiser(params), samplers.uniform(1))
   write = punt_jax.compile(build)
 
   def texts(seed, count):

@@ -1,23 +1,24 @@
 """An unmasking policy by variational inference.
 
 Fox, Bowyer, Liu, Aitchison, Santos-Rodriguez, Yang, "Learning Generation Orders
-for Masked Discrete Diffusion Models via Variational Inference" (2602.23968).
-The denoiser is frozen. In each of T steps the policy pi draws an action, a bit
-per masked position, and the positions it chooses are written independently of
-each other; the last step writes what is left. The actions are latent:
+for Masked Discrete Diffusion Models via Variational Inference"
+(https://arxiv.org/abs/2602.23968). The denoiser is frozen. In each of T steps
+the policy pi draws an action, a bit per masked position, and the positions it
+chooses are written independently of each other; the last step writes what is
+left. The actions are latent:
 
   log p(x) >= E_q [ sum_t log p(x at what a_t writes | z_t)
                     + log pi(a_t | z_t) - log q(a_t | z_t, x) ].
 
 q sees the answer x. The paper says that its posterior is parameterized so that
 many positions are drawn at once, "score renormalization" in the digest we have;
-here q is the policy's Bernoulli law tilted at each position by a learned score
-and normalized again: logit q = logit pi + s(z_t, x). The gradient: of each
-step, the expectation over its own action is exact (Rao-Blackwell), for the
-steps after it the score function with the mean of the other samples of the same
-row as a baseline (RLOO, Kool et al. 2019). What else the paper leaves open to
-us: the temperature divides both logits, and one policy serves several budgets,
-told how many steps are left.
+here q is the policy's Bernoulli distribution tilted at each position by a
+learned score and normalized again: logit q = logit pi + s(z_t, x). The
+gradient: of each step, the expectation over its own action is exact
+(Rao-Blackwell), for the steps after it the score function with the mean of the
+other samples of the same row as a baseline (RLOO, Kool et al. 2019). What else
+the paper leaves open to us: the temperature divides both logits, and one policy
+serves several budgets, told how many steps are left.
 """
 
 from typing import NamedTuple
