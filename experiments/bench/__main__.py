@@ -25,12 +25,13 @@ from experiments.bench import plot, timing
 from experiments.common.sweep import Point, sweep
 from punt_jax.cli import command
 from punt_jax.models import transformer
-from punt_jax.viz.table import table
 
-MIB = 2**20
-HEADS = (
-  'sampler', 'subject', 'B', 'T', 'overhead', 'range', 'scratch', 'B x L x V',
-)
+TABLE = {
+  'sampler': '{sampler}', 'subject': '{subject}', 'B': '{batch}',
+  'T': '{temperature:g}', 'overhead': '{overhead:.3f}',
+  'range': '{overhead_lowest:.2f} - {overhead_highest:.2f}',
+  'scratch': '{scratch_mib:.0f}', 'B x L x V': '{log_probs_mib:.0f}',
+}
 
 
 def make_model(vocab):
@@ -64,21 +65,11 @@ def fill(choice, model, tokens, repeats, **how):
   denoiser = functools.partial(transformer.denoiser, module)
   decode, lowered = timing.decode_of(choice, denoiser, params, tokens, **how)
   forward, forward_lowered = forward_of(module, params, tokens)
-  scratch = lambda x: x.compile().memory_analysis().temp_size_in_bytes / MIB
+  scratch = lambda x: x.compile().memory_analysis().temp_size_in_bytes / 2**20
   return timing.overhead(forward, decode, decode(), repeats) | dict(
     scratch_mib=scratch(lowered),
     forward_scratch_mib=scratch(forward_lowered),
-    log_probs_mib=4 * tokens.size * module.vocab / MIB,
-  )
-
-
-def cells(row):
-  """A line of the table."""
-  return (
-    row['sampler'], row['subject'], str(row['batch']),
-    f'{row["temperature"]:g}', f'{row["overhead"]:.3f}',
-    f'{row["overhead_lowest"]:.2f} - {row["overhead_highest"]:.2f}',
-    f'{row["scratch_mib"]:.0f}', f'{row["log_probs_mib"]:.0f}',
+    log_probs_mib=4 * tokens.size * module.vocab / 2**20,
   )
 
 
@@ -117,7 +108,7 @@ def run(config, workdir, model_shape=None):
   plot.samplers(pathlib.Path(workdir) / 'bench.png', rows)
   print('\noverhead: wall / (device forwards x forward alone); 1 is free')
   print('scratch: MiB of the compiled decode; B x L x V: a float32 canvas\n')
-  print(table(HEADS, map(cells, rows), 2))
+  print(timing.table(TABLE, rows))
   print(f'\nin {workdir}: bench.png, results.jsonl')
   return rows
 

@@ -33,12 +33,14 @@ from punt_jax import samplers, scores
 from punt_jax.checkpoints import huggingface
 from punt_jax.cli import command
 from punt_jax.types import Denoiser
-from punt_jax.viz.table import table
 
-HEADS = (
-  'sampler', 'prompt', 'refresh', 'steps', 'NFE', 'positions', 'wall',
-  'written/step', 'differ', 'KL, nats',
-)
+TABLE = {
+  'sampler': '{sampler}', 'prompt': '{prompt}', 'refresh': '{refresh}',
+  'steps': '{plain_steps}/{fast_steps}', 'NFE': '{plain_nfe}/{fast_nfe}',
+  'positions': '{positions_ratio:.2f}', 'wall': '{wall_ratio:.2f}',
+  'written/step': '{tokens_per_step:.2f}', 'differ': '{differ:.3f}',
+  'KL, nats': '{kl:.1e}',
+}
 
 
 class Bill(NamedTuple):
@@ -143,17 +145,6 @@ def fill(runs, params, hyperparams, tokens, repeats, seed):
   )
 
 
-def cells(row):
-  """A line of the table."""
-  return (
-    row['sampler'], str(row['prompt']), row['refresh'],
-    f'{row["plain_steps"]}/{row["fast_steps"]}',
-    f'{row["plain_nfe"]}/{row["fast_nfe"]}', f'{row["positions_ratio"]:.2f}',
-    f'{row["wall_ratio"]:.2f}', f'{row["tokens_per_step"]:.2f}',
-    f'{row["differ"]:.3f}', f'{row["kl"]:.1e}',
-  )
-
-
 def run(config, workdir):
   """The whole job. Returns the rows of results.jsonl."""
   choices = timing.choices(config.samplers, config.repeats)
@@ -201,7 +192,7 @@ def run(config, workdir):
     ('positions_ratio', 'wall_ratio', 'differ', 'kl'),
   )
   print('\nratios: with the cache / without; written/step, without\n')
-  print(table(HEADS, map(cells, rows)))
+  print(timing.table(TABLE, rows))
   print(f'\nin {workdir}: results.jsonl')
   return rows
 

@@ -34,7 +34,6 @@ from punt_jax.checkpoints import huggingface
 from punt_jax.checks import known
 from punt_jax.cli.random_checkpoint import describe
 from punt_jax.models.layout import STACKED
-from punt_jax.viz.table import table
 
 MIB = 2**20
 SHAPES = {  # config.json
@@ -52,10 +51,13 @@ SHAPES = {  # config.json
   'dream_small': describe('dream', 'small', 8192),
   'dream_tiny': describe('dream', 'tiny', 512),
 }
-HEADS = (
-  'sampler', 'L', 'B', 'forwards', 'tokens/s', 'NFE/s', 'overhead', 'MFU',
-  'memory', 'allowed',
-)
+TABLE = {
+  'sampler': '{sampler}', 'L': '{length}', 'B': '{batch}',
+  'forwards': '{forwards[0]}', 'tokens/s': '{tokens_per_second:.3g}',
+  'NFE/s': '{nfe_per_second:.3g}', 'overhead': '{overhead:.2f}',
+  'MFU': '{mfu:.2f}', 'memory': '{memory_mib:.0f}',
+  'allowed': '{allowed_mib:.0f}',
+}
 
 
 def make_model(shape, dtype, seed=0):
@@ -119,7 +121,6 @@ def measure_forward(plan, params, tokens):
   network = jax.jit(
     functools.partial(apply, method='features'), keep_unused=True
   )
-  batch, length = tokens.shape
   size = jnp.dtype(plan.module.dtype).itemsize
   parts = dict(
     features_mib=timing.program_bytes(network.lower(params, tokens).compile()),
@@ -130,7 +131,7 @@ def measure_forward(plan, params, tokens):
   allowed = parts['features_mib'] + 1.2 * (
     2 * parts['canvas_mib'] + parts['chunk_mib']
   )
-  flops = forward_flops(plan.module, batch, length)
+  flops = forward_flops(plan.module, *tokens.shape)
   return lambda: alone(params, tokens), parts | dict(
     allowed_mib=allowed, forward_tflop=flops / 1e12
   )
@@ -144,29 +145,20 @@ def fill(choice, plan, params, tokens, repeats, peak, **how):
   decode, lowered = timing.decode_of(choice, denoiser, params, tokens, **how)
   out = decode()
   after = timing.device_peak()
+  peak_mib = after / MIB if after and after > before else None
   compiled = timing.program_bytes(lowered.compile()) / MIB
   found = timing.overhead(forward, decode, out, repeats)
   wrote, nfe = int((np.asarray(out.when) >= 0).sum()), int(out.meter.nfe.sum())
-  peaks = {'peak_mib': after / MIB if after and after > before else None}
-  return about | found | peaks | dict(
+  return about | found | dict(
     nfe_per_second=nfe / found['seconds'],
     tokens_per_second=wrote / found['seconds'],
     mfu=about['forward_tflop'] * 1e12 / found['forward_seconds'] / peak,
     tokens_per_nfe=wrote / nfe,
+    peak_mib=peak_mib,
     decode_mib=compiled,
-    within=bool((peaks['peak_mib'] or compiled) <= about['allowed_mib']),
+    memory_mib=peak_mib or compiled,
+    within=(peak_mib or compiled) <= about['allowed_mib'],
     peak_tflops=peak / 1e12,
-  )
-
-
-def cells(row):
-  """A line of the table."""
-  return (
-    row['sampler'], str(row['length']), str(row['batch']),
-    str(row['forwards'][0]), f'{row["tokens_per_second"]:.3g}',
-    f'{row["nfe_per_second"]:.3g}', f'{row["overhead"]:.2f}',
-    f'{row["mfu"]:.2f}', f'{plot.memory(row):.0f}',
-    f'{row["allowed_mib"]:.0f}',
   )
 
 
@@ -206,6 +198,6 @@ def run(config, workdir):
   )
   plot.models(pathlib.Path(workdir) / 'bench_model.png', rows)
   print('\noverhead: wall / (device forwards x forward alone); memory in MiB\n')
-  print(table(HEADS, map(cells, rows)))
+  print(timing.table(TABLE, rows))
   print(f'\nin {workdir}: bench_model.png, results.jsonl')
   return rows

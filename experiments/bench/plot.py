@@ -48,7 +48,7 @@ def models(path, rows):
     rows: of results.jsonl with configs/bench_model.py.
   """
   names = ['{sampler}, L {length}, B {batch}'.format(**row) for row in rows]
-  share = [memory(row) / row['allowed_mib'] for row in rows]
+  share = [row['memory_mib'] / row['allowed_mib'] for row in rows]
   panels = (
     (OVERHEAD, [row['overhead'] for row in rows], 1),
     ('memory / allowed', share, 1),
@@ -66,8 +66,3 @@ def models(path, rows):
   axes[0].invert_yaxis()
   figure.suptitle('{subject}, {dtype}, {machine}'.format(**rows[-1]))
   plots.save(figure, path)
-
-
-def memory(row):
-  """MiB: the device's own peak, or what the compiled decode holds."""
-  return row['peak_mib'] or row['decode_mib']

@@ -1,4 +1,4 @@
-"""Clocks of the benchmarks: a decode beside its forward passes, and a machine.
+"""Clocks of the benchmarks: a decode beside its forward passes; their tables.
 
 Other programs disturb a clock, so what is compared runs alternately and medians
 of ratios are kept.
@@ -16,6 +16,7 @@ import punt_jax
 from experiments.common import columns
 from punt_jax.checks import in_range
 from punt_jax.generation import options
+from punt_jax.viz import table as table_lib
 
 
 def choices(samplers, repeats):
@@ -130,3 +131,9 @@ def machine():
   kind = jax.local_devices()[0].device_kind
   words = cpu if kind == 'cpu' else f'{kind}; {cpu}'
   return {'machine': words, 'load': os.getloadavg()[0]}
+
+
+def table(forms, rows):
+  """Rows as a table; forms: {head: what a cell says, a format of a row}."""
+  cells = [[form.format(**row) for form in forms.values()] for row in rows]
+  return table_lib.table(forms, cells)

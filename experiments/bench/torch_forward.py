@@ -26,9 +26,13 @@ from experiments.common.sweep import Point, sweep
 from punt_jax.checkpoints import huggingface, tensors
 from punt_jax.checks import known, whole
 from punt_jax.cli import command, random_checkpoint
-from punt_jax.viz.table import table
 
-HEADS = 'model', 'B x L', 'ours', 'torch', 'wall', 'cpu', 'differ'
+TABLE = {
+  'model': '{subject}', 'B x L': '{batch}x{length}',
+  'ours': '{ours_wall:.3f}', 'torch': '{torch_wall:.3f}',
+  'wall': '{wall_ratio:.2f}', 'cpu': '{cpu_ratio:.2f}',
+  'differ': '{difference:.0e}',
+}
 
 LLAMA = {  # LLaDA's names of a layer's tensors -> Llama's
   'attn_norm': 'input_layernorm', 'ff_norm': 'post_attention_layernorm',
@@ -51,11 +55,7 @@ def llama_name(name):
 
 
 def torch_version():
-  """torch's version.
-
-  Raises:
-    ValueError: torch or transformers is not installed.
-  """
+  """torch's version; ValueError if it or transformers is not installed."""
   try:
     import torch
     import transformers  # noqa: F401
@@ -142,16 +142,6 @@ def compare(ours, theirs, batch, length, rounds):
   )
 
 
-def cells(row):
-  """A line of the table."""
-  return (
-    row['subject'], f'{row["batch"]}x{row["length"]}',
-    f'{row["ours_wall"]:.3f}', f'{row["torch_wall"]:.3f}',
-    f'{row["wall_ratio"]:.2f}', f'{row["cpu_ratio"]:.2f}',
-    f'{row["difference"]:.0e}',
-  )
-
-
 def run(config, workdir):
   """The whole job. Returns the rows of results.jsonl."""
   known('model', config.model, ('llada', 'dream'))
@@ -181,7 +171,7 @@ def run(config, workdir):
     ('wall_ratio', 'cpu_ratio'),
   )
   print('\nseconds; ratios are ours / theirs\n')
-  print(table(HEADS, map(cells, rows)))
+  print(timing.table(TABLE, rows))
   return rows
 
 

@@ -86,8 +86,8 @@ def fake(choice, *args, **how):
   return dict(
     choice=choice.name, how=how, forwards=[6], tokens_per_second=1.0,
     nfe_per_second=1.0, overhead=1.0, overhead_lowest=0.5,
-    overhead_highest=2.0, mfu=0.5, peak_mib=None, decode_mib=2.0,
-    allowed_mib=3.0, scratch_mib=1.0, log_probs_mib=9.0, **timing.machine(),
+    overhead_highest=2.0, mfu=0.5, memory_mib=2.0, allowed_mib=3.0,
+    scratch_mib=1.0, log_probs_mib=9.0, **timing.machine(),
   )
 
 
