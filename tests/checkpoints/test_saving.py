@@ -100,7 +100,7 @@ def test_weights_that_do_not_fit_their_header(tmp_path, params):
 
 def test_a_truncated_or_missing_weights_file(tmp_path, params):
   file = tmp_path / 'model.safetensors'
-  with pytest.raises(ValueError, match='is not a readable safetensors file'):
+  with pytest.raises(ValueError, match='there is no file or folder .*model'):
     checkpoints.load(file)
   saving.export_params(file, params, card())
   file.write_bytes(file.read_bytes()[:-100])
@@ -116,7 +116,7 @@ def test_a_weights_file_of_somebody_else(tmp_path, params):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-  with pytest.raises(ValueError, match="'hamlet': use one of .*shakespeare"):
+  with pytest.raises(ValueError, match='folder hamlet, .* only .*shakespeare'):
     checkpoints.load('hamlet')
 
 

@@ -64,6 +64,14 @@ def tiny(model, **values):
   return config
 
 
+@pytest.fixture(scope='module', autouse=True)
+def two_devices():
+  """Several, and less to compute than on all eight."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, 'local_devices', lambda: jax.devices()[:2])
+    yield
+
+
 @pytest.fixture(scope='module')
 def finished(model, tmp_path_factory):
   """(workdir, rows, what was printed) of a whole run."""

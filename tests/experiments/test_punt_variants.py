@@ -182,12 +182,12 @@ class Row:
   """One row before a step, for the functions below."""
 
   def __init__(self, joint, run, drafts, row, state):
-    self.drafts = reference.distribution_of(joint, run.valid[row])
+    self.read = reference.distribution_of(joint, run.valid[row])
     self.before = np.asarray(run.tokens[row])
     self.drafts, self.state, self.total = drafts[row], state, OPEN[row].sum()
     self.masked = OPEN[row] & (self.before == M)
     self.place = np.cumsum(VALID[row]) - 1
-    self.base = self.drafts(self.before)
+    self.base = self.read(self.before)
     self.entropy = -reference.score('entropy', self.base, self.drafts)
     self.order = sorted(
       np.flatnonzero(self.masked), key=lambda i: (self.entropy[i], i)
@@ -196,7 +196,7 @@ class Row:
   def ask(self, shown):
     canvas = self.before.copy()
     canvas[list(shown)] = self.drafts[list(shown)]
-    return reference.divergence('kl', self.base, self.drafts(canvas))
+    return reference.divergence('kl', self.base, self.read(canvas))
 
 
 # Each returns (positions written, passes after the first); row.state is a dict

@@ -21,8 +21,8 @@ from punt_jax import metrics, oracles, samplers
 from punt_jax.oracles import named
 from tests.helpers import reference
 
-ROWS = 64  # partial canvases per example
-ALONE = slice(30, 33)
+ROWS = 32  # partial canvases per example
+ALONE = slice(14, 17)
 SAMPLES = 40_000
 
 
@@ -218,7 +218,7 @@ def test_conditionals_equal_enumeration(name):
 
   examples()
   # Evidence of probability 0 was among the rows; documents have none.
-  assert (sum(impossible) > 20) == (name != 'documents')
+  assert (sum(impossible) > 10) == (name != 'documents')
 
 
 @pytest.mark.parametrize('name', CASES)
@@ -351,7 +351,10 @@ def facts(kind):
   return run
 
 
-@pytest.mark.parametrize('name', named.NAMES)
+@pytest.mark.parametrize('name', [
+  pytest.param(n, marks=() if n in ('permuted', 'hmm') else pytest.mark.slow)
+  for n in named.NAMES
+])
 def test_one_by_one_is_exact_in_every_world(name):
   params = named.draw(name, jax.random.key(2), LENGTH, SETTINGS)
   vocab = 2 if name == 'code' else SETTINGS['vocab']

@@ -47,7 +47,7 @@ def test_a_reel_shows_what_changed_and_when_it_was_paid():
   )
   choice = options.choose('top_k', dict(k=2))
   reel = film.reel(choice, text, np.array([2, 2, 1]), 2, moves)
-  assert reel['start'] == [None, None, 'b'] and reel['hyperparams'] == 'k 2'
+  assert reel['start'] == [None, None, 'b'] and reel['settings'] == 'k 2'
   assert reel['frames'] == [
     {'paid': 3, 'at': [0], 'put': ['a']},
     {'paid': 5, 'at': [0, 1], 'put': ['b', 'a']},
