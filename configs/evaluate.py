@@ -53,7 +53,7 @@ PRESETS = {
 
 
 def get_config(name='llada'):
-  """Plain values; experiments/evaluate/ and the writer read every one.
+  """Plain values; experiments.evaluate and the generator read every one.
 
   Args:
     name: one of PRESETS, and behind a slash some of its tasks, by commas.

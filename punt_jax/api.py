@@ -45,7 +45,7 @@ def compile(
       step's Move stacked to (max_steps, B, ...).
     through: 'pmap' or 'shard_map' when there are devices.
     mesh: from parallel.mesh, instead of devices: groups of devices that split
-      the weights, as models.load(..., mesh=mesh) places them.
+      the weights, as checkpoints.load(..., mesh=mesh) places them.
 
   Returns:
     run(params, hyperparams, key, tokens, given=None, valid=None, rows=None) ->

@@ -115,7 +115,7 @@ def denoiser(plan, params, window=None):
     plan: Layout.
     params: its parameters, traced or not.
     window: with samplers.blocks of at most this length, questions compute so
-      many positions and remember the rest (windows.from_windows).
+      many positions and remember the rest (kv_cache.from_windows).
 
   Raises:
     ValueError: a window for an architecture without a KV cache.

@@ -25,7 +25,7 @@ class Learned(NamedTuple):
 
 
 def hyperparams_of(choice, learned):
-  """The hyperparameters of a door.Choice, with what it has learned.
+  """The hyperparameters of a options.Choice, with what it has learned.
 
   Sizes are padded with zeros, so that one compilation serves any number.
   """
@@ -41,7 +41,7 @@ def hyperparams_of(choice, learned):
 
 
 def warm_up(choice, learned):
-  """Forward passes that a door.Choice needed beforehand."""
+  """Forward passes that a options.Choice needed beforehand."""
   if choice.learns is None:
     return 0
   return learned.passes + learned.more * (choice.learns == 'sizes')

@@ -62,7 +62,7 @@ def spec(module, path, shape, mesh=None):
 def like(module, params, mesh=None):
   """`params` (arrays or shapes) as ShapeDtypeStructs that say where to be.
 
-  Example: `checkpoint.restore(manager, sharding.like(module, params, mesh))`.
+  Example: `saving.restore(manager, sharding.like(module, params, mesh))`.
   """
   flat = flax.traverse_util.flatten_dict(params, sep='/')
   placed = {

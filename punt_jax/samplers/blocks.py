@@ -3,7 +3,7 @@
 The window of a row is the first block of its open positions that still has
 masks, so blocks start where writing starts and skip given tokens inside.
 
-With a model that has a KV cache (windows.from_windows), what lies outside the
+With a model that has a KV cache (kv_cache.from_windows), what lies outside the
 window is computed when the block begins and every `refresh` steps, as in
 Fast-dLLM (Wu et al., 2025, https://arxiv.org/abs/2505.22618, DualCache).
 """

@@ -26,7 +26,7 @@ def reel(choice, text, start, steps, moves):
   """One row on film, as JSON.
 
   Args:
-    choice: door.Choice.
+    choice: options.Choice.
     text: punt_jax.text.vocabulary.Text.
     start: (L,) int32, the canvas before the first step.
     steps: how many steps the row took.
