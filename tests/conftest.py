@@ -50,7 +50,13 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-  """Skip marked tests unless --slow or a -m expression names them."""
+  """Skip marked tests unless --slow or a -m expression names them.
+
+  Files that take longest come first, so that no worker is left alone at the
+  end with one of them.
+  """
+  longest = 'test_battery', 'test_train', 'test_demo', 'test_frontier'
+  items.sort(key=lambda item: item.path.stem not in longest)
   chosen = config.option.markexpr
   skipped = {
     'slow': config.option.slow or 'slow' in chosen,

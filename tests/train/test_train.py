@@ -57,7 +57,7 @@ def command(workdir, *more):
 
 def environment(tmp_path):
   """One virtual device and a compilation cache shared by the runs."""
-  env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
+  env = {**os.environ, 'XLA_FLAGS': '--xla_backend_optimization_level=0'}
   env['JAX_COMPILATION_CACHE_DIR'] = str(tmp_path / 'cache')
   env['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
   return env
