@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parent
 PYTHONS = ('python3.13', 'python3.12', 'python3.11')  # in order of preference
 EXTRAS = ('plots', 'test', 'parity')  # of setup.py; each holds those before it
 LINT = ['ruff', 'check', '.']
-PYTEST = ['pytest', '-n', '2', '--dist', 'loadfile']  # the one place for it
+PYTEST = [  # the one place for it
+  'pytest', '-n', '2', '--dist', 'loadfile', '--no-loadscope-reorder',
+]
 DEMO = ['punt_jax.cli.demo', '--config=configs/demo.py', '--workdir=runs/demo']
 WORDS = {  # the extra that a word needs, then what it runs with python -m
   'demo': ('plots', DEMO),

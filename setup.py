@@ -30,7 +30,7 @@ TEST = [
   'nbclient',
   'nbformat',
   'pytest>=8',
-  'pytest-xdist',
+  'pytest-xdist>=3.7',
   'ruff>=0.12',
   'scipy',
 ]

@@ -1,5 +1,6 @@
 """Settings of every test: virtual devices, compiled code kept, markers."""
 
+import gc
 import hashlib
 import os
 import pathlib
@@ -31,6 +32,8 @@ def keep_compiled_code():
 
 # Before jax is imported, here and in the processes that tests start.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Where each operation was called from is written into programs: a tenth.
+os.environ.setdefault('JAX_TRACEBACK_IN_LOCATIONS_LIMIT', '1')
 FLAGS = [
   '--xla_force_host_platform_device_count=8',
   # Compilation is most of the suite's time: half of it is LLVM's.
@@ -41,6 +44,8 @@ if version('jax').startswith('0.10.'):  # another XLA may not know the flag
   FLAGS.append('--xla_cpu_use_fusion_emitters=false')
 os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *FLAGS])
 keep_compiled_code()
+# Tracing makes many objects beside many that stay: 6 % of the time.
+gc.set_threshold(200_000, 100, 100)
 
 
 def pytest_addoption(parser):

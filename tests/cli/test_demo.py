@@ -211,6 +211,7 @@ def command(workdir, *arguments):
   )
 
 
+@pytest.mark.slow
 def test_the_command_with_one_sampler(model, tmp_path):
   done = command(
     tmp_path / 'new', f'--config.model={model}', '--config.prompt=ab_',
@@ -231,8 +232,14 @@ def test_the_command_with_one_sampler(model, tmp_path):
 @pytest.mark.parametrize(
   'flag, said',
   [
-    ('--config.sampler.name=pnut', "demo: unknown sampler 'pnut': use"),
-    ('--config=configs/nope.py', 'demo: there is no config file configs/n'),
+    pytest.param(
+      '--config.sampler.name=pnut', "demo: unknown sampler 'pnut': use",
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      '--config=configs/nope.py', 'demo: there is no config file configs/n',
+      marks=pytest.mark.slow,
+    ),
     ('--config.sampler.epsilom=1', 'unknown config value config.sampler.ep'),
   ],
 )

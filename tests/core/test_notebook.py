@@ -39,11 +39,13 @@ def test_committed_without_outputs():
     assert not cell.get('outputs') and not cell.get('execution_count')
 
 
+@pytest.mark.slow
 def test_one_picture(outputs):
   pictures = [o for o in outputs if 'image/png' in o.get('data', {})]
   assert len(pictures) == 1
 
 
+@pytest.mark.slow
 def test_punt_is_cheaper_and_keeps_the_distribution(table):
   exact, punt = table['one_by_one'], table['punt, epsilon = 0.03']
   fast, dist = table['top_k, k = 3'], table['the world itself']

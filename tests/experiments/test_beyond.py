@@ -112,6 +112,7 @@ def test_who_is_no_worse():
   assert plot.ratio([impossible], bar) is None
 
 
+@pytest.mark.slow
 def test_an_unknown_size_is_one_sentence(tmp_path):
   done = subprocess.run(
     [

@@ -156,6 +156,7 @@ def test_impossible_rows_are_left_out_and_counted():
   assert row['agreement'] is None and row['impossible'] == 1
 
 
+@pytest.mark.slow  # tests/experiments/test_common.py has the sweep's own
 def test_a_stopped_run_goes_on(finished, tmp_path, monkeypatch):
   """17 rows were finished and the next one was being written."""
   workdir, rows = finished
@@ -297,6 +298,7 @@ def test_two_sizes_of_the_config():
     configs.get_config('huge')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', ('', ':full'))
 def test_the_command_ends_with_one_sentence(size, tmp_path):
   done = subprocess.run(

@@ -85,7 +85,9 @@ def close_call(moves, other):
   return np.nanmin(np.abs(kl - EPSILON), initial=np.inf) < 1e-4
 
 
-@pytest.mark.parametrize('where', ['alone', 'left', 'right'])
+@pytest.mark.parametrize('where', [
+  'alone', pytest.param('left', marks=pytest.mark.slow), 'right',
+])
 def test_rows_agree(setup, where):
   loaded, run, tokens = setup
   close = 0

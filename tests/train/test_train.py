@@ -95,6 +95,7 @@ def test_the_loss_reaches_the_entropy():
   assert nats < 1.05 * entropy
 
 
+@pytest.mark.slow
 def test_kill_and_resume_is_exact(tmp_path):
   env, more = environment(tmp_path), flags(tiny())
   run = lambda name: subprocess.run(
@@ -231,6 +232,7 @@ def test_rows_after_the_checkpoint_are_cut(tmp_path):
   assert file.read_text() == text[: text.index('{"step": 15}')]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'more, said',
   [
