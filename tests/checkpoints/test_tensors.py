@@ -57,7 +57,7 @@ def test_memory_is_one_tensor():
   code = """
 import resource, sys, tempfile
 import numpy as np
-from punt_jax import tensors
+from punt_jax.checkpoints import tensors
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 with tempfile.TemporaryDirectory() as folder:
   make = ((str(i), np.full((2, 2**20), i, np.float32)) for i in range(40))

@@ -311,7 +311,10 @@ def test_bad_flags_end_in_a_sentence():
     (['--config=configs/llada.py:none', '--prompt=a'], 'unknown preset'),
     (['--config=configs/llada.py'], 'give either --prompt or --input'),
     (['--config=configs/llada.py', '--prompt=a'], 'no chat template'),
-    (['--config=configs/mdlm.py', '--prompt=a', '--model=b'], "model 'b'"),
+    (
+      ['--config=configs/mdlm.py', '--prompt=a', '--model=b'],
+      'no file or folder b',
+    ),
     (['--config=configs/mdlm.py', '--prompt=a', '--config.x=1'], 'config.x'),
   ):
     process = start(*flags)

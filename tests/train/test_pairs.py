@@ -11,6 +11,7 @@ import pytest
 import punt_jax
 from configs import orders as configs
 from punt_jax import oracles, samplers
+from punt_jax.checkpoints import order_files
 from punt_jax.models import orders
 from tests.helpers import reference
 from train import loop
@@ -260,7 +261,7 @@ def test_a_resumed_run_is_the_same(tmp_path):
   )
   assert one == other and len(one.splitlines()) == 6
   one, other = (
-    orders.load(tmp_path / name / 'order.safetensors')
+    order_files.load(tmp_path / name / 'order.safetensors')
     for name in ('whole', 'cut')
   )
   jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
