@@ -83,6 +83,7 @@ def test_reading_of_groups():
     no_talk_between_groups(text, (2, 2))
 
 
+@pytest.mark.slow
 def test_groups_do_not_wait_for_each_other():
   plan = plan_of(random_checkpoint.describe('llada', 'tiny', V))
   build = build_for(plan, 'threshold', None)

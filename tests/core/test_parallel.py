@@ -97,7 +97,9 @@ def check(name, hyperparams, problem, through, count):
   return run
 
 
-@pytest.mark.parametrize('through', ['pmap', 'shard_map'])
+@pytest.mark.parametrize('through', [
+  'pmap', pytest.param('shard_map', marks=pytest.mark.slow),
+])
 def test_eight_devices_equal_one(problem, through):
   run = check('punt', NAMES['punt'], problem, through, 8)
   params, tokens = problem

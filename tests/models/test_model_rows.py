@@ -86,7 +86,8 @@ def close_call(moves, other):
 
 
 @pytest.mark.parametrize('where', [
-  'alone', pytest.param('left', marks=pytest.mark.slow), 'right',
+  pytest.param('alone', marks=pytest.mark.slow),
+  pytest.param('left', marks=pytest.mark.slow), 'right',
 ])
 def test_rows_agree(setup, where):
   loaded, run, tokens = setup

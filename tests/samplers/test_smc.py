@@ -193,6 +193,7 @@ def test_the_best_is_not_resampled_away_at_the_end():
   np.testing.assert_array_equal(now.weight, now.score)
 
 
+@pytest.mark.slow
 def test_groups_stay_on_their_device():
   make = lambda: samplers.smc(samplers.uniform(2), particles=3)
   many = decode(make, devices=jax.devices()[:4])

@@ -127,6 +127,7 @@ def test_kill_and_resume_is_exact(tmp_path):
     np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_four_devices_are_one():
   config = tiny()
   found, network = data.load(config), module(config)
