@@ -26,7 +26,7 @@ import numpy as np
 import punt_jax
 from experiments.ablation import plot
 from experiments.common import columns, subjects
-from experiments.common.sweep import Point, sweep
+from experiments.common.sweep import Point, grid, sweep
 from experiments.punt_variants import rivals, variants
 from punt_jax import samplers, schedules
 from punt_jax.checks import in_range, known
@@ -75,14 +75,8 @@ def curve(base, changes):
   for key, parameter in own.items():
     if parameter.default is parameter.empty and key not in given:
       raise ValueError(f'{name} needs a value for its setting {key}')
-  swept = {
-    key: given[key] if isinstance(given[key], (tuple, list)) else (given[key],)
-    for key in (*MODEL, *own) if key in given
-  }
-  return [
-    (name, dict(zip(swept, values, strict=True)))
-    for values in itertools.product(*swept.values())
-  ]
+  swept = {key: given[key] for key in (*MODEL, *own) if key in given}
+  return [(name, settings) for settings in grid(swept)]
 
 
 def curves(config):

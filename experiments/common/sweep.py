@@ -38,8 +38,9 @@ def as_read(row):
 
 
 def grid(settings):
-  """Every combination of {name: a value or a tuple of several}, as dicts."""
-  many = [v if isinstance(v, tuple) else (v,) for v in settings.values()]
+  """Every combination of {name: a value or several}, as dicts."""
+  several = lambda v: v if isinstance(v, (tuple, list)) else (v,)
+  many = map(several, settings.values())
   return [
     dict(zip(settings, one, strict=True)) for one in itertools.product(*many)
   ]

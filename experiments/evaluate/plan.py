@@ -1,12 +1,11 @@
 """What an evaluation will ask of whom: checked before anything is computed."""
 
-import itertools
 import logging
 import os
 import pathlib
 from typing import Any, NamedTuple
 
-from experiments.common.sweep import Point
+from experiments.common.sweep import Point, grid
 from experiments.evaluate import sandbox, scoring
 from punt_jax import checks
 from punt_jax.cli import configs
@@ -179,11 +178,8 @@ def swept(config, own):
       hyperparam: value for hyperparam, value in wanted.get(name, {}).items()
       if config.sampler.get(hyperparam) is None
     }
-    several = [
-      v if isinstance(v, (tuple, list)) else (v,) for v in hyperparams.values()
-    ]
-    for setting in itertools.product(*several):
+    for setting in grid(hyperparams):
       one = own.copy_and_resolve_references()
-      one.samplers = {name: dict(zip(hyperparams, setting, strict=True))}
+      one.samplers = {name: setting}
       one.sampler.name = name
       yield one
