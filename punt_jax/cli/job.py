@@ -10,7 +10,7 @@ import punt_jax
 from punt_jax import checkpoints
 from punt_jax.checks import in_range, known
 from punt_jax.cli import configs
-from punt_jax.generation import options, warm_up
+from punt_jax.generation import generator, options, warm_up
 from punt_jax.text.vocabulary import BLANK
 from punt_jax.viz import terminal
 
@@ -51,6 +51,7 @@ def prepare(config) -> Job:
     in_range(name, config[name], 1)
   choices = configs.choose(config)
   loaded = checkpoints.load(config.model)
+  generator.need_text(loaded)
   devices = jax.local_devices()
   job = Job(
     config, loaded, choices, cast(config, choices),

@@ -21,7 +21,7 @@ from ml_collections import config_flags
 from configs import demo
 from punt_jax import models, samplers
 from punt_jax.checkpoints import saving
-from punt_jax.cli import configs, job
+from punt_jax.cli import configs, job, random_checkpoint
 from punt_jax.cli import demo as main_job
 from punt_jax.generation import options
 from punt_jax.text import vocabulary as text_lib
@@ -351,3 +351,13 @@ def test_the_door_itself_checks_ranges():
     options.choose('top_k', dict(k='3'))
   with pytest.raises(ValueError, match='score = 3 of top_k must be a word'):
     options.choose('top_k', dict(k=3, score=3))
+
+
+def test_a_folder_without_a_tokenizer_is_a_sentence(tmp_path):
+  folder = tmp_path / 'tiny'
+  random_checkpoint.write(folder, 'llada', 'tiny')
+  for file in folder.glob('tokenizer*.json'):
+    file.unlink()
+  with pytest.raises(ValueError, match='the model has no tokenizer.json'):
+    main_job.run(tiny(str(folder)), tmp_path / 'new')
+  assert not (tmp_path / 'new').exists()

@@ -13,6 +13,7 @@ import numpy as np
 
 import punt_jax
 from punt_jax import checkpoints, checks, samplers
+from punt_jax.generation import generator
 from train import puzzles
 
 
@@ -40,6 +41,7 @@ def load(config, seed) -> Task:
   """
   task = config.task
   loaded = checkpoints.load(task.model)
+  generator.need_text(loaded)
   if 'clues' in task:
     if loaded.text.vocab != puzzles.SIDE or loaded.length != puzzles.LENGTH:
       raise ValueError(
