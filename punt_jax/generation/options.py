@@ -1,7 +1,8 @@
 """Where names and numbers become samplers.
 
-A sampler is looked up by name in punt_jax.samplers.__all__, its hyperparameters
-by name in its signature. Three more wrap any: `block_length` in samplers.blocks
+Written as text a sampler is `punt(epsilon=0.05, first=msb)`; see `parse`. It is
+looked up by name in punt_jax.samplers.__all__, its hyperparameters by name in
+its signature. Three more wrap any: `block_length` in samplers.blocks
 (0: the whole canvas at once) with its `refresh`, `particles` in samplers.smc
 (1: none). A hyperparameter that is a trained network (`policy` of learned,
 `head` of influence) is a word: the name of an order that ships, or a file of
@@ -12,6 +13,7 @@ import inspect
 import itertools
 import math
 import numbers
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -52,6 +54,59 @@ class Choice(NamedTuple):
     return ', '.join(f'{k} {short(v)}' for k, v in self.settings().items())
 
 
+WRITTEN = re.compile(r'\s*(\w+)\s*(?:\(([^()]*)\))?\s*')
+
+
+def parse(text):
+  """'punt(epsilon=0.05, first=msb)' -> ('punt', {'epsilon': 0.05, ...}).
+
+  A value is a number or a word; `;` may stand for a comma where a comma has
+  another meaning (lm-eval's --model_args). `choose` checks what it means.
+
+  Raises:
+    ValueError: one sentence: this is not a sampler, or a value stands twice.
+  """
+  found = WRITTEN.fullmatch(text)
+  if not found:
+    raise ValueError(
+      f'{text!r} is not a sampler: write a name, or a name with values like'
+      ' punt(epsilon=0.05, first=msb)'
+    )
+  name, inside = found[1], found[2] or ''
+  settings = {}
+  for part in filter(None, map(str.strip, re.split('[,;]', inside))):
+    key, equals, value = map(str.strip, part.partition('='))
+    if not (key and value):
+      raise ValueError(
+        f'{part!r} in the sampler {text!r} is not of the form NAME=VALUE'
+      )
+    if key in settings:
+      raise ValueError(f'{key} stands twice in the sampler {text!r}')
+    settings[key] = value_of(value)
+  return name, settings
+
+
+def parse_all(text):
+  """'punt(epsilon=0.05) top_k(k=2)' -> [parse(...), ...]; at least one.
+
+  Spaces, commas or semicolons stand between samplers.
+  """
+  parts = re.findall(r'[^\s,;()]+\s*(?:\([^()]*\))?|[()]', text)
+  if not parts:
+    raise ValueError('name at least one sampler, like punt(epsilon=0.05)')
+  return [parse(part) for part in parts]
+
+
+def value_of(word):
+  """An int, a float, or the word itself, its quotes left out."""
+  for number in int, float:
+    try:
+      return number(word)
+    except ValueError:
+      pass
+  return word.strip('\'"')
+
+
 def signature(name):
   """{hyperparameter: its default, or inspect.Parameter.empty} of a sampler.
 
@@ -78,15 +133,20 @@ def kind(default):
   return type(default) if type(default) in FIXED else numbers.Real
 
 
-def choose(name, settings) -> Choice:
-  """The sampler `name` with `settings`, a dict; None leaves one unset.
+def choose(sampler, settings=()) -> Choice:
+  """The sampler with these settings.
+
+  Args:
+    sampler: a name, or what `parse` reads.
+    settings: dict; None leaves one unset. What stands in `sampler` comes first.
 
   Raises:
     ValueError: one sentence: an unknown sampler, a hyperparameter that it does
       not have, needs or understands, or that is out of range.
   """
+  name, said = parse(sampler)
   defaults = signature(name)
-  settings = {k: v for k, v in settings.items() if v is not None}
+  settings = {k: v for k, v in dict(settings).items() if v is not None} | said
   for hyperparam, value in settings.items():
     known(f'hyperparameter of {name}:', hyperparam, defaults)
     if not isinstance(value, kind(defaults[hyperparam])):
