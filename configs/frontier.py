@@ -105,6 +105,6 @@ def get_config(size='small'):
       adas=dict(k=count),
     )
     trained = {'learned'}  # beside one model: experiments/learned_orders
-    for name in set(samplers.__all__) - trained - set(config.samplers):
+    for name in set(samplers.NAMES) - trained - set(config.samplers):
       config.samplers[name] = {}  # by its defaults
   return config

@@ -1,7 +1,8 @@
 """The public doors: a user's build function in, a jitted sampler out.
 
-Denoisers and samplers hold functions, so they are never arguments of a jitted
-function: build(params, hyperparams) -> (Denoiser, Sampler) runs inside it.
+`sample` is pure and traceable. `compile` is the jit of it with checks on the
+host. Denoisers and samplers hold functions, so they are never arguments of a
+jitted function: build(params, hyperparams) -> (Denoiser, Sampler) runs inside.
 Weights and hyperparameters (epsilon, temperature, ...) are traced, so one
 compilation serves a whole sweep and no weight becomes a constant.
 """
@@ -10,10 +11,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from punt_jax import contract, parallel
 from punt_jax import decode as loop
-from punt_jax import parallel, rows
+from punt_jax import rows as rows_lib
+from punt_jax.types import Decoded, Denoiser
 
 
 class Steps(NamedTuple):
@@ -24,21 +28,47 @@ class Steps(NamedTuple):
   advance: Callable  # (params, hyperparams, Run) -> (Run, Move)
 
 
+def sample(
+  key, denoiser, sampler, tokens, given=None, valid=None, max_steps=None,
+  rows=None,
+) -> Decoded:
+  """Fills a canvas. Pure and traceable: works under jit, vmap and scan.
+
+  Nothing is checked that needs values: ids out of [0, V], a given MASK and NaN
+  pass. `compile` is the jit of this with such checks.
+
+  Args:
+    key: of jax.random, or an int. Row r draws from fold_in(key, r).
+    denoiser: Denoiser.
+    sampler: Sampler.
+    tokens: (B, L) int, ids in [0, V], V = MASK.
+    given: (B, L) bool, positions that stay as they are; tokens != V by default.
+    valid: (B, L) bool, what is not padding; everything by default.
+    max_steps: steps a row may take, a number or traced; L by default, which is
+      enough for any sampler that writes at least one position per step and
+      remasks none.
+    rows: (B,) int, the rows' numbers in the whole job; 0, 1, ... by default.
+
+  Raises:
+    ValueError: one sentence: wrong shapes or dtypes, or what is no key,
+      Denoiser or Sampler.
+  """
+  batch = _canvas(tokens, given, valid, rows)
+  state = _start(rows_lib.as_key(key), (denoiser, sampler), *batch)
+  most = state.tokens.shape[1] if max_steps is None else max_steps
+  return loop.decode(state, denoiser, sampler, most)
+
+
 def compile(
-  build,
-  max_steps=None,
-  devices=None,
-  driver=loop.decode,
-  through='pmap',
-  mesh=None,
+  build, max_steps=None, devices=None, driver=loop.decode, through='pmap',
+  mesh=None, check=True,
 ):
   """Compiles decoding, once per shape.
 
   Args:
     build: (params, hyperparams) -> (Denoiser, Sampler), both pytrees of arrays
       and numbers; runs under jit.
-    max_steps: steps a row may take, L by default, which is enough for any
-      sampler that writes at least one position per step and remasks none.
+    max_steps: see `sample`; a number.
     devices: None for the default device, or a list of devices to spread the
       rows over (driver `decode` only).
     driver: decode.decode, or decode.film to get (Decoded, Move) with every
@@ -46,29 +76,27 @@ def compile(
     through: 'pmap' or 'shard_map' when there are devices.
     mesh: from parallel.mesh, instead of devices: groups of devices that split
       the weights, as checkpoints.load(..., mesh=mesh) places them.
+    check: whether values are checked, before and after, which waits for the
+      result. False, on one device: `run` only sends the program on its way.
 
   Returns:
     run(params, hyperparams, key, tokens, given=None, valid=None, rows=None) ->
-    Decoded, where tokens (B, L) holds ids in [0, V], V = MASK; given (B, L)
-    bool marks positions that stay as they are, tokens != V by default; valid
-    (B, L) bool marks what is not padding, everything by default; rows (B,)
-    are the rows' numbers in the whole job, 0, 1, ... by default. Row r draws
-    from fold_in(key, r). It raises ValueError, naming the row, for ids out of
-    range, wrong shapes, a given MASK, hyperparameters out of range, and NaN
-    log-probabilities.
+    Decoded, the arguments as in `sample`. It raises ValueError, naming the row,
+    for ids out of range, wrong shapes, a given MASK, hyperparameters out of
+    range, and NaN log-probabilities.
   """
 
-  def per_device(params, hyperparams, key, ids, tokens, given, valid):
-    model, sampler = build(params, hyperparams)
-    state = loop.start(
-      rows.fold_rows(key, ids), tokens, given, valid, model, sampler
-    )
-    return driver(state, model, sampler, max_steps or tokens.shape[1])
+  def per_device(params, hyperparams, key, *batch):
+    made = build(params, hyperparams)
+    state = _start(key, made, *batch)
+    return driver(state, *made, max_steps or state.tokens.shape[1])
 
   if devices is None and mesh is None:
     mapped = jax.jit(per_device)
   elif driver is not loop.decode:
     raise ValueError('devices: only the driver `decode` runs on several')
+  elif not check:
+    raise ValueError('check=False is for one device: several meet on the host')
   elif mesh is None:
     mapped = parallel.decode_on_devices(per_device, devices, through)
   elif devices is None:
@@ -77,8 +105,10 @@ def compile(
     raise ValueError('give devices or a mesh, not both')
 
   def run(params, hyperparams, key, tokens, given=None, valid=None, rows=None):
-    vocab = _vocab(build, params, hyperparams)
-    batch = check(vocab, tokens, given, valid, rows)
+    key, batch = rows_lib.as_key(key), _canvas(tokens, given, valid, rows)
+    if not check:
+      return mapped(params, hyperparams, key, *batch)
+    batch = _check(_model(build, params, hyperparams), *batch)
     out = mapped(params, hyperparams, key, *batch)
     _no_nan(out if driver is loop.decode else out[0])
     return out
@@ -95,9 +125,8 @@ def step(build) -> Steps:
   """
 
   @jax.jit
-  def begin(params, hyperparams, key, ids, tokens, given, valid):
-    keys = rows.fold_rows(key, ids)
-    return loop.start(keys, tokens, given, valid, *build(params, hyperparams))
+  def begin(params, hyperparams, key, *batch):
+    return _start(key, build(params, hyperparams), *batch)
 
   @jax.jit
   def advance(params, hyperparams, run):
@@ -106,9 +135,9 @@ def step(build) -> Steps:
   def start(
     params, hyperparams, key, tokens, given=None, valid=None, rows=None
   ):
-    vocab = _vocab(build, params, hyperparams)
-    batch = check(vocab, tokens, given, valid, rows)
-    return begin(params, hyperparams, key, *batch)
+    batch = _canvas(tokens, given, valid, rows)
+    batch = _check(_model(build, params, hyperparams), *batch)
+    return begin(params, hyperparams, rows_lib.as_key(key), *batch)
 
   return Steps(start, advance)
 
@@ -130,35 +159,66 @@ def watch(build, max_steps=None):
   return run
 
 
-def check(vocab, tokens, given=None, valid=None, rows=None):
-  """Host-side check of a canvas -> (row numbers, tokens, given, valid).
+def _start(key, made, ids, tokens, given, valid) -> loop.Run:
+  """The run of what `build` made, before its first step."""
+  model, sampler = contract.built(made)
+  count = tokens.shape[0]
+  ids = jnp.arange(count) if ids is None else jnp.asarray(ids, jnp.int32)
+  valid = jnp.ones(tokens.shape, bool) if valid is None else valid
+  tokens = jnp.asarray(tokens, jnp.int32)
+  keys = rows_lib.fold_rows(key, ids)
+  return loop.start(keys, tokens, given, valid, model, sampler)
 
-  Raises:
-    ValueError: one sentence that names what is wrong, and where.
-  """
-  tokens = np.asarray(tokens)
+
+def _canvas(tokens, given, valid, rows):
+  """(row numbers, tokens, given, valid), shapes and dtypes checked."""
+  as_array = lambda x: x if isinstance(x, jax.Array) else np.asarray(x)
+  tokens = as_array(tokens)
   if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
     raise ValueError(
       f'tokens must be integers of shape (rows, positions), not '
       f'{tokens.dtype} {tokens.shape}'
     )
-  valid = np.ones(tokens.shape, bool) if valid is None else np.asarray(valid)
-  given = tokens != vocab if given is None else np.asarray(given)
-  for name, x in (('given', given), ('valid', valid)):
-    if x.shape != tokens.shape or x.dtype != bool:
+  flags = {'given': given, 'valid': valid}
+  for name, x in flags.items():
+    flags[name] = x = None if x is None else as_array(x)
+    if x is not None and (x.shape != tokens.shape or x.dtype != bool):
       raise ValueError(
         f'{name} must be bool of the shape of tokens {tokens.shape}, not '
         f'{x.dtype} {x.shape}'
       )
-  _refuse((tokens < 0) | (tokens > vocab), f'a token id outside [0, {vocab}]')
-  _refuse(given & valid & (tokens == vocab), 'a given position that is MASK')
-  ids = np.arange(tokens.shape[0]) if rows is None else np.asarray(rows)
-  if ids.shape != tokens.shape[:1] or not np.issubdtype(ids.dtype, np.integer):
+  ids = None if rows is None else as_array(rows)
+  if ids is not None and (
+    ids.shape != tokens.shape[:1] or not np.issubdtype(ids.dtype, np.integer)
+  ):
     raise ValueError(
       f'rows must be {tokens.shape[0]} integers, one per row of tokens, not '
       f'{ids.dtype} {ids.shape}'
     )
-  return ids.astype(np.int32), tokens.astype(np.int32), given, valid
+  return ids, tokens, *flags.values()
+
+
+def _check(model, rows, tokens, given, valid):
+  """Host-side check of a canvas -> (row numbers, tokens, given, valid).
+
+  Args:
+    model: its vocab and mask are read.
+    rows, tokens, given, valid: of the right shapes; None for the defaults.
+
+  Raises:
+    ValueError: one sentence that names what is wrong, and where.
+  """
+  tokens = np.asarray(tokens)
+  if model.mask is not None:
+    tokens = np.where(tokens == model.mask, model.vocab, tokens)
+  rows = np.arange(len(tokens)) if rows is None else np.asarray(rows)
+  valid = np.ones(tokens.shape, bool) if valid is None else np.asarray(valid)
+  masks = tokens == model.vocab
+  given = ~masks if given is None else np.asarray(given)
+  outside = (tokens < 0) | (tokens > model.vocab)
+  _refuse(outside, f'a token id outside [0, {model.vocab}]')
+  _refuse(given & valid & masks, 'a given position that is MASK')
+  return rows.astype(np.int32), tokens.astype(np.int32), given, valid
 
 
 def _refuse(bad, what):
@@ -167,15 +227,18 @@ def _refuse(bad, what):
     raise ValueError(f'{what}: row {row}, position {position}')
 
 
-def _vocab(build, params, hyperparams):
-  """V. Runs `build` with the concrete numbers, so that bad ones are named."""
-  vocab = []
+def _model(build, params, hyperparams) -> Denoiser:
+  """What `build` makes, with the concrete numbers, so that bad ones are named.
+
+  Its functions have been traced: only its vocab and mask mean something.
+  """
+  made = []
 
   def probe(params):
-    vocab.append(build(params, hyperparams)[0].vocab)
+    made.append(contract.built(build(params, hyperparams))[0])
 
   jax.eval_shape(probe, params)
-  return vocab[0]
+  return made[0]
 
 
 def _no_nan(decoded):

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import rows
-from punt_jax.types import Array, Canvas, Decoded, Memo, Move
+from punt_jax import contract, rows
+from punt_jax.types import Array, Canvas, Decoded, Memo, Move, short
 
 
 class Run(NamedTuple):
@@ -30,10 +30,20 @@ class Run(NamedTuple):
   carry: Any
   memo: Memo
 
+  __repr__ = short
+
 
 def start(keys, tokens, given, valid, model, sampler) -> Run:
-  """The run before its first step. Rows with nothing masked are done."""
+  """The run before its first step. Rows with nothing masked are done.
+
+  The network's own id of MASK (Denoiser.mask) is read as MASK. given None:
+  all but MASK.
+  """
   batch = tokens.shape[0]
+  if model.mask is not None:
+    tokens = jnp.where(tokens == model.mask, model.vocab, tokens)
+  if given is None:
+    given = tokens != model.vocab
   masked = valid & ~given & (tokens == model.vocab)
   run = Run(
     keys=keys,
@@ -56,9 +66,8 @@ def advance(run: Run, model, sampler) -> tuple[Run, Move]:
   """One step of every row that is not done; the others do not change."""
   canvas = _canvas(run, model)
   keys = rows.fold_rows(run.keys, run.steps)
-  move, carry, memo = sampler.step(
-    keys, run.steps, canvas, run.carry, run.memo, model
-  )
+  made = sampler.step(keys, run.steps, canvas, run.carry, run.memo, model)
+  move, carry, memo = contract.moved(sampler, made, run.carry, run.tokens.shape)
   tokens = jnp.where(canvas.open, move.tokens, run.tokens)
   written = tokens != run.tokens
   live = ~run.done

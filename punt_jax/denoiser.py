@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from punt_jax import checks
+from punt_jax import checks, contract
 from punt_jax.types import Answer, Denoiser, Memo, Meter
 
 
-def from_logits(logits_fn, vocab) -> Denoiser:
+def from_logits(logits_fn, vocab, mask=None) -> Denoiser:
   """A denoiser from logits, for small vocabularies.
 
   Args:
@@ -23,11 +23,16 @@ def from_logits(logits_fn, vocab) -> Denoiser:
       (N, L, vocab or more) logits; id `vocab` is MASK, further columns are
       ignored.
     vocab: V, the number of real tokens.
+    mask: see from_features.
+
+  Raises:
+    ValueError: see from_features.
   """
-  return from_features(logits_fn, lambda logits: logits, vocab)
+  head = lambda logits: logits
+  return _make(logits_fn, head, vocab, mask, contract.name_of(logits_fn))
 
 
-def from_features(features_fn, head_fn, vocab) -> Denoiser:
+def from_features(features_fn, head_fn, vocab, mask=None) -> Denoiser:
   """A denoiser whose readout is left to the library.
 
   Args:
@@ -35,7 +40,21 @@ def from_features(features_fn, head_fn, vocab) -> Denoiser:
       that and Answer.extra (N, K, L, L).
     head_fn: features (..., D) -> logits (..., vocab or more).
     vocab: V.
+    mask: the network's own id of MASK, where that is not V: the network is
+      shown it in the place of V, a canvas may hold either, and if it lies
+      below V it is never written.
+
+  Raises:
+    ValueError: a vocab or mask that is no id; while it is traced, features or
+      logits of the wrong shape or kind. The sentence names the function.
   """
+  return _make(features_fn, head_fn, vocab, mask, contract.name_of(head_fn))
+
+
+def _make(features_fn, head_fn, vocab, mask, head_name):
+  checks.whole('vocab', vocab, 1)
+  if mask is not None:
+    checks.whole('mask', mask, 0)
 
   def init(tokens, valid):
     zero = jnp.zeros(tokens.shape[:1], jnp.int32)
@@ -44,19 +63,31 @@ def from_features(features_fn, head_fn, vocab) -> Denoiser:
   def ask(memo, tokens, rows):
     spread = _over_probes(memo.valid, tokens)
     flat = lambda x: x.reshape(-1, x.shape[-1])
-    found = features_fn(flat(tokens), flat(spread))
+    shown = show_mask(vocab, mask, flat(tokens))
+    found = features_fn(shown, flat(spread))
     found = found if isinstance(found, tuple) else (found,)
+    name = contract.name_of(features_fn)
+    contract.array(name, found[0], shown.shape, least=1)
     probes = lambda x: x.reshape(tokens.shape[:-1] + x.shape[1:])
     answer = Answer(*map(probes, found))
     return memo._replace(meter=charge(memo.meter, tokens.shape, rows)), answer
 
   def read(features):
     with jax.default_matmul_precision('highest'):
-      logits = head_fn(features)[..., :vocab]
-    return jax.nn.log_softmax(logits.astype(jnp.float32))
+      logits = head_fn(features)
+    contract.array(head_name, logits, features.shape[:-1], least=vocab)
+    logits = logits[..., :vocab].astype(jnp.float32)
+    if mask is not None and mask < vocab:
+      logits = jnp.where(jnp.arange(vocab) == mask, -jnp.inf, logits)
+    return jax.nn.log_softmax(logits)
 
   forget = lambda memo, tokens, rows, open_: memo
-  return Denoiser(vocab, init, ask, read, forget)
+  return Denoiser(vocab, init, ask, read, forget, mask=mask)
+
+
+def show_mask(vocab, mask, tokens):
+  """The tokens as a network sees them whose own id of MASK is `mask`."""
+  return tokens if mask is None else jnp.where(tokens == vocab, mask, tokens)
 
 
 def charge(meter, shape, rows) -> Meter:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax.denoiser import charge, from_features
+from punt_jax.denoiser import charge, from_features, show_mask
 from punt_jax.rows import pick_rows
 from punt_jax.types import Answer, Array, Denoiser
 
@@ -23,7 +23,7 @@ class Window(NamedTuple):
 
 
 def from_windows(
-  prefill_fn, window_fn, head_fn, vocab, width, before=False
+  prefill_fn, window_fn, head_fn, vocab, width, before=False, mask=None
 ) -> Denoiser:
   """A denoiser with a KV cache, for samplers.blocks.
 
@@ -47,8 +47,10 @@ def from_windows(
     before: whether the position left of the block is computed too, for
       models whose output i - 1 predicts token i. A block with gaps has more
       such positions and may not fit.
+    mask: see from_features.
   """
-  whole = from_features(lambda *x: prefill_fn(*x)[0], head_fn, vocab)
+  whole = from_features(lambda *x: prefill_fn(*x)[0], head_fn, vocab, mask)
+  own = functools.partial(show_mask, vocab, mask)
 
   def size(length):
     return min(width + before, length)
@@ -64,7 +66,7 @@ def from_windows(
   def commit(memo, tokens, rows, open_):
 
     def fill(memo):
-      features, past = prefill_fn(tokens, memo.valid)
+      features, past = prefill_fn(own(tokens), memo.valid)
       wanted = open_
       if before:  # the left neighbor of every run
         wanted = wanted | jnp.pad(open_, ((0, 0), (0, 1)))[:, 1:]
@@ -97,7 +99,7 @@ def from_windows(
       position = each(jnp.cumsum(valid, -1, dtype=jnp.int32) - 1)
       told = window_fn(
         jax.tree.map(lambda x: _repeat(x, math.prod(probes), 1), cache.past),
-        take(flat), take(position),
+        take(own(flat)), take(position),
         jnp.concatenate([seen, take(each(valid))], -1),
       )
       put = jax.vmap(lambda all_, i, some: all_.at[i].set(some))
@@ -127,7 +129,7 @@ def from_windows(
     meter = meter._replace(forwards=memo.meter.forwards + ran)
     return memo._replace(meter=meter), Answer(features)
 
-  return Denoiser(vocab, init, ask, whole.read, commit)
+  return Denoiser(vocab, init, ask, whole.read, commit, mask=mask)
 
 
 def _repeat(x, times, axis=0):

@@ -207,6 +207,7 @@ def _draft_logp(dist: DraftDistribution, logp):
   if dist.temperature is not None:
     heat = jnp.asarray(dist.temperature, jnp.float32)
     greedy = jnp.where(_is_argmax(logp), 0.0, -jnp.inf)
+    greedy = jnp.where(jnp.isnan(logp), jnp.nan, greedy)  # not silent
     logp = jnp.where(heat > 0, logp / jnp.where(heat > 0, heat, 1), greedy)
   if dist.bias is not None or dist.temperature is not None:
     logp = jax.nn.log_softmax(logp)

@@ -12,6 +12,31 @@ import jax
 import jax.numpy as jnp
 
 
+def as_key(key):
+  """A key of jax.random: `key` itself, of a legacy PRNGKey, or of an int.
+
+  Raises:
+    ValueError: it is something else, or several keys.
+  """
+  dtype = getattr(key, 'dtype', None)
+  if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+    if key.shape:
+      raise ValueError(
+        f'keys of shape {key.shape} where one belongs: the rows of a canvas'
+        ' draw from one key, each by its number'
+      )
+    return key
+  if dtype == jnp.uint32 and key.ndim == 1:  # jax.random.PRNGKey
+    return jax.random.wrap_key_data(key)
+  if isinstance(key, bool) or jnp.shape(key) or not jnp.issubdtype(
+    jnp.result_type(key), jnp.integer
+  ):
+    raise ValueError(
+      f'the key {key!r:.60} is none: give jax.random.key(0), or an int'
+    )
+  return jax.random.key(key)
+
+
 def pick_rows(chosen, new, old):
   """Rows of `new` where chosen (B,) is true, rows of `old` elsewhere."""
 

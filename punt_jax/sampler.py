@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from punt_jax import readout, rows, select
+from punt_jax import contract, readout, rows, select
 from punt_jax.types import Move, Sampler, Traits, View
 
 
@@ -14,11 +14,19 @@ def from_rule(rule, exact=None, needs=None) -> Sampler:
     rule: (key, View) -> (L,) bool, for one row; at least one masked position
       must be chosen, others are ignored.
     exact, needs: see Traits.
+
+  Raises:
+    ValueError: while it is traced, if the rule returns anything else.
   """
+
+  def checked(key, view):
+    chosen = rule(key, view)
+    what = f'the rule {contract.name_of(rule)}'
+    return contract.array(what, chosen, view.masked.shape, jnp.bool_)
 
   def step(keys, t, canvas, carry, memo, model):
     memo, _, view = look(keys, t, canvas, memo, model)
-    kept = jax.vmap(rule)(rows.named(keys, 'rule'), view) & canvas.masked
+    kept = jax.vmap(checked)(rows.named(keys, 'rule'), view) & canvas.masked
     return reveal(canvas, view, kept), carry, memo
 
   return Sampler(no_carry, step, Traits(exact, needs))

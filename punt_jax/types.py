@@ -11,8 +11,29 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 Array = jax.Array
+FEW = 8  # numbers that a repr shows
+
+
+def short(nouns: NamedTuple) -> str:
+  """A repr that fits a screen: shapes for arrays, values of small ones."""
+
+  def say(x):
+    if isinstance(x, tuple) and hasattr(x, '_fields'):
+      return short(x)
+    if not hasattr(x, 'dtype'):
+      leaves = len(jax.tree.leaves(x))
+      return f'<{leaves} leaves>' if leaves > 1 else repr(x)
+    hidden = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    if x.size <= FEW and not hidden and not isinstance(x, jax.core.Tracer):
+      return np.array2string(np.asarray(x), precision=4, separator=', ')
+    return f'{x.dtype}[{", ".join(map(str, x.shape))}]'
+
+  fields = zip(nouns._fields, nouns, strict=True)
+  said = ', '.join(f'{name}={say(x)}' for name, x in fields)
+  return f'{type(nouns).__name__}({said})'
 
 
 class Canvas(NamedTuple):
@@ -25,6 +46,8 @@ class Canvas(NamedTuple):
   total: Array  # (B,) int32: how many were masked when the run began; within
   # samplers.blocks, when the block began
 
+  __repr__ = short
+
 
 class Meter(NamedTuple):
   """What a run has cost so far."""
@@ -35,6 +58,8 @@ class Meter(NamedTuple):
   forwards: Array  # (1,) int32 forward passes this device ran, (devices,)
   # in Decoded: a pass over a batch counts once, idle rows included
 
+  __repr__ = short
+
 
 class Memo(NamedTuple):
   """What a model remembers between questions."""
@@ -43,6 +68,8 @@ class Memo(NamedTuple):
   valid: Array  # (B, L) bool: not padding
   cache: Any = ()
 
+  __repr__ = short
+
 
 class Answer(NamedTuple):
   """What a model says about a canvas, before the readout."""
@@ -50,6 +77,8 @@ class Answer(NamedTuple):
   features: Array  # (B, ..., L, D); for an oracle its logits, D = V
   extra: Any = ()  # (B, ..., K, L, L) attention of K layers, mean over heads,
   # each row of it (.., i, :) sums to 1; () if the model does not offer it
+
+  __repr__ = short
 
 
 class DraftDistribution(NamedTuple):
@@ -74,6 +103,8 @@ class Denoiser(NamedTuple):
   # -> memo: until the next commit these rows change at `open` alone (a KV
   # cache remembers the rest); charges `rows`; a model without one does nothing
   drafts: DraftDistribution = DraftDistribution()
+  mask: int | None = None  # the network's own id of MASK, where that is not V:
+  # on a canvas it is read as MASK, and it is never drafted
   in_order: Any = None  # (memo, tokens (B, L), rank (B, L) int32, rows (B,))
   # -> (memo, Answer): position i predicted from the tokens of lower rank
   # alone, all in one forward pass; None: the model cannot (most cannot)
@@ -98,6 +129,8 @@ class View(NamedTuple):
   extra: Any = ()  # (K, L, L) attention, see Answer; or ()
   features: Any = ()  # (L, D), see Answer
 
+  __repr__ = short
+
 
 class Move(NamedTuple):
   """What one step did."""
@@ -106,6 +139,8 @@ class Move(NamedTuple):
   logp: Array  # (B, L) log-probability of what was written; 0 elsewhere
   done: Array  # (B,) bool
   info: Any = ()  # what happened; film and watch keep it, decode drops it
+
+  __repr__ = short
 
 
 class Traits(NamedTuple):
@@ -137,3 +172,5 @@ class Decoded(NamedTuple):
   steps: Array  # (B,) int32
   when: Array  # (B, L) int32: step that last wrote the position, -1 if given
   done: Array  # (B,) bool; False: max_steps ran out
+
+  __repr__ = short

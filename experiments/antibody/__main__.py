@@ -74,7 +74,7 @@ def cases(config):
       for choice in options.grid(settings, length)
     ]
   place = lambda choice: choice and (
-    samplers.__all__.index(choice.name), sorted(choice.static.items())
+    samplers.NAMES.index(choice.name), sorted(choice.static.items())
   )
   return sorted(found, key=lambda case: place(case[1]) or ())
 

@@ -36,7 +36,7 @@ def title(subject):
 
 
 def split(rows):
-  """{name of a curve: its rows by NFE}, in the order of samplers.__all__.
+  """{name of a curve: its rows by NFE}, in the order of samplers.NAMES.
 
   The name is the sampler with those of its words that vary.
   """
@@ -54,7 +54,7 @@ def split(rows):
       if k == 'particles' or len(vary.get(k, ())) > 1
     ]
     lines.setdefault(' '.join([row['sampler'], *words]), []).append(row)
-  listed = samplers.__all__.index
+  listed = samplers.NAMES.index
   return dict(sorted(lines.items(), key=lambda x: listed(x[1][0]['sampler'])))
 
 
@@ -65,7 +65,7 @@ def style(sampler, variant=0):
     sampler: its name.
     variant: 0, 1, ... of several curves of it.
   """
-  i = samplers.__all__.index(sampler)
+  i = samplers.NAMES.index(sampler)
   shared = dict(markersize=5, capsize=2, linestyle=STYLES[variant % 3])
   if i == 0:
     return shared | dict(

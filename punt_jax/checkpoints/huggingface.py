@@ -108,8 +108,8 @@ def layout(config, ignore=()) -> Layout:
 def denoiser(plan, params, window=None):
   """What a sampler sees of a loaded model.
 
-  The id V becomes the checkpoint's own mask id; if that lies inside its
-  vocabulary its probability is 0.
+  The network is shown the checkpoint's own mask id for V, a canvas may hold
+  either; if that id lies inside the vocabulary its probability is 0.
 
   Args:
     plan: Layout.
@@ -123,21 +123,14 @@ def denoiser(plan, params, window=None):
   apply = lambda method, *arrays: plan.module.apply(
     {'params': params}, *arrays, method=method
   )
-  own = lambda tokens: jnp.where(tokens == plan.vocab, plan.mask, tokens)
-
-  def head(features):
-    logits = apply('head', features)
-    banned = jnp.arange(logits.shape[-1]) == plan.mask
-    return jnp.where(banned, -jnp.inf, logits)
-
+  features = functools.partial(apply, 'features')
+  head = functools.partial(apply, 'head')
   if window is None:
-    features = lambda tokens, valid: apply('features', own(tokens), valid)
-    model = wrappers.from_features(features, head, plan.vocab)
+    model = wrappers.from_features(features, head, plan.vocab, plan.mask)
   elif hasattr(plan.module, 'window'):
     model = kv_cache.from_windows(
-      lambda tokens, valid: apply('prefill', own(tokens), valid),
-      lambda past, tokens, *rest: apply('window', past, own(tokens), *rest),
-      head, plan.vocab, window, before=plan.shifted,
+      functools.partial(apply, 'prefill'), functools.partial(apply, 'window'),
+      head, plan.vocab, window, before=plan.shifted, mask=plan.mask,
     )
   else:
     raise ValueError(

@@ -39,7 +39,7 @@ def placeholders():
   --config.sampler.epsilon=0.05.
   """
   config = ml_collections.ConfigDict({'name': config_dict.placeholder(str)})
-  for name in samplers.__all__:
+  for name in samplers.NAMES:
     for hyperparam, default in options.signature(name).items():
       is_fixed = options.kind(default) in options.FIXED
       config[hyperparam] = config_dict.placeholder(
@@ -58,9 +58,9 @@ def choose(config):
     if stray:
       raise ValueError(
         f'config.sampler.{stray[0]} is set: say whose it is with'
-        f' --config.sampler.name, one of {", ".join(samplers.__all__)}'
+        f' --config.sampler.name, one of {", ".join(samplers.NAMES)}'
       )
-    order = {name: i for i, name in enumerate(samplers.__all__)}
+    order = {name: i for i, name in enumerate(samplers.NAMES)}
     if not config.samplers:
       raise ValueError('config.samplers is empty: name at least one sampler')
     listed = sorted(config.samplers, key=lambda name: order.get(name, -1))

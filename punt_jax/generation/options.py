@@ -1,7 +1,7 @@
 """Where names and numbers become samplers.
 
 Written as text a sampler is `punt(epsilon=0.05, first=msb)`; see `parse`. It is
-looked up by name in punt_jax.samplers.__all__, its hyperparameters by name in
+looked up by name in punt_jax.samplers.NAMES, its hyperparameters by name in
 its signature. Three more wrap any: `block_length` in samplers.blocks
 (0: the whole canvas at once) with its `refresh`, `particles` in samplers.smc
 (1: none). A hyperparameter that is a trained network (`policy` of learned,
@@ -117,7 +117,7 @@ def signature(name):
   Raises:
     ValueError: an unknown sampler; the sentence lists the known ones.
   """
-  make = getattr(samplers, known('sampler', name, samplers.__all__))
+  make = getattr(samplers, known('sampler', name, samplers.NAMES))
   parameters = inspect.signature(make).parameters
   told = {'steps': inspect.Parameter.empty} if 'sizes' in parameters else {}
   told |= {'head': ''} if 'table' in parameters else {}
@@ -232,7 +232,7 @@ def networks_of(static):
 def grid(settings, length, shares=()):
   """{sampler: {name: a value or several}} -> a Choice of each combination.
 
-  They come in the order of samplers.__all__; those that share a compilation
+  They come in the order of samplers.NAMES; those that share a compilation
   (a sampler and its static settings) stand together.
 
   Args:
@@ -257,7 +257,7 @@ def grid(settings, length, shares=()):
 
   def order(choice):
     return (
-      samplers.__all__.index(choice.name),
+      samplers.NAMES.index(choice.name),
       static.index(tuple(choice.static.items())),
     )
 

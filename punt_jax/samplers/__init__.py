@@ -1,12 +1,10 @@
-"""The samplers, one file each. A name a user chooses is looked up here."""
+"""The samplers, one file each. A name a user types is one of NAMES."""
 
-from punt_jax.leap import Hit as Hit
-from punt_jax.leap import leap as leap
+from punt_jax.leap import Hit, leap
 from punt_jax.samplers.adaptive_parallel import adaptive_parallel
-from punt_jax.samplers.adas import adas
-from punt_jax.samplers.adas import discounted as discounted
+from punt_jax.samplers.adas import adas, discounted
 from punt_jax.samplers.ancestral import ancestral
-from punt_jax.samplers.blocks import blocks as blocks
+from punt_jax.samplers.blocks import blocks
 from punt_jax.samplers.credit import credit
 from punt_jax.samplers.dapd import dapd
 from punt_jax.samplers.dilated import dilated
@@ -17,15 +15,16 @@ from punt_jax.samplers.first_hitting import first_hitting
 from punt_jax.samplers.frechet import frechet
 from punt_jax.samplers.halton import halton
 from punt_jax.samplers.hierarchical import hierarchical
-from punt_jax.samplers.influence import Probes as Probes
-from punt_jax.samplers.influence import explore as explore
-from punt_jax.samplers.influence import fit_influence as fit_influence
-from punt_jax.samplers.influence import influence as influence
-from punt_jax.samplers.influence import thin as thin
+from punt_jax.samplers.influence import (
+  Probes,
+  explore,
+  fit_influence,
+  influence,
+  thin,
+)
 from punt_jax.samplers.info_gain import info_gain
 from punt_jax.samplers.klass import klass
-from punt_jax.samplers.learned import Acts as Acts
-from punt_jax.samplers.learned import learned
+from punt_jax.samplers.learned import Acts, learned
 from punt_jax.samplers.lookahead import lookahead
 from punt_jax.samplers.maskgit import maskgit
 from punt_jax.samplers.one_by_one import one_by_one
@@ -35,14 +34,13 @@ from punt_jax.samplers.random_order import random_order
 from punt_jax.samplers.random_size import random_size
 from punt_jax.samplers.remdm import remdm
 from punt_jax.samplers.slowfast import slowfast
-from punt_jax.samplers.smc import smc as smc
+from punt_jax.samplers.smc import smc
 from punt_jax.samplers.speculative import speculative
-from punt_jax.samplers.stop import stop as stop
+from punt_jax.samplers.stop import stop
 from punt_jax.samplers.threshold import threshold
 from punt_jax.samplers.top_k import top_k
 from punt_jax.samplers.uniform import uniform
 
-# By name; the wrappers `blocks`, `stop` and `smc` take one of these.
 __all__ = [
   'punt',
   'influence',
@@ -74,4 +72,19 @@ __all__ = [
   'adaptive_parallel',
   'speculative',
   'learned',
+  'Acts',
+  'Hit',
+  'NAMES',
+  'Probes',
+  'blocks',
+  'discounted',
+  'explore',
+  'fit_influence',
+  'leap',
+  'smc',
+  'stop',
+  'thin',
 ]
+
+# What a user may type; `blocks` and `smc` wrap one of them, the rest are parts.
+NAMES = tuple(__all__[: __all__.index('Acts')])

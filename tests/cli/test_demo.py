@@ -288,10 +288,10 @@ def test_one_sampler_with_hyperparams_from_the_command_line(parsed):
 
 def test_every_hyperparam_of_every_sampler_has_a_flag():
   config = demo.get_config()
-  for name in samplers.__all__:
+  for name in samplers.NAMES:
     assert set(options.signature(name)) <= set(config.sampler)
   listed = [choice.name for choice in configs.choose(config)]
-  assert listed == [n for n in samplers.__all__ if n in config.samplers]
+  assert listed == [n for n in samplers.NAMES if n in config.samplers]
   assert len(listed) == len(config.samplers) > 10
 
 

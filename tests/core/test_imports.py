@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CODE = ('punt_jax', 'train', 'experiments', 'configs')
 LAYOUT = (  # one line a floor; a folder stands for everything in it
   'types jsonl checks scores bits rows corruption',
-  'text viz',
+  'text viz contract',
   'readout select decode parallel',
   'denoiser sampler schedules api',
   'kv_cache leap search models oracles',

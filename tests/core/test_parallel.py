@@ -47,7 +47,7 @@ REST = {
   'dapd': dict(tau=0.2),
   'adas': dict(k=2.0),
 }
-REST |= {name: {} for name in samplers.__all__ if name not in NAMES | REST}
+REST |= {name: {} for name in samplers.NAMES if name not in NAMES | REST}
 
 
 @pytest.fixture(scope='module')

@@ -60,7 +60,7 @@ EXAMPLES = {
   'random_order': dict(sizes=np.array([2.0, 0, 3, 1])),
   'explore': dict(),
 }
-NAMES = samplers.__all__ + WRAPPERS + ['explore']
+NAMES = [*samplers.NAMES, *WRAPPERS, 'explore']
 
 
 def defaults(name):
