@@ -1,7 +1,10 @@
 """Sampling from masked diffusion models in JAX."""
 
-from punt_jax import decode, oracles, samplers, schedules, select
-from punt_jax.api import compile, step, watch
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from punt_jax import decode, oracles, parallel, samplers, schedules, select
+from punt_jax.api import compile, sample, step, watch
 from punt_jax.denoiser import (
   ban,
   bias,
@@ -27,7 +30,33 @@ from punt_jax.types import (
   View,
 )
 
+if TYPE_CHECKING:
+  from punt_jax import checkpoints, generation, metrics, models
+  from punt_jax.checkpoints import Pretrained, load
+  from punt_jax.generation.texts import generate
+
 __version__ = '0.1.0'
+
+# Imported when they are first asked for: flax and what it needs take a second.
+_ROOMS = ('checkpoints', 'generation', 'metrics', 'models')
+_LATER = {
+  'Pretrained': 'punt_jax.checkpoints',
+  'load': 'punt_jax.checkpoints',
+  'generate': 'punt_jax.generation.texts',
+}
+
+
+def __getattr__(name):
+  if name in _ROOMS:
+    return import_module(f'punt_jax.{name}')
+  if name in _LATER:
+    return getattr(import_module(_LATER[name]), name)
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def __dir__():
+  return sorted({*globals(), *__all__})
+
 
 __all__ = [
   'Answer',
@@ -38,18 +67,27 @@ __all__ = [
   'Memo',
   'Meter',
   'Move',
+  'Pretrained',
   'Sampler',
   'Traits',
   'View',
   'ban',
   'bias',
+  'checkpoints',
   'compile',
   'decode',
   'from_features',
   'from_logits',
   'from_rule',
+  'generate',
+  'generation',
   'judge_drafts',
+  'load',
+  'metrics',
+  'models',
   'oracles',
+  'parallel',
+  'sample',
   'samplers',
   'schedules',
   'select',

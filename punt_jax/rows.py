@@ -10,6 +10,7 @@ import zlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def as_key(key):
@@ -18,19 +19,18 @@ def as_key(key):
   Raises:
     ValueError: it is something else, or several keys.
   """
-  dtype = getattr(key, 'dtype', None)
-  if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
-    if key.shape:
+  kind = getattr(key, 'dtype', np.dtype(type(key)))
+  shape = getattr(key, 'shape', ())
+  if jnp.issubdtype(kind, jax.dtypes.prng_key):
+    if shape:
       raise ValueError(
-        f'keys of shape {key.shape} where one belongs: the rows of a canvas'
-        ' draw from one key, each by its number'
+        f'keys of shape {shape} where one belongs: the rows of a canvas draw'
+        ' from one key, each by its number'
       )
     return key
-  if dtype == jnp.uint32 and key.ndim == 1:  # jax.random.PRNGKey
+  if kind == np.uint32 and len(shape) == 1:  # jax.random.PRNGKey
     return jax.random.wrap_key_data(key)
-  if isinstance(key, bool) or jnp.shape(key) or not jnp.issubdtype(
-    jnp.result_type(key), jnp.integer
-  ):
+  if shape or not jnp.issubdtype(kind, np.integer):
     raise ValueError(
       f'the key {key!r:.60} is none: give jax.random.key(0), or an int'
     )

@@ -1,7 +1,10 @@
 """Trained models: those that ship with the package, and checkpoints."""
 
+import difflib
 import functools
+import math
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,7 +26,7 @@ class Pretrained(NamedTuple):
   denoiser: Callable  # (params, ...) -> Denoiser; call it inside `build`:
   # transformer.denoiser or huggingface.denoiser says what else it takes
   text: text_lib.Text | None  # its vocabulary; None without a tokenizer
-  length: int  # the longest canvas, or the one it was trained on
+  length: int  # of the canvases it was trained on, or the longest there are
   card: dict  # how it was trained and what it scores, or config.json
   chat: Callable | None = None  # [{'role': .., 'content': ..}, ..] -> prompt
   ids: Any = None  # {'eos', 'pad', 'bos', 'eot' or 'mask': token id}, if known;
@@ -31,6 +34,14 @@ class Pretrained(NamedTuple):
   offers: frozenset = frozenset()  # what it gives beyond log-probabilities:
   # 'attention' and 'window' (a KV cache) if `denoiser` is asked for it by that
   # name, 'in_order' (Denoiser.in_order) always
+  room: float = math.inf  # the longest canvas it can compute
+
+  def __repr__(self):
+    count = sum(x.size for x in jax.tree.leaves(self.params))
+    return (
+      f'Pretrained({type(self.module).__name__}, {count} parameters, length'
+      f' {self.length}, offers {sorted(self.offers)})'
+    )
 
 
 def names():
@@ -60,10 +71,7 @@ def load(source, **how):
   elif path.is_dir():
     return _from_folder(path, **how)
   elif not path.exists():
-    raise ValueError(
-      f'there is no file or folder {source}, and no model of that name ships,'
-      f' only {", ".join(names())}'
-    )
+    raise ValueError(_missing(str(source)))
   if how:
     raise ValueError(f'{sorted(how)[0]} is for folders, and {source} is none')
   params, card = saving.import_params(path)
@@ -82,7 +90,31 @@ def load(source, **how):
   denoiser = functools.partial(transformer.denoiser, module)
   return Pretrained(
     module, params, denoiser, text, card['length'], card,
-    offers=frozenset({'attention'}),
+    offers=frozenset({'attention'}), room=module.places or math.inf,
+  )
+
+
+def _missing(source):
+  """What to say of a model that is not there."""
+  path = pathlib.Path(source)
+  beside = path.parent.iterdir() if path.parent.is_dir() else ()
+  there = {*names(), *(str(path.parent / other.name) for other in beside)}
+  close = difflib.get_close_matches(source, there, 1)
+  said = (
+    f'there is no file or folder {source}, and no model of that name ships'
+    f' (only {", ".join(names())})'
+  )
+  if close:
+    return f'{said}: did you mean {close[0]}?'
+  if re.fullmatch(r'[\w.-]+/[\w.-]+', source):
+    return (
+      f'{said}: if it is an id of the Hugging Face hub, fetch it first with `hf'
+      f' download {source} --local-dir DIR` (pip install huggingface_hub), then'
+      ' load DIR'
+    )
+  return (
+    f'{said}: give a folder with config.json and safetensors files, as `hf'
+    ' download ORG/NAME --local-dir DIR` writes it, or a file of train.export'
   )
 
 
@@ -96,4 +128,5 @@ def _from_folder(path, **how):
     plan.length, config, chat.chat_template(path),
     special_tokens.ids(path, plan, config),
     frozenset({'window'} if hasattr(plan.module, 'window') else ()),
+    plan.length,
   )

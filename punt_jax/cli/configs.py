@@ -18,15 +18,7 @@ def defaults():
   config.dtype = ''  # of the weights, 'bfloat16' or 'float32'; '': as stored
   config.ignore = ()  # keys of config.json that do not change the network
   # What config.sampler.name stands for, if nothing more is said.
-  config.samplers = ml_collections.ConfigDict()
-  config.samplers.punt = dict(epsilon=0.04)
-  config.samplers.top_k = dict(k=2, score='draft')
-  config.samplers.uniform = dict(k=2)
-  config.samplers.entropy_bound = dict(gamma=0.1)
-  config.samplers.threshold = dict(tau=0.9)
-  config.samplers.factor = dict(f=1.0)
-  config.samplers.maskgit = dict(steps=64)
-  config.samplers.halton = dict(steps=64)
+  config.samplers = ml_collections.ConfigDict(options.USUAL)
   config.sampler = placeholders()
   config.sampler.name = 'punt'
   return config

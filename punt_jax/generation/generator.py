@@ -18,6 +18,7 @@ import numpy as np
 import punt_jax
 from punt_jax import checks, parallel, samplers, select
 from punt_jax.generation import options, prompts
+from punt_jax.types import short
 
 
 class Settings(NamedTuple):
@@ -70,6 +71,8 @@ class Written(NamedTuple):
   seconds: float  # that its batch took, compilation aside
   shared: int  # rows in the batch
 
+  __repr__ = short
+
 
 def need_text(loaded):
   """Raises ValueError if a checkpoints.Pretrained has no vocabulary."""
@@ -80,7 +83,7 @@ def need_text(loaded):
     )
 
 
-def prepare(loaded, choice, settings=DEFAULTS, mesh=None) -> Generator:
+def prepare(loaded, choice, settings=DEFAULTS, mesh=None, tell=None):
   """A Generator.
 
   Args:
@@ -88,6 +91,8 @@ def prepare(loaded, choice, settings=DEFAULTS, mesh=None) -> Generator:
     choice: options.Choice, the sampler.
     settings: Settings.
     mesh: of parallel.mesh, if `loaded` is placed on one.
+    tell: called with a sentence when something takes time: before a program is
+      compiled; None: nobody is told.
 
   Raises:
     ValueError: one sentence: a setting that is out of range, or asks what this
@@ -96,35 +101,39 @@ def prepare(loaded, choice, settings=DEFAULTS, mesh=None) -> Generator:
   for name in ('max_new_tokens', 'batch', 'bucket'):
     checks.whole(name, getattr(settings, name), 1)
   need_text(loaded)
-  build, hyperparams = builder(settings, loaded, choice)
+  build, hyperparams, static = builder(settings, loaded, choice)
   build(loaded.params, hyperparams)  # names a value that is out of range
   key = jax.random.key(settings.seed)
   devices = jax.local_devices()
   spread = mesh is None and len(devices) > 1
   params = parallel.everywhere(loaded.params) if spread else loaded.params
 
-  @functools.cache
   def compiled(length):
-    run = punt_jax.compile(
-      build, options.most_steps(choice, length), devices if spread else None,
-      mesh=mesh,
-    )
-    fill = functools.partial(run, params, hyperparams, key)
-    # A canvas with nothing to write: compiles, and costs nothing.
-    fill(np.zeros((settings.batch, length), np.int32))
-    return fill
+    most = options.most_steps(choice, length)
+
+    def make():
+      if tell:
+        tell(told(loaded, settings, length))
+      run = punt_jax.compile(
+        build, most, devices if spread else None, mesh=mesh
+      )
+      # A canvas with nothing to write: compiles, and costs nothing.
+      run(params, hyperparams, key, np.zeros((settings.batch, length), int))
+      return run
+
+    return once(loaded.denoiser, (static, settings.batch, length, most), make)
 
   def write(given, numbers):
     rows = [prompts.canvas(settings, loaded.text.vocab, ids) for ids in given]
     lengths = [prompts.padded(settings, loaded, len(row)) for row in rows]
     for length, batch in prompts.batches(lengths, settings.batch):
-      fill = compiled(length)
+      run = compiled(length)
       mine = [rows[i] for i in batch]
       tokens, valid = prompts.lay(mine, settings.batch, length)
       named = np.zeros(settings.batch, np.int32)
       named[: len(batch)] = [numbers[i] for i in batch]
       start = time.perf_counter()
-      out = fill(tokens, valid=valid, rows=named)
+      out = run(params, hyperparams, key, tokens, valid=valid, rows=named)
       out = jax.tree.map(np.asarray, out)
       seconds = time.perf_counter() - start
       options.check_finished(choice, out)
@@ -138,8 +147,40 @@ def prepare(loaded, choice, settings=DEFAULTS, mesh=None) -> Generator:
   return Generator(encode, write)
 
 
+def told(loaded, settings, length):
+  """What to say before a program is compiled."""
+  canvases = 'canvas' if settings.batch == 1 else 'canvases'
+  said = (
+    f'compiling for {settings.batch} {canvases} of {length} positions, once for'
+    f' every multiple of {settings.bucket}'
+  )
+  if length > loaded.length:
+    said += f'; the model was trained on {loaded.length} positions'
+  return said
+
+
+_MADE = []  # (denoiser, key, what was made of them), the newest last
+
+
+def once(denoiser, key, make):
+  """make(), or what it gave for this very denoiser and an equal key.
+
+  So that a second call of `prepare` compiles nothing anew. The last 16 are
+  kept; they hold programs, no weights.
+  """
+  for whose, its, made in _MADE:
+    if whose is denoiser and its == key:
+      return made
+  made = make()
+  _MADE.append((denoiser, key, made))
+  del _MADE[:-16]
+  return made
+
+
 def builder(settings, loaded, choice):
-  """(build, hyperparameters) for punt_jax.compile; all numbers are traced.
+  """(build, hyperparameters, static) for punt_jax.compile.
+
+  All numbers are traced; `static` tells programs apart.
 
   Raises:
     ValueError: what the sampler needs and the model does not have.
@@ -160,28 +201,37 @@ def builder(settings, loaded, choice):
       ' canvases: it runs in punt_jax.cli.demo alone'
     )
   hyperparams = dict(
-    sampler=choice.traced, temperature=settings.temperature,
-    top_p=settings.top_p, penalty=settings.eos_penalty,
+    sampler={name: float(value) for name, value in choice.traced.items()},
+    temperature=float(settings.temperature), top_p=float(settings.top_p),
+    penalty=float(settings.eos_penalty),
   )
+  heated, cut = settings.temperature != 1, settings.top_p != 1
+  less = bool(settings.eos_penalty and ends)
+  stops = bool(settings.stop and ends)
+  static = (
+    choice.name, tuple(choice.static.items()), tuple(choice.traced), window,
+    tuple(gone), bool(orders), heated, cut, less, stops, settings.judged,
+  )
+  denoiser = loaded.denoiser  # alone: a program that is kept holds no weights
 
   def build(params, hyperparams):
-    model = loaded.denoiser(params, **asked)
+    model = denoiser(params, **asked)
     if gone:
       model = without(model, gone)
-    if settings.eos_penalty:
+    if less:
       model = punt_jax.bias(model, ends, -hyperparams['penalty'])
-    if settings.temperature != 1:
+    if heated:
       model = punt_jax.temper(model, hyperparams['temperature'])
-    if settings.top_p != 1:
+    if cut:
       model = punt_jax.top_p(model, hyperparams['top_p'])
     if settings.judged:
       model = punt_jax.judge_drafts(model)
     sampler = choice.make({**hyperparams['sampler'], **orders})
-    if settings.stop and ends:
+    if stops:
       sampler = samplers.stop(sampler, ends)
     return model, sampler
 
-  return build, hyperparams
+  return build, hyperparams, static
 
 
 def order_of(choice, ends):

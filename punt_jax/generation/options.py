@@ -28,6 +28,16 @@ LEARNED = ('table', 'sizes')
 NETWORKS = {'policy': 'policy', 'head': 'pairs'}  # argument: kind of network
 # Not the sampler's own.
 WRAPPERS = 'block_length', 'refresh', 'particles', 'head'
+USUAL = {  # of samplers that people name and say no more
+  'punt': {'epsilon': 0.04},
+  'top_k': {'k': 2, 'score': 'draft'},
+  'uniform': {'k': 2},
+  'entropy_bound': {'gamma': 0.1},
+  'threshold': {'tau': 0.9},
+  'factor': {'f': 1.0},
+  'maskgit': {'steps': 64},
+  'halton': {'steps': 64},
+}
 KINDS = {str: 'a word', int: 'a whole number', numbers.Real: 'a number'}
 
 
@@ -197,6 +207,17 @@ def choose(sampler, settings=()) -> Choice:
   return Choice(
     name, static, hyperparams, make, learns, traits.needs, traits.rewrites
   )
+
+
+def written(text, settings=()) -> Choice:
+  """The sampler that a person wrote; what they left out is USUAL.
+
+  Args:
+    text: see `parse`.
+    settings: dict, further values; those in the text come first.
+  """
+  name, _ = parse(text)
+  return choose(text, {**USUAL.get(name, {}), **dict(settings)})
 
 
 def asks(choice, loaded, window=None):

@@ -43,7 +43,7 @@ def encode(settings, loaded, prompt):
     raise ValueError('the model has no chat template, only plain prompts')
   else:  # a template may hold what stands for a blank
     prompt = loaded.chat([m | {'content': open_(m['content'])} for m in prompt])
-  vocab, most = loaded.text.vocab, loaded.length
+  vocab, most = loaded.text.vocab, loaded.room
   ids = loaded.text.encode(settings.prefix + prompt)
   masks = int((ids == vocab).sum())
   new = 0 if settings.blank else settings.max_new_tokens
@@ -76,7 +76,7 @@ def padded(settings, loaded, length):
   `length` if it is longer than the model's: from prompts not of `encode`.
   """
   rounded = -(-length // settings.bucket) * settings.bucket
-  return max(length, min(rounded, loaded.length))
+  return max(length, min(rounded, loaded.room))
 
 
 def batches(lengths, size):

@@ -27,6 +27,7 @@ class Toy(NamedTuple):
   length: int
   chat: Any
   ids: dict
+  room: int
   offers: frozenset = frozenset()
 
 
@@ -37,7 +38,8 @@ def toy(logits_fn, length=32):
   )
   chat = lambda messages: '<' + ''.join(m['content'] for m in messages) + ';'
   params = np.arange(V, dtype=np.float32)
-  return Toy(params, denoiser, text_lib.characters(ALPHABET), length, chat, IDS)
+  text = text_lib.characters(ALPHABET)
+  return Toy(params, denoiser, text, length, chat, IDS, length)
 
 
 def neighbors(params, tokens, valid):
@@ -159,7 +161,7 @@ def test_ends_are_written_last():
 
 def distribution_of(loaded, config):
   """The Denoiser that the generator builds."""
-  build, hyperparams = generator.builder(config, loaded, choice())
+  build, hyperparams, _ = generator.builder(config, loaded, choice())
   return build(loaded.params, hyperparams)[0]
 
 
