@@ -11,7 +11,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from punt_jax import checkpoints
+import punt_jax
+from punt_jax import checkpoints, samplers
 from punt_jax.checkpoints import huggingface, special_tokens, tensors
 from punt_jax.cli import random_checkpoint
 
@@ -87,6 +88,30 @@ def test_pretrained_of_a_folder(made):
   # V stands for the checkpoint's own mask id.
   _, same = model.ask(memo, np.full((1, 3), 259), np.ones(1, bool))
   np.testing.assert_array_equal(answer.features, same.features)
+
+
+@pytest.mark.parametrize('kind, how', [
+  ('llada', {}), ('llada', {'window': 4}), ('dream', {'window': 4}),
+  ('bert', {}),
+])
+def test_a_checkpoints_own_mask_id_is_read_as_mask(kind, how, made):
+  """Nothing was written once, and done was True, without a word."""
+  plan, params, _ = huggingface.load(made[kind], dtype='float32')
+
+  def build(params, epsilon):
+    model = huggingface.denoiser(plan, params, **how)
+    return model, samplers.blocks(samplers.punt(epsilon), 4)
+
+  run = punt_jax.compile(build)
+  canvas = np.full((1, 8), plan.vocab)
+  canvas[0, 1] = 65
+  want = run(params, 0.1, 0, canvas)
+  assert want.done.all() and not (want.tokens == plan.mask).any()
+  theirs = np.where(canvas == plan.vocab, plan.mask, canvas)
+  assert plan.mask < plan.vocab and (theirs != canvas).any()
+  out = run(params, 0.1, 0, theirs)
+  assert out.tokens.tolist() == want.tokens.tolist()
+  assert out.meter.nfe.tolist() == want.meter.nfe.tolist()
 
 
 def special_of(folder_, kind='llada', config=(), files=(), **tokenizer):
