@@ -10,14 +10,16 @@ is tested. Rank 0 has the code 0, so it is never tested.
 import jax
 import jax.numpy as jnp
 
+from punt_jax.types import Array
 
-def bit_count(count):
+
+def bit_count(count: Array) -> Array:
   """ceil(log2(count)), 0 for count <= 1; any shape, int32."""
   rest = jnp.maximum(count - 1, 0).astype(jnp.int32)
   return 32 - jax.lax.clz(rest)
 
 
-def code(rank, count, kind='plain'):
+def code(rank: Array, count: Array, kind: str = 'plain') -> Array:
   """Codes (..., L) of ranks (..., L) when count (...) positions are masked.
 
   'plain' writes the rank itself in binary, so a count that is no power of two
@@ -30,7 +32,9 @@ def code(rank, count, kind='plain'):
   return (rank << bit_count(count)) // jnp.maximum(count, 1)
 
 
-def tested(codes, count, round_, first='msb'):
+def tested(
+  codes: Array, count: Array, round_: Array, first: str = 'msb'
+) -> Array:
   """Side 1 of a round: (..., L) bool. Each row counts from its own top bit."""
   last = bit_count(count) - 1
   bit = last - round_ if first == 'msb' else round_

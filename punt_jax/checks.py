@@ -1,17 +1,22 @@
 """Checks of what a user gave: names and numbers, each ends in a sentence."""
 
-import jax
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
+from jax.core import Tracer
 
 
-def known(what, name, names):
+def known(what: str, name: Any, names: Collection[str]) -> Any:
   """`name`, if it is one of `names`; a ValueError that lists them if not."""
   if name not in names:
     raise ValueError(f'unknown {what} {name!r}: use one of {", ".join(names)}')
   return name
 
 
-def in_range(what, value, low=None, high=None):
+def in_range(
+  what: str, value: Any, low: float | None = None, high: float | None = None
+) -> Any:
   """`value`, unless a concrete number is NaN or outside [low, high].
 
   Traced values pass: punt_jax.compile calls the constructors once with the
@@ -20,7 +25,7 @@ def in_range(what, value, low=None, high=None):
   Raises:
     ValueError: NaN, or out of range.
   """
-  if isinstance(value, jax.core.Tracer) or callable(value):
+  if isinstance(value, Tracer) or callable(value):
     return value
   number = np.asarray(value)
   fits = ~np.isnan(number)
@@ -33,7 +38,7 @@ def in_range(what, value, low=None, high=None):
   return value
 
 
-def whole(what, value, low):
+def whole(what: str, value: Any, low: int) -> int:
   """`value`, a whole number of at least `low` that shapes the program.
 
   Raises:

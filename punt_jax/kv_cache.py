@@ -2,14 +2,28 @@
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from punt_jax.denoiser import charge, from_features, show_mask
 from punt_jax.rows import pick_rows
-from punt_jax.types import Answer, Array, Denoiser
+from punt_jax.types import Answer, Array, Denoiser, HeadFn, Tree
+
+
+class PrefillFn(Protocol):
+  """A network that says what it computed: (N, L, D) and keys and values."""
+
+  def __call__(self, tokens: Array, valid: Array, /) -> tuple[Array, Tree]: ...
+
+
+class WindowFn(Protocol):
+  """A network about some positions: (N, W, D); see from_windows."""
+
+  def __call__(
+    self, past: Tree, tokens: Array, position: Array, seen: Array, /
+  ) -> Array: ...
 
 
 class Window(NamedTuple):
@@ -18,12 +32,13 @@ class Window(NamedTuple):
   ready: Array  # (B,) bool: there was one, and the window holds all it should
   tokens: Array  # (B, L) int32 the canvas then
   features: Array  # (B, L, D)
-  past: Any  # leaves (layers, B, L, ...): keys and values
+  past: Tree  # leaves (layers, B, L, ...): keys and values
   index: Array  # (B, W) int32: positions that each question computes
 
 
 def from_windows(
-  prefill_fn, window_fn, head_fn, vocab, width, before=False, mask=None
+  prefill_fn: PrefillFn, window_fn: WindowFn, head_fn: HeadFn, vocab: int,
+  width: int, before: bool = False, mask: int | None = None,
 ) -> Denoiser:
   """A denoiser with a KV cache, for samplers.blocks.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, rows
 from punt_jax.sampler import look, position_of, reveal
-from punt_jax.types import Array, Sampler
+from punt_jax.types import Array, RatesFn, Sampler, Scalar
 
 # The share of masked positions, 1 - alpha, at a time t in [0, 1].
 PATHS = {
@@ -37,7 +37,7 @@ class Clock(NamedTuple):
   sure: Array  # (B, L) probability of each token when it was written
 
 
-def leap(steps, rates) -> Sampler:
+def leap(steps: Scalar, rates: RatesFn) -> Sampler:
   """Any sampler that writes and remasks at random times.
 
   One forward pass per step of the sampler. It writes what the time step that

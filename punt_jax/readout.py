@@ -6,13 +6,14 @@ a chunk at a time, and each chunk is reduced over the vocabulary at once. How
 many chunks there are is known only at run time.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from punt_jax import scores
-from punt_jax.types import Array, DraftDistribution
+from punt_jax.types import Array, Denoiser, DraftDistribution, Tree
 
 BLOCKS = 512  # of the vocabulary, to draw from it in two levels
 DIVERGENCES = {'kl': scores.kl, 'jsd': scores.jsd, 'tv': scores.tv}
@@ -29,7 +30,9 @@ class Summary(NamedTuple):
   entropy: Array
 
 
-def summarize(model, features, asked, uniforms) -> Summary:
+def summarize(
+  model: Denoiser, features: Array, asked: Array, uniforms: Array
+) -> Summary:
   """Draws a draft at every asked position and measures its distribution.
 
   Args:
@@ -56,7 +59,9 @@ def summarize(model, features, asked, uniforms) -> Summary:
   return in_chunks(reduce, asked, model.vocab, features, uniforms)
 
 
-def divergence(model, before, after, asked, kind='kl'):
+def divergence(
+  model: Denoiser, before: Array, after: Array, asked: Array, kind: str = 'kl'
+) -> Array:
   """How far the prediction moved, (B, L) float32, 0 where not asked.
 
   Args:
@@ -84,7 +89,10 @@ class Verdict(NamedTuple):
   logp: Array  # log-probability of `tokens` under the target
 
 
-def verify(model, before, after, drafts, asked, accept, correct) -> Verdict:
+def verify(
+  model: Denoiser, before: Array, after: Array, drafts: Array, asked: Array,
+  accept: Array, correct: Array,
+) -> Verdict:
   """Turns drafts from one distribution into draws from another.
 
   Keeps y ~ q with probability min(1, p(y) / q(y)), else draws from max(p - q,
@@ -116,7 +124,9 @@ def verify(model, before, after, drafts, asked, accept, correct) -> Verdict:
   )
 
 
-def gumbel_drafts(model, asked, keys, features):
+def gumbel_drafts(
+  model: Denoiser, asked: Array, keys: Array, features: Tree
+) -> tuple[Array, Array]:
   """Draws by argmax(log p + Gumbel noise), so that two models can share noise.
 
   Costs V random numbers a position, unlike `summarize`.
@@ -140,7 +150,9 @@ def gumbel_drafts(model, asked, keys, features):
   return in_chunks(reduce, asked, model.vocab, keys, features)
 
 
-def log_prob(model, features, tokens, asked):
+def log_prob(
+  model: Denoiser, features: Array, tokens: Array, asked: Array
+) -> Array:
   """Log-probability (B, L) of the tokens (B, L), as judged; 0 if not asked."""
 
   def reduce(features, token):
@@ -152,7 +164,9 @@ def log_prob(model, features, tokens, asked):
   return in_chunks(reduce, asked, model.vocab, features, tokens)
 
 
-def in_chunks(reduce, asked, vocab, *inputs):
+def in_chunks(
+  reduce: Callable[..., Tree], asked: Array, vocab: int, *inputs: Tree
+) -> Tree:
   """Reads the asked positions a chunk at a time.
 
   Args:
@@ -189,7 +203,7 @@ def in_chunks(reduce, asked, vocab, *inputs):
   return jax.tree.map(lambda x: keep(x[back]), out)
 
 
-def chunk_size(vocab, total):
+def chunk_size(vocab: int, total: int) -> int:
   """Positions read at a time, of `total` in the batch.
 
   Small chunks waste little when few positions are asked about; large ones

@@ -7,13 +7,16 @@ on nothing else: not on the batch, the padding or the devices.
 """
 
 import zlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from punt_jax.types import Array, Tree
 
-def as_key(key):
+
+def as_key(key: Any) -> Array:
   """A key of jax.random: `key` itself, of a legacy PRNGKey, or of an int.
 
   Raises:
@@ -37,7 +40,7 @@ def as_key(key):
   return jax.random.key(key)
 
 
-def pick_rows(chosen, new, old):
+def pick_rows(chosen: Array, new: Tree, old: Tree) -> Tree:
   """Rows of `new` where chosen (B,) is true, rows of `old` elsewhere."""
 
   def pick(a, b):
@@ -47,13 +50,13 @@ def pick_rows(chosen, new, old):
   return jax.tree.map(pick, new, old)
 
 
-def fold_rows(keys, data):
+def fold_rows(keys: Array, data: Array) -> Array:
   """One key per row: keys (B,) or () folded with data (B,) integers."""
   axis = 0 if keys.ndim else None
   return jax.vmap(jax.random.fold_in, (axis, 0))(keys, data)
 
 
-def named(key, name):
+def named(key: Array, name: str) -> Array:
   """The key () or keys (B,) of one named use, independent of other names."""
   code = zlib.crc32(name.encode())
   if key.ndim:
@@ -61,7 +64,7 @@ def named(key, name):
   return jax.random.fold_in(key, code)
 
 
-def uniform_at(key, position):
+def uniform_at(key: Array, position: Array) -> Array:
   """One uniform (L,) in [0, 1) per position, keyed by the position (L,).
 
   Element i of a counter-based draw depends on (key, i) alone, whatever L is
@@ -70,6 +73,6 @@ def uniform_at(key, position):
   return jax.random.uniform(key, position.shape)[position]
 
 
-def gumbel_at(key, position):
+def gumbel_at(key: Array, position: Array) -> Array:
   """Standard Gumbel noise (L,), keyed like `uniform_at`."""
   return -jnp.log(-jnp.log(jnp.maximum(uniform_at(key, position), 1e-12)))

@@ -6,14 +6,25 @@ one more in the first step (of a block), none in a step that leaves nothing
 masked.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from punt_jax import checks, readout, rows, select
 from punt_jax.sampler import no_features, read, reveal
-from punt_jax.types import Answer, Array, Sampler, Traits
+from punt_jax.types import (
+  Answer,
+  Array,
+  Canvas,
+  CountFn,
+  Denoiser,
+  Memo,
+  Sampler,
+  Scalar,
+  Traits,
+)
 
 
 class Paths(NamedTuple):
@@ -23,7 +34,10 @@ class Paths(NamedTuple):
   value: Array  # (B, n) float32, the best is taken; NaN where not asked
 
 
-def search(k, paths, heat, skip, value, exact) -> Sampler:
+def search(
+  k: Scalar | CountFn, paths: int, heat: Scalar, skip: Scalar,
+  value: Callable[[Array, Array], Array], exact: dict[str, Any],
+) -> Sampler:
   """Writes the best of some sets of k positions, as judged one step ahead.
 
   The first set holds the k surest, the others the k best of confidence + heat *
@@ -98,7 +112,9 @@ def search(k, paths, heat, skip, value, exact) -> Sampler:
   return Sampler(init, step, Traits(exact))
 
 
-def base(t, canvas, features, memo, model):
+def base(
+  t: Array, canvas: Canvas, features: Array, memo: Memo, model: Denoiser
+) -> tuple[Memo, Array]:
   """The features (B, L, D) of the canvas: asked for where no step was before.
 
   Returns:

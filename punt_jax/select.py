@@ -4,7 +4,15 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax.checks import in_range, known
-from punt_jax.types import View
+from punt_jax.types import (
+  Array,
+  ArrayLike,
+  CountFn,
+  RuleFn,
+  Scalar,
+  ScoreFn,
+  View,
+)
 
 # The orders a user can name: a View -> (L,), larger is written earlier.
 SCORES = {
@@ -16,7 +24,7 @@ SCORES = {
 }
 
 
-def score_fn(score):
+def score_fn(score: str | ScoreFn) -> ScoreFn:
   """The order called `score`, or `score` itself if it is a function.
 
   Args:
@@ -33,7 +41,7 @@ def score_fn(score):
   return SCORES[known('score', score, SCORES)]
 
 
-def eos_last(score, eos):
+def eos_last(score: str | ScoreFn, eos: ArrayLike) -> ScoreFn:
   """The order `score`, with positions whose draft is `eos` behind all others.
 
   A long tail of sure EOS would be written, or be PUNT's anchors, before the
@@ -49,7 +57,7 @@ def eos_last(score, eos):
   return lambda view: jnp.where(_is_eos(view, eos), -jnp.inf, order(view))
 
 
-def eos_waits(eos):
+def eos_waits(eos: ArrayLike) -> RuleFn:
   """For punt(admit=): EOS is no candidate until all to its left is written.
 
   So it is neither written nor an anchor before. The leftmost masked position
@@ -75,7 +83,7 @@ def _is_eos(view, eos):
   return jnp.isin(view.drafts, jnp.asarray(eos))
 
 
-def attention(view):
+def attention(view: View) -> Array:
   """The attention (K, L, L) of a View.
 
   Raises:
@@ -89,7 +97,7 @@ def attention(view):
   return view.extra
 
 
-def rank(score, masked):
+def rank(score: Array, masked: Array) -> Array:
   """Rank (L,) int32 of every position: masked ones first, best score first.
 
   Ties go to the earlier position. `score` is compared in float32: in bfloat16
@@ -99,18 +107,18 @@ def rank(score, masked):
   return jnp.argsort(order).astype(jnp.int32)
 
 
-def by_rank(value, rank):
+def by_rank(value: Array, rank: Array) -> Array:
   """value (L,) in the order of rank (L,)."""
   return value[jnp.argsort(rank)]
 
 
-def prefix(good, masked):
+def prefix(good: Array, masked: Array) -> Array:
   """Length of the longest all-true prefix of good (L,), within [1, masked]."""
   length = jnp.cumprod(good.astype(jnp.int32)).sum()
   return jnp.clip(length, 1, jnp.maximum(masked.sum(), 1))
 
 
-def act(action, score, masked, last):
+def act(action: Array, score: Array, masked: Array, last: Array) -> Array:
   """What a policy's action writes, (L,) bool; never nothing.
 
   Args:
@@ -124,7 +132,7 @@ def act(action, score, masked, last):
   return jnp.where(last, masked, jnp.where(chosen.any(), chosen, best))
 
 
-def thin(weight, limit, rank, candidates):
+def thin(weight: Array, limit: Scalar, rank: Array, candidates: Array) -> Array:
   """Walks through the candidates, best rank first, and takes those that fit.
 
   Args:
@@ -148,7 +156,7 @@ def thin(weight, limit, rank, candidates):
   return jax.lax.fori_loop(0, candidates.sum(), take, start)[0]
 
 
-def best(k, score):
+def best(k: Scalar | CountFn, score: str | ScoreFn) -> RuleFn:
   """The rule (key, View) -> (L,) bool that takes the k best masked positions.
 
   Args:
@@ -168,7 +176,7 @@ def best(k, score):
   return rule
 
 
-def count_of(k, view: View):
+def count_of(k: Scalar | CountFn, view: View) -> Array:
   """How many positions a step writes: k or k(step, total, left), at least 1.
 
   A fractional count is rounded down.

@@ -7,27 +7,33 @@ vocabulary. Log-probabilities, entropies and divergences are in nats.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import os
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
+from numpy.typing import ArrayLike as ArrayLike  # arrays, and lists of numbers
 
 Array = jax.Array
+Scalar = Array | np.number | float  # one number, traced or not
+Tree = Any  # a pytree of arrays
+FilePath = str | os.PathLike[str]
 FEW = 8  # numbers that a repr shows
 
 
-def short(nouns: NamedTuple) -> str:
+def short(nouns: Any, /) -> str:
   """A repr that fits a screen: shapes for arrays, values of small ones."""
 
   def say(x):
-    if isinstance(x, tuple) and hasattr(x, '_fields'):
+    if hasattr(x, '_fields'):
       return short(x)
     if not hasattr(x, 'dtype'):
       leaves = len(jax.tree.leaves(x))
       return f'<{leaves} leaves>' if leaves > 1 else repr(x)
-    hidden = jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
-    if x.size <= FEW and not hidden and not isinstance(x, jax.core.Tracer):
+    hidden = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    if x.size <= FEW and not hidden and not isinstance(x, Tracer):
       return np.array2string(np.asarray(x), precision=4, separator=', ')
     return f'{x.dtype}[{", ".join(map(str, x.shape))}]'
 
@@ -66,7 +72,7 @@ class Memo(NamedTuple):
 
   meter: Meter
   valid: Array  # (B, L) bool: not padding
-  cache: Any = ()
+  cache: Tree = ()
 
   __repr__ = short
 
@@ -75,8 +81,9 @@ class Answer(NamedTuple):
   """What a model says about a canvas, before the readout."""
 
   features: Array  # (B, ..., L, D); for an oracle its logits, D = V
-  extra: Any = ()  # (B, ..., K, L, L) attention of K layers, mean over heads,
-  # each row of it (.., i, :) sums to 1; () if the model does not offer it
+  extra: Array | tuple[()] = ()  # (B, ..., K, L, L) attention of K layers, mean
+  # over heads, each row of it (.., i, :) sums to 1; () if the model does not
+  # offer it
 
   __repr__ = short
 
@@ -84,9 +91,9 @@ class Answer(NamedTuple):
 class DraftDistribution(NamedTuple):
   """What drafts are drawn from, beside the raw one. None: a part is off."""
 
-  temperature: Any = None  # scalar; 0 is argmax
-  top_p: Any = None  # scalar in (0, 1]
-  bias: Any = None  # (V,) added to the log-probabilities; -inf bans
+  temperature: Scalar | None = None  # 0 is argmax
+  top_p: Scalar | None = None  # in (0, 1]
+  bias: Array | None = None  # (V,) added to the log-probabilities; -inf bans
   judged: bool = False  # scores and divergences read this distribution, not the
   # raw
 
@@ -95,19 +102,14 @@ class Denoiser(NamedTuple):
   """What a sampler sees of a model."""
 
   vocab: int  # V
-  init: Callable  # (tokens (B, L), valid (B, L)) -> Memo
-  ask: Callable  # (memo, tokens (B, ..., L), rows (B, ...) bool)
-  # -> (memo, Answer); axes between B and L are probes; charges `rows`
-  read: Callable  # features (..., D) -> log-probabilities (..., V) float32
-  commit: Callable  # (memo, tokens (B, L), rows (B,) bool, open (B, L) bool)
-  # -> memo: until the next commit these rows change at `open` alone (a KV
-  # cache remembers the rest); charges `rows`; a model without one does nothing
+  init: InitFn  # (tokens, valid) -> Memo
+  ask: AskFn  # (memo, tokens, rows) -> (memo, Answer)
+  read: ReadFn  # features -> log-probabilities
+  commit: CommitFn  # (memo, tokens, rows, open) -> memo
   drafts: DraftDistribution = DraftDistribution()
   mask: int | None = None  # the network's own id of MASK, where that is not V:
   # on a canvas it is read as MASK, and it is never drafted
-  in_order: Any = None  # (memo, tokens (B, L), rank (B, L) int32, rows (B,))
-  # -> (memo, Answer): position i predicted from the tokens of lower rank
-  # alone, all in one forward pass; None: the model cannot (most cannot)
+  in_order: InOrderFn | None = None  # None: the model cannot (most cannot)
 
 
 class View(NamedTuple):
@@ -126,8 +128,8 @@ class View(NamedTuple):
   entropy: Array  # (L,) nats
   total: Array  # (): masked positions at the start (of the block), see Canvas
   step: Array  # (): steps since then
-  extra: Any = ()  # (K, L, L) attention, see Answer; or ()
-  features: Any = ()  # (L, D), see Answer
+  extra: Array | tuple[()] = ()  # (K, L, L) attention, see Answer; or ()
+  features: Array | tuple[()] = ()  # (L, D), see Answer
 
   __repr__ = short
 
@@ -146,8 +148,8 @@ class Move(NamedTuple):
 class Traits(NamedTuple):
   """What a sampler promises, and what it needs."""
 
-  exact: dict | None = None  # arguments under which it reproduces the model's
-  # joint exactly at temperature 1; None: it never does
+  exact: dict[str, Any] | None = None  # arguments under which it reproduces
+  # the model's joint exactly at temperature 1; None: it never does
   needs: str | None = None  # of a model beyond log-probabilities: 'attention'
   # (Answer.extra) or 'in_order' (Denoiser.in_order)
   rewrites: bool = False  # log_q is not that of the finished tokens alone, even
@@ -157,8 +159,8 @@ class Traits(NamedTuple):
 class Sampler(NamedTuple):
   """A pair of pure functions; see punt_jax/sampler.py for the short way."""
 
-  init: Callable  # (keys (B,), canvas, model) -> carry, leaves (B, ...)
-  step: Callable  # (keys (B,), t (B,), canvas, carry, memo, model)
+  init: SamplerInitFn  # (keys, canvas, model) -> carry
+  step: SamplerStepFn  # (keys, t, canvas, carry, memo, model)
   # -> (Move, carry, memo)
   traits: Traits = Traits()
 
@@ -174,3 +176,153 @@ class Decoded(NamedTuple):
   done: Array  # (B,) bool; False: max_steps ran out
 
   __repr__ = short
+
+
+
+# Protocols: the functions that the nouns hold, and those that a user passes.
+
+
+class InitFn(Protocol):
+  """Denoiser.init: tokens (B, L) and valid (B, L) of a run that begins."""
+
+  def __call__(self, tokens: Array, valid: Array, /) -> Memo: ...
+
+
+class AskFn(Protocol):
+  """Denoiser.ask: one question, tokens (B, ..., L).
+
+  Axes between B and L are probes. Charges rows (B, ...) bool.
+  """
+
+  def __call__(
+    self, memo: Memo, tokens: Array, rows: Array, /
+  ) -> tuple[Memo, Answer]: ...
+
+
+class ReadFn(Protocol):
+  """Denoiser.read: features (..., D) to log-probabilities (..., V) float32."""
+
+  def __call__(self, features: Tree, /) -> Array: ...
+
+
+class CommitFn(Protocol):
+  """Denoiser.commit: until the next one these rows change at `open_` alone.
+
+  tokens (B, L), rows (B,) bool, open_ (B, L) bool. A KV cache remembers the
+  rest, and charges `rows`; a model without one does nothing.
+  """
+
+  def __call__(
+    self, memo: Memo, tokens: Array, rows: Array, open_: Array, /
+  ) -> Memo: ...
+
+
+class InOrderFn(Protocol):
+  """Denoiser.in_order: predicts each position from those of lower rank alone.
+
+  tokens (B, L), rank (B, L) int32, rows (B,) bool. All in one forward pass.
+  """
+
+  def __call__(
+    self, memo: Memo, tokens: Array, rank: Array, rows: Array, /
+  ) -> tuple[Memo, Answer]: ...
+
+
+class LogitsFn(Protocol):
+  """A network: tokens (N, L) int32 and valid (N, L) bool to (N, L, V)."""
+
+  def __call__(self, tokens: Array, valid: Array, /) -> Array: ...
+
+
+class FeaturesFn(Protocol):
+  """A network without its head: (N, L, D), or with Answer.extra a pair."""
+
+  def __call__(
+    self, tokens: Array, valid: Array, /
+  ) -> Array | tuple[Array, Array]: ...
+
+
+class HeadFn(Protocol):
+  """The head of a network: features (..., D) to logits (..., V)."""
+
+  def __call__(self, features: Array, /) -> Array: ...
+
+
+class SamplerInitFn(Protocol):
+  """Sampler.init: keys (B,) to a carry with leaves (B, ...)."""
+
+  def __call__(self, keys: Array, canvas: Canvas, model: Denoiser, /) -> Tree:
+    ...
+
+
+class SamplerStepFn(Protocol):
+  """Sampler.step: one step of every row; keys (B,), t (B,) steps so far."""
+
+  def __call__(
+    self, keys: Array, t: Array, canvas: Canvas, carry: Tree, memo: Memo,
+    model: Denoiser, /,
+  ) -> tuple[Move, Tree, Memo]: ...
+
+
+class RuleFn(Protocol):
+  """Which positions of a row are written: (L,) bool."""
+
+  def __call__(self, key: Array, view: View, /) -> Array: ...
+
+
+class ScoreFn(Protocol):
+  """An order of a row's positions: (L,), larger is written earlier."""
+
+  def __call__(self, view: View, /) -> Array: ...
+
+
+class InfluenceFn(Protocol):
+  """How far writing position i moves the prediction at j: (L, L) nats."""
+
+  def __call__(self, view: View, /) -> Array: ...
+
+
+class PolicyFn(Protocol):
+  """A learned rule: logits (L,), `left` () steps left, this one included."""
+
+  def __call__(self, view: View, left: Array, /) -> Array: ...
+
+
+class CountFn(Protocol):
+  """A count schedule: how many positions a step writes.
+
+  Of the steps since the start (of the block), the positions masked then, and
+  those masked now.
+  """
+
+  def __call__(self, step: Any, total: Any, left: Any, /) -> Scalar: ...
+
+
+class EpsilonFn(Protocol):
+  """A schedule of PUNT's epsilon by the share (B,) that is still masked."""
+
+  def __call__(self, share: Array, /) -> Array: ...
+
+
+class PathFn(Protocol):
+  """The share of masked positions, 1 - alpha, at times t in [0, 1]."""
+
+  def __call__(self, t: Array, /) -> Array: ...
+
+
+class RatesFn(Protocol):
+  """What `leap` does in a row as time goes from t () to s < t.
+
+  Probabilities, () or (L,), that a masked position is written, and that a
+  committed one is remasked.
+  """
+
+  def __call__(
+    self, t: Array, s: Array, sure: Array, committed: Array, /
+  ) -> tuple[Scalar, Scalar]: ...
+
+
+class PotentialFn(Protocol):
+  """What a step adds to the weights of N particles: (N,) nats."""
+
+  def __call__(self, canvas: Canvas, move: Move, /) -> Array: ...

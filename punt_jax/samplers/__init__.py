@@ -72,6 +72,10 @@ __all__ = [
   'adaptive_parallel',
   'speculative',
   'learned',
+]
+NAMES = tuple(__all__)  # what a user may type
+# `blocks` and `smc` wrap one of them, the rest are parts.
+__all__ += [
   'Acts',
   'Hit',
   'NAMES',
@@ -85,6 +89,3 @@ __all__ = [
   'stop',
   'thin',
 ]
-
-# What a user may type; `blocks` and `smc` wrap one of them, the rest are parts.
-NAMES = tuple(__all__[: __all__.index('Acts')])

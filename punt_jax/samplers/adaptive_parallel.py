@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from punt_jax import checks, readout, rows, select
 from punt_jax.denoiser import left_to_right
 from punt_jax.sampler import consult, position_of
-from punt_jax.types import Move, Sampler, Traits
+from punt_jax.types import Array, Denoiser, Move, Sampler, Scalar, Traits
 
 
-def adaptive_parallel(mix=0.5, window=200.0, judge=None) -> Sampler:
+def adaptive_parallel(
+  mix: Scalar = 0.5, window: Scalar = 200.0, judge: Denoiser | None = None
+) -> Sampler:
   """Keeps the leftmost drafts that the judge would also have drawn.
 
   Drafts and judge share their Gumbel noise: y = argmax(log p + G) and y' =
@@ -89,7 +91,7 @@ def adaptive_parallel(mix=0.5, window=200.0, judge=None) -> Sampler:
   return Sampler(init, step, Traits(exact=dict(window=1.0), needs=needs))
 
 
-def mixed(a, b, weight):
+def mixed(a: Array, b: Array, weight: Scalar) -> Array:
   """log of a^weight b^(1 - weight), normalized; 0 log 0 is 0.
 
   b where the two have no token in common.

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from punt_jax import checks, select
 from punt_jax.sampler import from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import CountFn, Sampler, Scalar, ScoreFn
 
 
-def adas(k, alpha=40.0) -> Sampler:
+def adas(k: Scalar | CountFn, alpha: Scalar = 40.0) -> Sampler:
   """top_k in the order of `discounted`.
 
   Args:
@@ -27,7 +27,7 @@ def adas(k, alpha=40.0) -> Sampler:
   return from_rule(rule, exact=dict(k=1), needs='attention')
 
 
-def discounted(alpha=40.0):
+def discounted(alpha: Scalar = 40.0) -> ScoreFn:
   """A score: confidence less the attention to unsure positions before it.
 
   Greedily the position of the largest c_i - alpha sum_{s chosen} A_is (1 - c_s)

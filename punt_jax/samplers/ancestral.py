@@ -7,10 +7,10 @@ step that writes nothing costs nothing: at most min(T, L) forward passes.
 
 from punt_jax import checks
 from punt_jax.leap import PATHS, leap
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Scalar
 
 
-def ancestral(steps, path='linear') -> Sampler:
+def ancestral(steps: Scalar, path: str = 'linear') -> Sampler:
   """Writes each masked position with probability (alpha_s - alpha_t) / (1 -
   alpha_t) as time goes from t to s, independently of all others.
 

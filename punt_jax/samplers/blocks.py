@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from punt_jax import checks, rows
-from punt_jax.types import Array, Sampler
+from punt_jax.types import Array, Sampler, Scalar
 
 
 class Blocks(NamedTuple):
@@ -25,7 +25,7 @@ class Blocks(NamedTuple):
   total: Array  # (B,) int32: its masked positions then, see Canvas
 
 
-def blocks(inner, length, refresh=1.0) -> Sampler:
+def blocks(inner: Sampler, length: Scalar, refresh: Scalar = 1.0) -> Sampler:
   """Runs `inner` block by block, its carry started afresh in each.
 
   Costs what the inner sampler costs in the windows. The only caller of

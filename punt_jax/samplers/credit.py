@@ -10,10 +10,13 @@ import jax.numpy as jnp
 
 from punt_jax import checks, readout, select
 from punt_jax.sampler import read, reveal
-from punt_jax.types import Sampler, Traits
+from punt_jax.types import Array, Sampler, Scalar, Traits
 
 
-def credit(tau=0.9, alpha=0.7, gamma=0.2, beta=0.8, entries=8) -> Sampler:
+def credit(
+  tau: Scalar = 0.9, alpha: Scalar = 0.7, gamma: Scalar = 0.2,
+  beta: Scalar = 0.8, entries: int = 8,
+) -> Sampler:
   """Threshold rule on a distribution that credits boost.
 
   Per position and token C <- beta C + [the most likely token] p ** gamma, then
@@ -77,7 +80,9 @@ def credit(tau=0.9, alpha=0.7, gamma=0.2, beta=0.8, entries=8) -> Sampler:
   return Sampler(init, step, Traits(exact=dict(tau=2.0, alpha=0.0)))
 
 
-def earn(ids, amounts, token, gain, beta):
+def earn(
+  ids: Array, amounts: Array, token: Array, gain: Array, beta: Scalar
+) -> tuple[Array, Array]:
   """Decays all credits and adds `gain` to one; the smallest makes room.
 
   Args:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from punt_jax import checks, select
 from punt_jax.sampler import from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Scalar
 
 
-def dapd(tau, late=0.5, sure=0.9) -> Sampler:
+def dapd(tau: Scalar, late: Scalar = 0.5, sure: Scalar = 0.9) -> Sampler:
   """Writes masked positions that do not attend to each other, hubs first.
 
   Two masked positions are joined if the attention between them, mean of both

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from punt_jax import checks
 from punt_jax.sampler import from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Scalar
 
 
-def dilated(base=2.0) -> Sampler:
+def dilated(base: Scalar = 2.0) -> Sampler:
   """Round t writes every floor(N / base^t)-th open position, then the rest.
 
   Never exact but on worlds where spacing is independence: positions are

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from punt_jax import checks, select
 from punt_jax.sampler import from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Scalar, ScoreFn
 
 
-def entropy_bound(gamma, score='entropy') -> Sampler:
+def entropy_bound(gamma: Scalar, score: str | ScoreFn = 'entropy') -> Sampler:
   """Writes the longest prefix with sum(H) - max(H) <= gamma.
 
   Args:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from punt_jax import checks
 from punt_jax.leap import PATHS, leap
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Scalar
 
 
-def euler(steps, path='linear') -> Sampler:
+def euler(steps: Scalar, path: str = 'linear') -> Sampler:
   """Writes each masked position with probability rate / T, at most 1.
 
   The rate is -alpha'(t) / (1 - alpha(t)); on the linear path this is

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 
 from punt_jax import checks, select
 from punt_jax.sampler import from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Scalar
 
 
-def factor(f) -> Sampler:
+def factor(f: Scalar) -> Sampler:
   """Writes the n surest, n the largest with (n + 1)(1 - c_n) < f, n >= 1.
 
   Args:

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from punt_jax import checks, select
 from punt_jax.sampler import from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Scalar
 
 
-def frechet(delta=0.25) -> Sampler:
+def frechet(delta: Scalar = 0.25) -> Sampler:
   """Writes the n surest, n the largest with L_n - U_n > delta, n >= 1.
 
   With confidences c_1 >= c_2 >= ..., L_n = max(0, 1 - sum of 1 - c_j over j <=

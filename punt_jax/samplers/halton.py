@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from punt_jax import bits, checks, schedules, select
 from punt_jax.sampler import from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import Array, Sampler, Scalar
 
 
-def halton(steps) -> Sampler:
+def halton(steps: Scalar) -> Sampler:
   """Writes the next positions of the low-discrepancy order.
 
   Args:
@@ -33,7 +33,7 @@ def halton(steps) -> Sampler:
   return from_rule(rule, exact=dict(steps=2**20))
 
 
-def first_visit(cell, cells):
+def first_visit(cell: Array, cells: Array) -> Array:
   """When the van der Corput sequence first falls into a cell of [0, 1).
 
   Point p of 2^n, 2^n >= cells, is visited at time reverse(p); a cell holds one

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 
 from punt_jax import checks, readout, select
 from punt_jax.sampler import look, no_carry, reveal
-from punt_jax.types import Sampler, Traits
+from punt_jax.types import Sampler, Scalar, Traits
 
 
-def hierarchical(low=0.4, high=float('inf'), remask=0.4) -> Sampler:
+def hierarchical(
+  low: Scalar = 0.4, high: Scalar = float('inf'), remask: Scalar = 0.4
+) -> Sampler:
   """Writes the surest position of each run of masks, if its confidence is
   above `low`; all above `high`; and remasks what has become unlikely.
 

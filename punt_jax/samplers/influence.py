@@ -26,7 +26,16 @@ import numpy as np
 
 from punt_jax import checks, readout, rows, select
 from punt_jax.sampler import any_of, from_rule, look, no_features, reveal
-from punt_jax.types import Array, Sampler, Traits
+from punt_jax.types import (
+  Array,
+  ArrayLike,
+  InfluenceFn,
+  RuleFn,
+  Sampler,
+  Scalar,
+  ScoreFn,
+  Traits,
+)
 
 MOST = 100.0  # nats; stands for infinity, where a support shrank
 
@@ -38,7 +47,10 @@ class Probes(NamedTuple):
   moved: Array  # (..., L) nats: KL(before || after); NaN where not compared
 
 
-def influence(table, kappa, score='entropy') -> Sampler:
+def influence(
+  table: ArrayLike | InfluenceFn, kappa: Scalar,
+  score: str | ScoreFn = 'entropy',
+) -> Sampler:
   """Writes the positions that `thin` admits.
 
   Args:
@@ -52,7 +64,10 @@ def influence(table, kappa, score='entropy') -> Sampler:
   return from_rule(thin(table, kappa, score), exact=dict(kappa=-1.0))
 
 
-def thin(table, kappa, score='entropy'):
+def thin(
+  table: ArrayLike | InfluenceFn, kappa: Scalar,
+  score: str | ScoreFn = 'entropy',
+) -> RuleFn:
   """A rule (for from_rule, or PUNT's `admit`): what moves little.
 
   In order of score, a masked position is admitted while the influence on it of
@@ -115,7 +130,9 @@ def explore() -> Sampler:
   return Sampler(init, step, Traits(exact={}))
 
 
-def fit_influence(probes: Probes, alike=None, iterations=300) -> np.ndarray:
+def fit_influence(
+  probes: Probes, alike: ArrayLike | None = None, iterations: int = 300
+) -> np.ndarray:
   """The table (L, L) float32 that explains recorded probes best.
 
   Non-negative least squares of moved[j] ~ sum over shown i of table[i, j], by
@@ -151,18 +168,19 @@ def fit_influence(probes: Probes, alike=None, iterations=300) -> np.ndarray:
     )
   if alike is None:
     alike = np.arange(length**2).reshape(length, length)
-  shared = lambda x: np.bincount(alike.ravel(), x.ravel())
+  pairs = np.asarray(alike)
+  shared = lambda x: np.bincount(pairs.ravel(), x.ravel())
   found = shared(shown.T @ np.where(tested, moved, 0.0))
   probed = shared(shown.T @ tested.astype(np.float64)) > 0
   weight = probed.astype(np.float64)
   for _ in range(iterations):
-    explained = shared(shown.T @ np.where(tested, shown @ weight[alike], 0.0))
+    explained = shared(shown.T @ np.where(tested, shown @ weight[pairs], 0.0))
     better = weight * found / np.where(explained > 0, explained, 1.0)
     done = np.abs(better - weight).max() < 1e-6
     weight = better
     if done:
       break
   weight = np.where(probed, weight, weight[probed].mean())
-  table = weight[alike].astype(np.float32)
+  table = weight[pairs].astype(np.float32)
   np.fill_diagonal(table, 0.0)
   return table

@@ -6,10 +6,12 @@ step (of a block), and none in a step that leaves nothing masked.
 """
 
 from punt_jax.search import search
-from punt_jax.types import Sampler
+from punt_jax.types import CountFn, Sampler, Scalar
 
 
-def info_gain(k, paths=8, heat=0.2, skip=0.8) -> Sampler:
+def info_gain(
+  k: Scalar | CountFn, paths: int = 8, heat: Scalar = 0.2, skip: Scalar = 0.8
+) -> Sampler:
   """Writes the k positions of the largest information gain less cost.
 
   The cost of a set is the sum of its entropies, the gain what the mean entropy

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 
 from punt_jax import checks, readout, select
 from punt_jax.sampler import look, no_features, reveal
-from punt_jax.types import Sampler, Traits
+from punt_jax.types import CountFn, Sampler, Scalar, Traits
 
 
-def klass(tau=0.9, epsilon=0.01, history=2.0, k=1.0) -> Sampler:
+def klass(
+  tau: Scalar = 0.9, epsilon: Scalar = 0.01, history: Scalar = 2.0,
+  k: Scalar | CountFn = 1.0,
+) -> Sampler:
   """Writes every ready position, or the k surest if none is.
 
   Ready: confidence > tau, and KL(now || one step before) < epsilon in each of

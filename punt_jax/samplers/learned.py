@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, rows, select
 from punt_jax.sampler import look, no_carry, reveal
-from punt_jax.types import Array, Sampler, Traits, View
+from punt_jax.types import Array, PolicyFn, Sampler, Scalar, Traits, View
 
 
 class Acts(NamedTuple):
@@ -26,7 +26,10 @@ class Acts(NamedTuple):
   action: Array  # (B, L) bool, as drawn: an empty one wrote one position
 
 
-def learned(policy, budget=math.inf, temperature=1.0, bias=0.0) -> Sampler:
+def learned(
+  policy: PolicyFn, budget: Scalar = math.inf, temperature: Scalar = 1.0,
+  bias: Scalar = 0.0,
+) -> Sampler:
   """Writes each masked position with the probability that the policy gives it.
 
   An empty action writes the position of the largest logit. The last step of

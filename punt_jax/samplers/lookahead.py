@@ -8,10 +8,12 @@ nothing masked.
 """
 
 from punt_jax.search import search
-from punt_jax.types import Sampler
+from punt_jax.types import CountFn, Sampler, Scalar
 
 
-def lookahead(k, paths=3, heat=0.2) -> Sampler:
+def lookahead(
+  k: Scalar | CountFn, paths: int = 3, heat: Scalar = 0.2
+) -> Sampler:
   """Writes the k positions that leave the least mean entropy.
 
   Exact with k = 1 at heat 0 only: elsewhere it looks at what drafts lead to.

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from punt_jax import checks, rows, schedules, select
 from punt_jax.sampler import from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Scalar
 
 
-def maskgit(steps, noise=4.5) -> Sampler:
+def maskgit(steps: Scalar, noise: Scalar = 4.5) -> Sampler:
   """Writes by noisy draft probability until the cosine quota is met.
 
   Never exact: choosing positions by the probability of their drafts lowers

@@ -6,10 +6,10 @@ maskgit_plus / entropy / topk_margin, or left to right.
 
 from punt_jax import select
 from punt_jax.sampler import from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, ScoreFn
 
 
-def one_by_one(score='confidence') -> Sampler:
+def one_by_one(score: str | ScoreFn = 'confidence') -> Sampler:
   """Writes the best position by `score` (see select.score_fn). L passes."""
   order = select.score_fn(score)
 

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 
 from punt_jax import checks, readout, schedules, select
 from punt_jax.sampler import consult, look, reveal
-from punt_jax.types import Sampler
+from punt_jax.types import Denoiser, Sampler, Scalar
 
 
-def p2(steps, eta=1.0, planner=None) -> Sampler:
+def p2(
+  steps: Scalar, eta: Scalar = 1.0, planner: Denoiser | None = None
+) -> Sampler:
   """Masks the floor((1 - t/T) N) positions of the lowest score after step t.
 
   The score of a masked position is the log-probability of its draft, that of a
@@ -60,18 +62,19 @@ def p2(steps, eta=1.0, planner=None) -> Sampler:
     committed = canvas.open & ~canvas.masked
     rescored = committed & (goal > 0)[:, None] & (eta > 0)
 
-    def ask(memo):
-      filled = jnp.where(canvas.masked, view.drafts, canvas.tokens)
-      memo, said = consult(planner, filled, rescored.any(-1), memo)
-      return memo, readout.log_prob(
-        planner, said.features, canvas.tokens, rescored
-      )
-
     if planner is None:
       logp = readout.log_prob(
         model, answer.features, canvas.tokens, rescored
       )
     else:
+
+      def ask(memo):
+        filled = jnp.where(canvas.masked, view.drafts, canvas.tokens)
+        memo, said = consult(planner, filled, rescored.any(-1), memo)
+        return memo, readout.log_prob(
+          planner, said.features, canvas.tokens, rescored
+        )
+
       nothing = lambda memo: (memo, jnp.zeros(rescored.shape))
       memo, logp = jax.lax.cond(rescored.any(), ask, nothing, memo)
     logp = jnp.where(rescored, eta * logp, jnp.inf)

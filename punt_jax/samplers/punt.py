@@ -13,7 +13,15 @@ import jax.numpy as jnp
 
 from punt_jax import bits, checks, readout, rows, select
 from punt_jax.sampler import look, no_carry, probe, reveal
-from punt_jax.types import Array, Sampler, Traits
+from punt_jax.types import (
+  Array,
+  EpsilonFn,
+  RuleFn,
+  Sampler,
+  Scalar,
+  ScoreFn,
+  Traits,
+)
 
 
 class Rounds(NamedTuple):
@@ -26,8 +34,9 @@ class Rounds(NamedTuple):
 
 
 def punt(
-  epsilon, score='entropy', divergence='kl', first='lsb', codes='plain',
-  admit=None, rounds=32,
+  epsilon: Scalar | EpsilonFn, score: str | ScoreFn = 'entropy',
+  divergence: str = 'kl', first: str = 'lsb', codes: str = 'plain',
+  admit: RuleFn | None = None, rounds: Scalar = 32,
 ) -> Sampler:
   """Writes the drafts of positions that no surer draft moved.
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from punt_jax import schedules, select
 from punt_jax.sampler import any_of, from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import ArrayLike, Sampler
 
 
-def random_order(sizes) -> Sampler:
+def random_order(sizes: ArrayLike) -> Sampler:
   """Writes sizes[j] random masked positions at step j.
 
   That is uniform(schedules.listed(sizes)). Exact if all sizes are 1 and there

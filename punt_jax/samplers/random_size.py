@@ -13,12 +13,14 @@ import jax.numpy as jnp
 
 from punt_jax import checks, rows, schedules
 from punt_jax.sampler import any_of, look, reveal
-from punt_jax.types import Sampler, Traits
+from punt_jax.types import Array, Sampler, Scalar, Traits
 
 DISTRIBUTIONS = ('uniform', 'poisson', 'rounding')
 
 
-def random_size(steps, scheme='dtc', distribution='uniform') -> Sampler:
+def random_size(
+  steps: Scalar, scheme: str = 'dtc', distribution: str = 'uniform'
+) -> Sampler:
   """Writes random positions in blocks of random sizes, drawn anew per row.
 
   The sizes sum to the number of open positions, and their means are those of
@@ -64,7 +66,10 @@ def random_size(steps, scheme='dtc', distribution='uniform') -> Sampler:
   return Sampler(init, step, Traits(exact))
 
 
-def drawn_marks(key, total, length, steps, scheme, distribution):
+def drawn_marks(
+  key: Array, total: Array, length: int, steps: Scalar, scheme: str,
+  distribution: str,
+) -> Array:
   """(length,) int32: positions written after 1, 2, ... blocks, for one row.
 
   Args:

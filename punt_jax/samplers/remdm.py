@@ -10,14 +10,15 @@ import jax.numpy as jnp
 
 from punt_jax import checks
 from punt_jax.leap import PATHS, leap
-from punt_jax.types import Sampler, Traits
+from punt_jax.types import PathFn, Sampler, Scalar, Traits
 
 STRATEGIES = ('cap', 'rescale', 'conf', 'loop')
 
 
 def remdm(
-  steps, eta=0.02, strategy='cap', path='linear', t_on=0.55, t_off=0.05,
-  alpha_on=0.9,
+  steps: Scalar, eta: Scalar = 0.02, strategy: str = 'cap',
+  path: str = 'linear', t_on: Scalar = 0.55, t_off: Scalar = 0.05,
+  alpha_on: Scalar = 0.9,
 ) -> Sampler:
   """Remasks a committed token with probability sigma as time goes from t to s,
   and writes a masked one with (alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t).
@@ -74,7 +75,9 @@ def remdm(
   return leap(steps, rates)._replace(traits=Traits(rewrites=True))
 
 
-def held(level, t_on, t_off, alpha_on):
+def held(
+  level: PathFn, t_on: Scalar, t_off: Scalar, alpha_on: Scalar
+) -> PathFn:
   """A path that rests at alpha_on from t_on to t_off."""
 
   t_on = jnp.minimum(t_on, 1 - 1e-6)  # so that all is masked at t = 1

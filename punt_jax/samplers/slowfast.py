@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, select
 from punt_jax.sampler import look, reveal
-from punt_jax.types import Array, Sampler, Traits
+from punt_jax.types import Array, Sampler, Scalar, Traits
 
 
 class Phase(NamedTuple):
@@ -25,7 +25,10 @@ class Phase(NamedTuple):
   last: Array  # (B,) int32: the estimate of the step before
 
 
-def slowfast(slow=6.0, reach=0.3, spread=1.0, tau=0.9, k=3.0) -> Sampler:
+def slowfast(
+  slow: Scalar = 6.0, reach: Scalar = 0.3, spread: Scalar = 1.0,
+  tau: Scalar = 0.9, k: Scalar = 3.0,
+) -> Sampler:
   """Explores one by one, then fills the span that was found.
 
   Slow: writes the surest position, and estimates where the span ends: behind

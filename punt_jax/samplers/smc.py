@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import checks, rows
-from punt_jax.types import Array, Canvas, Sampler
+from punt_jax.types import Array, Canvas, PotentialFn, Sampler, Scalar, Tree
 
 
 class Particles(NamedTuple):
@@ -24,12 +24,15 @@ class Particles(NamedTuple):
   steps: Array  # (B, P) int32: steps of `inner`
   score: Array  # (B, P) nats since the start
   weight: Array  # (B, P) nats since they were last resampled
-  inner: Any
-  goal: Array  # (B,) int32: masks left when a particle waits for the others
-  told: Array  # (B, L) what the moves so far said of logp
+  inner: Tree
+  goal: Any  # (B,) int32: masks left when a particle waits for the others
+  told: Any  # (B, L) what the moves so far said of logp
 
 
-def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
+def smc(
+  inner: Sampler, particles: int = 4, potential: PotentialFn | None = None,
+  every: Scalar = 1.0,
+) -> Sampler:
   """Resamples particles of `inner` by weight when few of them dominate.
 
   A particle that has written `every` more positions waits for the others. When
@@ -149,7 +152,7 @@ def smc(inner, particles=4, potential=None, every=1.0) -> Sampler:
   return Sampler(init, step, traits)
 
 
-def resample(key, now, due):
+def resample(key: Array, now: Particles, due: Array) -> Particles:
   """Draws ancestors of one row's particles if it is due and ESS < P / 2."""
   count = now.weight.shape[0]
   weight = jax.nn.softmax(jnp.maximum(now.weight, jnp.finfo(jnp.float32).min))

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 from punt_jax import checks, readout, rows, select
 from punt_jax.denoiser import ordered
 from punt_jax.sampler import look, reveal
-from punt_jax.types import Sampler, Traits
+from punt_jax.types import Sampler, Scalar, ScoreFn, Traits
 
 
-def speculative(k=10.0, score='left_to_right') -> Sampler:
+def speculative(
+  k: Scalar = 10.0, score: str | ScoreFn = 'left_to_right'
+) -> Sampler:
   """Keeps drafts while the joint agrees, then corrects one.
 
   The k first masked positions by `score` are drafted from their marginals q.

@@ -8,10 +8,10 @@ stop(blocks(inner, length), eos).
 
 import jax.numpy as jnp
 
-from punt_jax.types import Sampler
+from punt_jax.types import ArrayLike, Sampler
 
 
-def stop(inner, eos) -> Sampler:
+def stop(inner: Sampler, eos: ArrayLike) -> Sampler:
   """Ends rows at EOS.
 
   Never exact as a whole: the tail is not drawn from the model and adds 0 to

@@ -2,10 +2,10 @@
 
 from punt_jax import checks, select
 from punt_jax.sampler import from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import Sampler, Scalar
 
 
-def threshold(tau) -> Sampler:
+def threshold(tau: Scalar) -> Sampler:
   """Writes every position of confidence >= tau, and always the surest.
 
   Args:

@@ -5,10 +5,10 @@ LLaDA's static quota is top_k(schedules.even(steps)).
 
 from punt_jax import select
 from punt_jax.sampler import from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import CountFn, Sampler, Scalar, ScoreFn
 
 
-def top_k(k, score='confidence') -> Sampler:
+def top_k(k: Scalar | CountFn, score: str | ScoreFn = 'confidence') -> Sampler:
   """Writes the k best masked positions.
 
   Args:

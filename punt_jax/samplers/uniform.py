@@ -2,10 +2,10 @@
 
 from punt_jax import checks, select
 from punt_jax.sampler import any_of, from_rule
-from punt_jax.types import Sampler
+from punt_jax.types import CountFn, Sampler, Scalar
 
 
-def uniform(k) -> Sampler:
+def uniform(k: Scalar | CountFn) -> Sampler:
   """Writes k random masked positions.
 
   Args:

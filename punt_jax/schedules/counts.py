@@ -8,14 +8,16 @@ now. An epsilon schedule is a function of the masked fraction left / total.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from punt_jax.checks import in_range, known
+from punt_jax.types import Array, ArrayLike, CountFn, EpsilonFn, Scalar
 
 SLACK = 1e-4  # so that a whole number rounded down in float32 stays whole
 SCHEMES = ('dtc', 'tc')
 
 
-def even(steps):
+def even(steps: Scalar) -> CountFn:
   """total // steps each, one more in the first total % steps (LLaDA)."""
   in_range('steps', steps, 1)
 
@@ -26,7 +28,7 @@ def even(steps):
   return count
 
 
-def cosine(steps):
+def cosine(steps: Scalar) -> CountFn:
   """floor(total cos(pi/2 t/steps)) stay masked, as in MaskGIT.
 
   https://arxiv.org/abs/2202.04200
@@ -40,7 +42,7 @@ def cosine(steps):
   return count
 
 
-def arccos(steps):
+def arccos(steps: Scalar) -> CountFn:
   """Halton scheduler: max(t, floor(total (1 - 2/pi arccos(t/steps)))) done."""
   in_range('steps', steps, 1)
 
@@ -52,7 +54,7 @@ def arccos(steps):
   return count
 
 
-def listed(sizes):
+def listed(sizes: ArrayLike) -> CountFn:
   """sizes[j] positions at step j, (K,) numbers >= 0, traced or not.
 
   Made for n = sum(sizes) open positions. On a canvas with another number the
@@ -66,7 +68,7 @@ def listed(sizes):
   if np.ndim(sizes) != 1:
     raise ValueError(f'sizes must be a list (K,) of numbers, got {sizes}')
   in_range('sizes', sizes, 0, 2**24)
-  if not isinstance(sizes, jax.core.Tracer) and not np.sum(sizes) > 0:
+  if not isinstance(sizes, Tracer) and not np.sum(sizes) > 0:
     raise ValueError('sizes must hold a number above 0: there is nothing to do')
   marks = jnp.cumsum(jnp.asarray(sizes, jnp.float32))
 
@@ -78,7 +80,7 @@ def listed(sizes):
   return count
 
 
-def following(marks, done):
+def following(marks: Array, done: Array) -> Array:
   """How many to write to reach the first of marks (K,) above `done`.
 
   The last mark is the total, so there is one while anything is masked.
@@ -86,7 +88,7 @@ def following(marks, done):
   return jnp.where(marks > done, marks, marks[-1]).min() - done
 
 
-def geometric(steps, scheme='dtc'):
+def geometric(steps: Scalar, scheme: str = 'dtc') -> CountFn:
   """K = steps blocks whose sizes grow ('dtc') or shrink ('tc') by one factor.
 
   See geometric_marks. Never an empty block; one by one if steps >= total.
@@ -104,7 +106,9 @@ def geometric(steps, scheme='dtc'):
   return count
 
 
-def geometric_marks(blocks, total, steps, scheme):
+def geometric_marks(
+  blocks: Scalar, total: Scalar, steps: Scalar, scheme: str
+) -> Array:
   """Positions written after so many blocks of the geometric schedule.
 
   Schedules of this kind, which reach an error of order TC / K or DTC / K up to
@@ -154,6 +158,6 @@ def _log_ratio(total, steps):
   return jnp.where(steps < total, low, 1e-9)
 
 
-def linear_epsilon(start, end):
+def linear_epsilon(start: Scalar, end: Scalar) -> EpsilonFn:
   """epsilon goes from start (all masked) to end (none masked) linearly."""
   return lambda fraction: end + (start - end) * fraction

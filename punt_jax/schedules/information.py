@@ -20,6 +20,8 @@ value for each row of `estimate_profile` gives mean and standard error
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,28 +29,29 @@ import numpy as np
 
 from punt_jax import readout, rows, scores
 from punt_jax.checks import known
+from punt_jax.types import Array, ArrayLike, Denoiser, Tree
 
 MOST = 2**24  # marginal probabilities that exact_profile may enumerate
 
 
-def curve(profile):
+def curve(profile: ArrayLike) -> np.ndarray:
   """Z_i = h(0) - h(i), (..., n) -> (..., n)."""
   profile = np.asarray(profile, np.float64)
   return profile[..., :1] - profile
 
 
-def total_correlation(profile):
+def total_correlation(profile: ArrayLike) -> np.ndarray:
   """TC, the sum of the marginal entropies minus that of all, (...) nats."""
   return curve(profile).sum(-1)
 
 
-def dual_total_correlation(profile):
+def dual_total_correlation(profile: ArrayLike) -> np.ndarray:
   """DTC, the entropy of all minus the sum of H(X_i | the rest), (...) nats."""
   profile = np.asarray(profile, np.float64)
   return (profile - profile[..., -1:]).sum(-1)
 
 
-def exact_profile(world):
+def exact_profile(world: Any) -> np.ndarray:
   """The profile (n,) of a small exact world, by enumeration in float64.
 
   Args:
@@ -82,15 +85,17 @@ def exact_profile(world):
   return np.diff(total / [math.comb(n, k) for k in range(n + 1)])
 
 
-def grid(n, points=33):
+def grid(n: int, points: int = 33) -> np.ndarray:
   """Counts 0 .. n - 1 to estimate at, denser at both ends; at most `points`."""
   turn = np.linspace(0, np.pi, min(points, n))
   return np.unique(np.rint((n - 1) * (1 - np.cos(turn)) / 2).astype(int))
 
 
 def estimate_profile(
-  build, params, key, tokens, counts=None, by='token', at_once=32
-):
+  build: Callable[[Tree], Denoiser], params: Tree, key: Array,
+  tokens: ArrayLike, counts: ArrayLike | None = None, by: str = 'token',
+  at_once: int = 32,
+) -> np.ndarray:
   """The profile of a model on given rows; one per row, to average.
 
   Between the counts it is interpolated along straight lines, which lie above
@@ -129,8 +134,10 @@ def estimate_profile(
 
 
 def teacher_force(
-  build, params, key, tokens, counts=None, by='token', at_once=32
-):
+  build: Callable[[Tree], Denoiser], params: Tree, key: Array,
+  tokens: ArrayLike, counts: ArrayLike | None = None, by: str = 'token',
+  at_once: int = 32,
+) -> np.ndarray:
   """What a row's tokens cost, known ones revealed in uniformly random order.
 
   Arguments as in `estimate_profile`.
@@ -187,7 +194,7 @@ def _nats(build, by, params, keys, tokens, count):
   return jnp.take_along_axis(nats, order, -1)
 
 
-def forced_kl(nats, sizes):
+def forced_kl(nats: np.ndarray, sizes: ArrayLike) -> np.ndarray:
   """log p(row) - log q(row | its order, these block sizes), (R,) nats.
 
   Both chains see the same order, p one by one. On rows of the distribution
@@ -207,7 +214,7 @@ def forced_kl(nats, sizes):
   return (blocks - nats[:, place, place]).sum(-1)
 
 
-def block_starts(sizes, n):
+def block_starts(sizes: ArrayLike, n: int) -> np.ndarray:
   """(..., K) block sizes -> (..., n): how many are known at each place.
 
   Raises:
@@ -226,7 +233,7 @@ def block_starts(sizes, n):
   return np.take_along_axis(ends - sizes.astype(int), block, -1)
 
 
-def isotonic(profile):
+def isotonic(profile: ArrayLike) -> np.ndarray:
   """The closest profile (n,) in least squares that does not increase."""
   profile = np.asarray(profile, np.float64)
   n = len(profile)

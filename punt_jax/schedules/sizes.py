@@ -8,9 +8,10 @@ confidence the same sizes are a heuristic.
 import numpy as np
 
 from punt_jax.schedules.information import block_starts
+from punt_jax.types import ArrayLike, CountFn
 
 
-def expected_kl(profile, sizes):
+def expected_kl(profile: ArrayLike, sizes: ArrayLike) -> np.ndarray:
   """Mean over orders of KL(p || q), (...) nats, of block sizes.
 
   Args:
@@ -25,7 +26,7 @@ def expected_kl(profile, sizes):
   return (profile[..., starts] - profile).sum(-1)
 
 
-def guarantee(sizes):
+def guarantee(sizes: ArrayLike) -> tuple[float, float]:
   """(a, b): expected_kl <= a TC and <= b DTC, whatever the distribution.
 
   Z rises by d_m >= 0 from m - 1 to m. A block of s positions from N on loses
@@ -39,7 +40,7 @@ def guarantee(sizes):
   return float((extra / rest).max()), float((extra / (starts + 1)).max())
 
 
-def optimal(profile, k):
+def optimal(profile: ArrayLike, k: int) -> np.ndarray:
   """The k block sizes of least expected_kl, all >= 1, exactly.
 
   Dynamic programming over where the last block starts: O(n^2 k) time, O(n^2)
@@ -73,7 +74,7 @@ def optimal(profile, k):
   return np.diff([0, *reversed(marks)])
 
 
-def inverse_root(profile, k):
+def inverse_root(profile: ArrayLike, k: int) -> np.ndarray:
   """k block sizes in proportion to Z'(N) ^ (-1/2), each at least 1.
 
   The optimum where the curve is smooth and blocks are many: the cost is then
@@ -100,7 +101,7 @@ def inverse_root(profile, k):
   return np.diff([0, *marks, n])
 
 
-def sizes_of(schedule, n):
+def sizes_of(schedule: CountFn, n: int) -> np.ndarray:
   """(K,) the block sizes of a count schedule on n open positions.
 
   As samplers apply it: rounded down, at least 1, at most what is left.
