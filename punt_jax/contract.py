@@ -5,14 +5,15 @@ fault is a sentence that names the user's function and what it gave.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from punt_jax.types import Denoiser, Memo, Move, Sampler
+from punt_jax.types import Denoiser, Memo, Move, Sampler, Tree
 
 
-def built(made):
+def built(made: Any) -> tuple[Denoiser, Sampler]:
   """`made`, if it is what a build function must return: a model, a sampler.
 
   Raises:
@@ -30,7 +31,7 @@ def built(made):
   return is_a(model, Denoiser), is_a(sampler, Sampler)
 
 
-def is_a(thing, kind):
+def is_a(thing: Any, kind: type) -> Any:
   """`thing`, a Denoiser or a Sampler; a ValueError if it is none."""
   if not isinstance(thing, kind):
     how = 'punt_jax.from_logits' if kind is Denoiser else 'samplers.punt(0.05)'
@@ -41,7 +42,7 @@ def is_a(thing, kind):
   return thing
 
 
-def said(thing):
+def said(thing: Any) -> str:
   """What something is, in words."""
   if isinstance(thing, type):
     return f'the class {thing.__name__}, which is not called,'
@@ -55,14 +56,17 @@ def said(thing):
   return f'a {type(thing).__name__}{count}'
 
 
-def name_of(function):
+def name_of(function: Any) -> str:
   """How a user knows a function."""
   while isinstance(function, functools.partial):
     function = function.func
   return getattr(function, '__name__', type(function).__name__)
 
 
-def array(what, x, shape, kind=jnp.floating, least=0):
+def array(
+  what: str, x: Any, shape: tuple[int, ...], kind: Any = jnp.floating,
+  least: int = 0,
+) -> Any:
   """`x`, an array of this shape and kind of numbers.
 
   Args:
@@ -86,7 +90,9 @@ def array(what, x, shape, kind=jnp.floating, least=0):
   return x
 
 
-def moved(sampler, made, carry, shape):
+def moved(
+  sampler: Sampler, made: Any, carry: Tree, shape: tuple[int, ...]
+) -> tuple[Move, Tree, Memo]:
   """(Move, carry, memo) of a sampler's step on a canvas of this shape."""
   what = f'the step {name_of(sampler.step)} of the sampler'
   if not (isinstance(made, tuple) and len(made) == 3):

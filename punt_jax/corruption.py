@@ -27,11 +27,14 @@ Each row has its own key, so that no result depends on how rows are split
 over devices. Everything here is pure; nats throughout.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from punt_jax.types import Array, ArrayLike
 
 T_MIN = 1e-3
 WEIGHTS = ('nelbo', 'unweighted')
@@ -44,7 +47,7 @@ class Loss(NamedTuple):
   nelbo: jax.Array  # (B,) the 1/t-weighted bound, always
 
 
-def times(key, rows, count):
+def times(key: Array, rows: Array, count: int) -> Array:
   """Stratified mask rates (https://arxiv.org/abs/2107.00630, I.1).
 
   Args:
@@ -59,7 +62,9 @@ def times(key, rows, count):
   return T_MIN + (1.0 - T_MIN) * shifted
 
 
-def hide(keys, tokens, rate, mask_id):
+def hide(
+  keys: Array, tokens: Array, rate: Array, mask_id: int
+) -> tuple[Array, Array]:
   """Masks each token of row b with probability rate[b].
 
   Args:
@@ -76,7 +81,9 @@ def hide(keys, tokens, rate, mask_id):
   return jnp.where(masked, mask_id, tokens), masked
 
 
-def hide_count(keys, tokens, count, mask_id):
+def hide_count(
+  keys: Array, tokens: Array, count: Array, mask_id: int
+) -> tuple[Array, Array]:
   """Masks exactly count[b] tokens of row b, a uniformly random subset."""
   uniform = jax.vmap(lambda key: jax.random.uniform(key, tokens.shape[1:]))
   rank = jnp.argsort(jnp.argsort(uniform(keys), axis=1), axis=1)
@@ -84,14 +91,17 @@ def hide_count(keys, tokens, count, mask_id):
   return jnp.where(masked, mask_id, tokens), masked
 
 
-def token_nats(logits, tokens):
+def token_nats(logits: Array, tokens: Array) -> Array:
   """-log p(token): logits (..., V), tokens (...) -> (...) float32 nats."""
   logits = logits.astype(jnp.float32)
   picked = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
   return jax.nn.logsumexp(logits, axis=-1) - picked
 
 
-def diffusion_loss(key, rows, count, tokens, logits_fn, mask_id, weight):
+def diffusion_loss(
+  key: Array, rows: Array, count: int, tokens: Array,
+  logits_fn: Callable[[Array], Array], mask_id: int, weight: str,
+) -> Loss:
   """The masked-diffusion loss of a batch (see the top of this file).
 
   Args:
@@ -117,7 +127,10 @@ def diffusion_loss(key, rows, count, tokens, logits_fn, mask_id, weight):
   return Loss({'nelbo': nelbo, 'unweighted': 2.0 * mean}[weight], nelbo)
 
 
-def nelbo_draw(key, rows, count, tokens, logits_fn, mask_id):
+def nelbo_draw(
+  key: Array, rows: Array, count: int, tokens: Array,
+  logits_fn: Callable[[Array], Array], mask_id: int,
+) -> Array:
   """One unbiased draw of the NELBO of each row, t integrated out.
 
   Arguments as in `diffusion_loss`; the number of masked tokens is stratified
@@ -136,7 +149,7 @@ def nelbo_draw(key, rows, count, tokens, logits_fn, mask_id):
   return jnp.where(masked, nats, 0.0).sum(axis=1) / number
 
 
-def nelbo_mean(draws):
+def nelbo_mean(draws: ArrayLike) -> tuple[float, float]:
   """Mean and Monte-Carlo standard error of NELBO draws.
 
   The error is that of the random masks alone, for this held-out text: the

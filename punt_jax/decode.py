@@ -6,13 +6,23 @@ Three drivers share its body `advance`: `decode` (lax.while_loop), `film`
 public jitted doors are in punt_jax/api.py.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from punt_jax import contract, rows
-from punt_jax.types import Array, Canvas, Decoded, Memo, Move, short
+from punt_jax.types import (
+  Array,
+  Canvas,
+  Decoded,
+  Denoiser,
+  Memo,
+  Move,
+  Sampler,
+  short,
+)
 
 
 class Run(NamedTuple):
@@ -33,7 +43,10 @@ class Run(NamedTuple):
   __repr__ = short
 
 
-def start(keys, tokens, given, valid, model, sampler) -> Run:
+def start(
+  keys: Array, tokens: Array, given: Array | None, valid: Array,
+  model: Denoiser, sampler: Sampler,
+) -> Run:
   """The run before its first step. Rows with nothing masked are done.
 
   The network's own id of MASK (Denoiser.mask) is read as MASK. given None:
@@ -62,7 +75,7 @@ def start(keys, tokens, given, valid, model, sampler) -> Run:
   return run._replace(carry=carry)
 
 
-def advance(run: Run, model, sampler) -> tuple[Run, Move]:
+def advance(run: Run, model: Denoiser, sampler: Sampler) -> tuple[Run, Move]:
   """One step of every row that is not done; the others do not change."""
   canvas = _canvas(run, model)
   keys = rows.fold_rows(run.keys, run.steps)
@@ -83,14 +96,18 @@ def advance(run: Run, model, sampler) -> tuple[Run, Move]:
   return run, move._replace(tokens=tokens)
 
 
-def decode(run: Run, model, sampler, max_steps) -> Decoded:
+def decode(
+  run: Run, model: Denoiser, sampler: Sampler, max_steps: Any
+) -> Decoded:
   """Runs until every row is done or has taken max_steps."""
   more = lambda run: (~run.done & (run.steps < max_steps)).any()
   body = lambda run: advance(run, model, sampler)[0]
   return finish(jax.lax.while_loop(more, body, run))
 
 
-def film(run: Run, model, sampler, max_steps) -> tuple[Decoded, Move]:
+def film(
+  run: Run, model: Denoiser, sampler: Sampler, max_steps: int
+) -> tuple[Decoded, Move]:
   """Like decode; also every Move, stacked to (max_steps, B, ...).
 
   Once all rows are done, steps cost nothing and repeat the canvas, with
@@ -108,7 +125,9 @@ def film(run: Run, model, sampler, max_steps) -> tuple[Decoded, Move]:
   return finish(run), moves
 
 
-def watch(run: Run, jitted_advance, max_steps):
+def watch(
+  run: Run, jitted_advance: Callable[[Run], tuple[Run, Move]], max_steps: int
+) -> Iterator[tuple[Run, Move]]:
   """Yields (Run, Move) after each step; the loop is in Python."""
   for _ in range(max_steps):
     if bool(run.done.all()):

@@ -12,10 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from punt_jax import checks, contract
-from punt_jax.types import Answer, Denoiser, Memo, Meter
+from punt_jax.types import (
+  Answer,
+  Array,
+  ArrayLike,
+  Denoiser,
+  FeaturesFn,
+  HeadFn,
+  InOrderFn,
+  LogitsFn,
+  Memo,
+  Meter,
+  Scalar,
+)
 
 
-def from_logits(logits_fn, vocab, mask=None) -> Denoiser:
+def from_logits(
+  logits_fn: LogitsFn, vocab: int, mask: int | None = None
+) -> Denoiser:
   """A denoiser from logits, for small vocabularies.
 
   Args:
@@ -32,7 +46,9 @@ def from_logits(logits_fn, vocab, mask=None) -> Denoiser:
   return _make(logits_fn, head, vocab, mask, contract.name_of(logits_fn))
 
 
-def from_features(features_fn, head_fn, vocab, mask=None) -> Denoiser:
+def from_features(
+  features_fn: FeaturesFn, head_fn: HeadFn, vocab: int, mask: int | None = None
+) -> Denoiser:
   """A denoiser whose readout is left to the library.
 
   Args:
@@ -85,12 +101,12 @@ def _make(features_fn, head_fn, vocab, mask, head_name):
   return Denoiser(vocab, init, ask, read, forget, mask=mask)
 
 
-def show_mask(vocab, mask, tokens):
+def show_mask(vocab: int, mask: int | None, tokens: Array) -> Array:
   """The tokens as a network sees them whose own id of MASK is `mask`."""
   return tokens if mask is None else jnp.where(tokens == vocab, mask, tokens)
 
 
-def charge(meter, shape, rows) -> Meter:
+def charge(meter: Meter, shape: tuple[int, ...], rows: Array) -> Meter:
   """Bills one question of shape (B, ..., L) to the rows (B, ...) that ask."""
   passes = rows.reshape(rows.shape[0], -1).sum(-1, dtype=jnp.int32)
   return Meter(
@@ -101,24 +117,24 @@ def charge(meter, shape, rows) -> Meter:
   )
 
 
-def temper(model, temperature) -> Denoiser:
+def temper(model: Denoiser, temperature: Scalar) -> Denoiser:
   """Drafts are drawn at this temperature (traced or not; 0 is argmax)."""
   checks.in_range('temperature', temperature, 0)
   return _drafting(model, temperature=temperature)
 
 
-def top_p(model, p) -> Denoiser:
+def top_p(model: Denoiser, p: Scalar) -> Denoiser:
   """Drafts come from the fewest most likely tokens with mass >= p."""
   checks.in_range('top_p', p, 0, 1)
   return _drafting(model, top_p=p)
 
 
-def ban(model, ids) -> Denoiser:
+def ban(model: Denoiser, ids: ArrayLike) -> Denoiser:
   """These token ids are never drafted. See `bias`."""
   return bias(model, ids, -jnp.inf)
 
 
-def bias(model, ids, amount) -> Denoiser:
+def bias(model: Denoiser, ids: ArrayLike, amount: Scalar) -> Denoiser:
   """Adds `amount` to the draft log-probability of these ids (EOS: -4).
 
   Raises:
@@ -135,7 +151,7 @@ def bias(model, ids, amount) -> Denoiser:
   return _drafting(model, bias=added)
 
 
-def judge_drafts(model) -> Denoiser:
+def judge_drafts(model: Denoiser) -> Denoiser:
   """Scores and divergences read the draft distribution instead of the raw one.
 
   With temperature 0.1 and top-p 0.9 this is the order of Dream's own sampler.
@@ -143,7 +159,7 @@ def judge_drafts(model) -> Denoiser:
   return _drafting(model, judged=True)
 
 
-def shift_right(model) -> Denoiser:
+def shift_right(model: Denoiser) -> Denoiser:
   """For models whose output i - 1 predicts token i (Dream).
 
   The first position that is not padding keeps its own output.
@@ -160,7 +176,7 @@ def shift_right(model) -> Denoiser:
   return model._replace(ask=ask)
 
 
-def left_to_right(model) -> Denoiser:
+def left_to_right(model: Denoiser) -> Denoiser:
   """A judge that predicts every token from those to its left, in one pass.
 
   Raises:
@@ -175,7 +191,7 @@ def left_to_right(model) -> Denoiser:
   return model._replace(ask=ask)
 
 
-def ordered(model):
+def ordered(model: Denoiser) -> InOrderFn:
   """model.in_order, or a ValueError that says what is missing."""
   if model.in_order is None:
     raise ValueError(

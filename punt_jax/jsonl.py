@@ -2,9 +2,14 @@
 
 import json
 import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from punt_jax.types import FilePath
 
 
-def read_object(file):
+def read_object(file: pathlib.Path) -> dict[str, Any]:
   """The JSON object in a file (pathlib.Path), {} if there is no file.
 
   Raises:
@@ -20,7 +25,7 @@ def read_object(file):
   return found
 
 
-def parse(text, where, torn=False):
+def parse(text: str, where: Any, torn: bool = False) -> list[dict[str, Any]]:
   """The objects of a text with one a line; empty lines may only end it.
 
   Args:
@@ -49,23 +54,23 @@ def parse(text, where, torn=False):
   return found
 
 
-def read(file):
+def read(file: pathlib.Path) -> list[dict[str, Any]]:
   """The rows that `append` has written to a file; [] if there is no file."""
   return parse(file.read_text('utf-8'), file, True) if file.exists() else []
 
 
-def append(file, row):
+def append(file: FilePath, row: dict[str, Any]) -> None:
   """Appends one row."""
   with open(file, 'a', encoding='utf-8') as stream:
     stream.write(json.dumps(row) + '\n')
 
 
-def replace(file, rows):
+def replace(file: pathlib.Path, rows: Iterable[dict[str, Any]]) -> None:
   """Writes a file anew with these rows; see `replace_text`."""
   replace_text(file, ''.join(json.dumps(row) + '\n' for row in rows))
 
 
-def replace_text(file, string):
+def replace_text(file: pathlib.Path, string: str) -> None:
   """Writes a file so that a kill leaves the old one or the new one."""
   part = file.with_suffix('.part')
   part.write_text(string, encoding='utf-8')

@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from punt_jax.oracles import World
-from punt_jax.types import Array
+from punt_jax.types import ArrayLike
 
 _GROUPS = 10  # of the jackknife
 _TIE = 1e-4  # nats: log-probabilities this close are rounded, not different
@@ -62,7 +62,7 @@ class Spread(NamedTuple):
   high: float  # 90 % quantile
 
 
-def estimate(values: Array) -> Estimate:
+def estimate(values: ArrayLike) -> Estimate:
   """Mean of (B,) numbers; infinite if one of them is."""
   values = np.asarray(values, np.float64)
   if values.size < 2 or not np.isfinite(values).all():
@@ -71,14 +71,14 @@ def estimate(values: Array) -> Estimate:
   return Estimate(float(values.mean()), float(stderr))
 
 
-def spread(values: Array) -> Spread:
+def spread(values: ArrayLike) -> Spread:
   """Mean and quantiles of (B,) numbers, such as the meter's nfe."""
-  low, median, high = np.quantile(values, (0.1, 0.5, 0.9)).tolist()
+  low, median, high = np.quantile(np.asarray(values), (0.1, 0.5, 0.9)).tolist()
   return Spread(*estimate(values), low, median, high)
 
 
 def factorization_gap(
-  world: World, log_q: Array, tokens: Array, given: Array
+  world: World, log_q: ArrayLike, tokens: ArrayLike, given: ArrayLike
 ) -> np.ndarray:
   """log_q - log p(tokens | given), (B,) nats; +inf for an impossible row.
 
@@ -93,7 +93,7 @@ def factorization_gap(
   return np.asarray(log_q, np.float64) - log_p
 
 
-def excess_nll(world: World, tokens: Array) -> np.ndarray:
+def excess_nll(world: World, tokens: ArrayLike) -> np.ndarray:
   """(-log p(tokens) - entropy) / L per row, (B,) nats per token.
 
   Its mean is 0 for exact samples, positive for samples that are too unlikely
@@ -104,16 +104,19 @@ def excess_nll(world: World, tokens: Array) -> np.ndarray:
   return (-_log_prob(world, tokens) - entropy) / world.length
 
 
-def log_p_per_token(world: World, tokens: Array, given: Array) -> np.ndarray:
+def log_p_per_token(
+  world: World, tokens: ArrayLike, given: ArrayLike
+) -> np.ndarray:
   """log p(tokens | given) per position not given, (B,) nats per token.
 
   NaN for a row in which all is given, -inf for an impossible one.
   """
+  tokens = np.asarray(tokens)
   gap = factorization_gap(world, np.zeros(len(tokens)), tokens, given)
   return -gap / _open_count(world, given)
 
 
-def agreement(world: World, tokens: Array, given: Array) -> np.ndarray:
+def agreement(world: World, tokens: ArrayLike, given: ArrayLike) -> np.ndarray:
   """Share (B,) of a row's own tokens that are the likeliest at their place.
 
   That is: no other token is more probable there, all other positions known;
@@ -131,12 +134,12 @@ def agreement(world: World, tokens: Array, given: Array) -> np.ndarray:
   return agrees.sum(-1) / _open_count(world, given)
 
 
-def impossible_share(world: World, tokens: Array) -> Estimate:
+def impossible_share(world: World, tokens: ArrayLike) -> Estimate:
   """Share of the rows (B, L) that have probability 0."""
   return estimate(np.isneginf(_log_prob(world, tokens)))
 
 
-def joint_tv(world: World, tokens: Array) -> Distance:
+def joint_tv(world: World, tokens: ArrayLike) -> Distance:
   """Total variation between complete canvases (B, L) and the world.
 
   Raises:
@@ -152,16 +155,16 @@ def joint_tv(world: World, tokens: Array) -> Distance:
   canvases = np.indices(shape, np.int32).reshape(world.length, -1).T
   dist = np.exp(_log_prob(world, canvases))
   cell = np.ravel_multi_index(np.asarray(tokens).T, shape)
-  return _distance(dist[None], cell[:, None])
+  return _distance(dist[None], np.reshape(cell, (-1, 1)))
 
 
-def unigram_tv(world: World, tokens: Array) -> Distance:
+def unigram_tv(world: World, tokens: ArrayLike) -> Distance:
   """Mean over positions of the total variation of their marginals."""
   _check_complete(world, tokens)
   return _distance(_unigrams(world), np.asarray(tokens))
 
 
-def pair_tv(world: World, tokens: Array) -> Distance:
+def pair_tv(world: World, tokens: ArrayLike) -> Distance:
   """Mean over all pairs of positions of their total variation."""
   _check_complete(world, tokens)
   length, vocab = world.length, world.vocab

@@ -9,17 +9,22 @@ On a mesh such a function runs per group of devices that share the weights
 (models/sharding.py): collectives stay inside a group.
 """
 
+from collections.abc import Callable, Sequence
+
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from punt_jax.checks import known
+from punt_jax.types import Decoded, Device, Tree
 
 AXES = 'data', 'model'  # of a mesh: rows are split over one, weights over both
 
 
-def mesh(data, model=1, devices=None):
+def mesh(
+  data: int, model: int = 1, devices: Sequence[Device] | None = None
+) -> Mesh:
   """A grid of devices: `data` groups of `model` devices each.
 
   Args:
@@ -42,7 +47,9 @@ def mesh(data, model=1, devices=None):
   )
 
 
-def everywhere(params, devices=None):
+def everywhere(
+  params: Tree, devices: Sequence[Device] | None = None
+) -> Tree:
   """A copy of the parameters on each device, for decode_on_devices.
 
   It would otherwise make one anew in every call.
@@ -52,14 +59,17 @@ def everywhere(params, devices=None):
   return jax.device_put(params, NamedSharding(grid, PartitionSpec()))
 
 
-def my_rows(count):
+def my_rows(count: int) -> np.ndarray:
   """Numbers of the rows of a job, of `count`, that are this process's."""
   return np.array_split(np.arange(count), jax.process_count())[
     jax.process_index()
   ]
 
 
-def decode_on_devices(per_device, devices=None, through='pmap'):
+def decode_on_devices(
+  per_device: Callable[..., Decoded],
+  devices: Sequence[Device] | None = None, through: str = 'pmap',
+) -> Callable[..., Decoded]:
   """Spreads a decode over devices.
 
   Args:
@@ -79,7 +89,9 @@ def decode_on_devices(per_device, devices=None, through='pmap'):
   return _ragged(spread(per_device, devices), len(devices))
 
 
-def decode_on_mesh(per_group, mesh):
+def decode_on_mesh(
+  per_group: Callable[..., Decoded], mesh: Mesh
+) -> Callable[..., Decoded]:
   """Spreads a decode over groups of devices that share the weights.
 
   Every group of the axis 'data' has its own while_loop. Inside a group the

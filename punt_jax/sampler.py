@@ -1,13 +1,29 @@
 """From a rule about one row to a sampler. One forward pass per step."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from punt_jax import contract, readout, rows, select
-from punt_jax.types import Move, Sampler, Traits, View
+from punt_jax.types import (
+  Answer,
+  Array,
+  Canvas,
+  Denoiser,
+  Memo,
+  Move,
+  RuleFn,
+  Sampler,
+  Scalar,
+  Traits,
+  View,
+)
 
 
-def from_rule(rule, exact=None, needs=None) -> Sampler:
+def from_rule(
+  rule: RuleFn, exact: dict[str, Any] | None = None, needs: str | None = None
+) -> Sampler:
   """A sampler that writes the drafts of the positions a rule chooses.
 
   Args:
@@ -32,19 +48,23 @@ def from_rule(rule, exact=None, needs=None) -> Sampler:
   return Sampler(no_carry, step, Traits(exact, needs))
 
 
-def no_carry(keys, canvas, model):
+def no_carry(keys: Array, canvas: Canvas, model: Denoiser) -> tuple[()]:
   """The init of a sampler that remembers nothing between steps."""
   del keys, canvas, model
   return ()
 
 
-def look(keys, t, canvas, memo, model):
+def look(
+  keys: Array, t: Array, canvas: Canvas, memo: Memo, model: Denoiser
+) -> tuple[Memo, Answer, View]:
   """Asks once and reads what is masked -> (memo, Answer, View of B rows)."""
   memo, answer = model.ask(memo, canvas.tokens, canvas.masked.any(-1))
   return memo, answer, read(keys, t, canvas, answer, model)
 
 
-def read(keys, t, canvas, answer, model) -> View:
+def read(
+  keys: Array, t: Array, canvas: Canvas, answer: Answer, model: Denoiser
+) -> View:
   """What an Answer about the canvas says of its masked positions, B rows."""
   position = position_of(canvas)
   uniforms = jax.vmap(rows.uniform_at)(rows.named(keys, 'drafts'), position)
@@ -62,7 +82,10 @@ def read(keys, t, canvas, answer, model) -> View:
   )
 
 
-def probe(canvas, view, base, shown, tests, memo, model, divergence='kl'):
+def probe(
+  canvas: Canvas, view: View, base: Answer, shown: Array, tests: Array,
+  memo: Memo, model: Denoiser, divergence: str = 'kl',
+) -> tuple[Memo, Array]:
   """Shows drafts and asks again -> (memo, how far each test moved (B, L)).
 
   A row without tests is not charged; if no row has any, nothing is asked.
@@ -90,18 +113,18 @@ def probe(canvas, view, base, shown, tests, memo, model, divergence='kl'):
   return memo._replace(meter=meter), moved
 
 
-def position_of(canvas):
+def position_of(canvas: Canvas) -> Array:
   """(B, L) int32: index among the valid positions, whatever the padding."""
   return jnp.cumsum(canvas.valid, -1, dtype=jnp.int32) - 1
 
 
-def any_of(key, position, masked, count):
+def any_of(key: Array, position: Array, masked: Array, count: Scalar) -> Array:
   """(L,) bool: `count` of the masked positions, all subsets as likely."""
   rank = select.rank(rows.uniform_at(key, position), masked)
   return masked & (rank < count)
 
 
-def no_features(canvas, model):
+def no_features(canvas: Canvas, model: Denoiser) -> Array:
   """Zeros like the features of an Answer about the canvas, for a carry."""
   rows = canvas.masked.any(-1)
   ask = lambda memo: model.ask(memo, canvas.tokens, rows)[1].features
@@ -109,7 +132,9 @@ def no_features(canvas, model):
   return jnp.zeros(like.shape, like.dtype)
 
 
-def consult(other, tokens, rows, memo):
+def consult(
+  other: Denoiser, tokens: Array, rows: Array, memo: Memo
+) -> tuple[Memo, Answer]:
   """Asks a second model about tokens (B, L), on the same bill.
 
   It starts afresh each time: its cache, if it has one, is not kept.
@@ -122,7 +147,7 @@ def consult(other, tokens, rows, memo):
   return memo._replace(meter=own.meter), answer
 
 
-def reveal(canvas, view, kept, info=()) -> Move:
+def reveal(canvas: Canvas, view: View, kept: Array, info: Any = ()) -> Move:
   """The move that writes the drafts at kept (B, L)."""
   return Move(
     tokens=jnp.where(kept, view.drafts, canvas.tokens),

@@ -8,6 +8,7 @@ vocabulary. Log-probabilities, entropies and divergences are in nats.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -20,10 +21,12 @@ Array = jax.Array
 Scalar = Array | np.number | float  # one number, traced or not
 Tree = Any  # a pytree of arrays
 FilePath = str | os.PathLike[str]
+Device = Any  # jax.Device, which type checkers take for a variable
+Messages = Sequence[dict[str, str]]  # [{'role': .., 'content': ..}, ..]
 FEW = 8  # numbers that a repr shows
 
 
-def short(nouns: Any, /) -> str:
+def short(self: Any) -> str:
   """A repr that fits a screen: shapes for arrays, values of small ones."""
 
   def say(x):
@@ -37,9 +40,9 @@ def short(nouns: Any, /) -> str:
       return np.array2string(np.asarray(x), precision=4, separator=', ')
     return f'{x.dtype}[{", ".join(map(str, x.shape))}]'
 
-  fields = zip(nouns._fields, nouns, strict=True)
+  fields = zip(self._fields, self, strict=True)
   said = ', '.join(f'{name}={say(x)}' for name, x in fields)
-  return f'{type(nouns).__name__}({said})'
+  return f'{type(self).__name__}({said})'
 
 
 class Canvas(NamedTuple):

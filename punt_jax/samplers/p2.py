@@ -53,6 +53,7 @@ def p2(
     return ()
 
   def step(keys, t, canvas, carry, memo, model):
+    other = model if planner is None else planner
     memo, answer, view = look(keys, t, canvas, memo, model)
     total, left = canvas.open.sum(-1), canvas.masked.sum(-1)
     rest = jnp.maximum(1 - (t + 1) / steps, 0.0)
@@ -62,19 +63,18 @@ def p2(
     committed = canvas.open & ~canvas.masked
     rescored = committed & (goal > 0)[:, None] & (eta > 0)
 
+    def ask(memo):
+      filled = jnp.where(canvas.masked, view.drafts, canvas.tokens)
+      memo, said = consult(other, filled, rescored.any(-1), memo)
+      return memo, readout.log_prob(
+        other, said.features, canvas.tokens, rescored
+      )
+
     if planner is None:
       logp = readout.log_prob(
         model, answer.features, canvas.tokens, rescored
       )
     else:
-
-      def ask(memo):
-        filled = jnp.where(canvas.masked, view.drafts, canvas.tokens)
-        memo, said = consult(planner, filled, rescored.any(-1), memo)
-        return memo, readout.log_prob(
-          planner, said.features, canvas.tokens, rescored
-        )
-
       nothing = lambda memo: (memo, jnp.zeros(rescored.shape))
       memo, logp = jax.lax.cond(rescored.any(), ask, nothing, memo)
     logp = jnp.where(rescored, eta * logp, jnp.inf)

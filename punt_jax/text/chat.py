@@ -14,6 +14,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+
+from punt_jax.types import FilePath, Messages
 
 SECONDS = 5  # a template's time
 MEMORY = 2**29  # bytes, where the system can limit them
@@ -23,7 +26,7 @@ LOCK = threading.Lock()  # of CHILD: one question at a time
 CHILD = []  # the process, once there is one
 
 
-def chat_template(folder):
+def chat_template(folder: FilePath) -> Callable[[Messages], str] | None:
   """What turns messages into this checkpoint's prompt.
 
   Returns:

@@ -6,8 +6,11 @@ those of GPT-2, Qwen2 and Dream, as Hugging Face's transformers reads them.
 
 import functools
 import pathlib
+from types import ModuleType
+from typing import Any
 
 from punt_jax import jsonl
+from punt_jax.types import FilePath
 
 FILES = 'tokenizer.json', 'vocab.json'  # a folder with a tokenizer has one
 # How Qwen2 and Dream split a text before merging bytes (Qwen2's tokenizer).
@@ -17,7 +20,7 @@ QWEN2 = (
 )
 
 
-def package():
+def package() -> ModuleType:
   """The module tokenizers; ValueError if it is not installed."""
   try:
     import tokenizers
@@ -28,13 +31,13 @@ def package():
   return tokenizers
 
 
-def named_token(card, name):
+def named_token(card: dict[str, Any], name: str) -> str | None:
   """'<s>' of tokenizer_config.json's 'bos_token', an object or a string."""
   token = card.get(name)
   return token.get('content') if isinstance(token, dict) else token
 
 
-def added_tokens(folder):
+def added_tokens(folder: FilePath) -> dict[str, int]:
   """{token: id} of a checkpoint's tokens that no merging of letters makes.
 
   Those of tokenizer.json; without it those of tokenizer_config.json and
@@ -65,7 +68,7 @@ def added_tokens(folder):
     ) from None
 
 
-def from_merges(folder):
+def from_merges(folder: pathlib.Path) -> str:
   """The JSON text of a tokenizer that is vocab.json and merges.txt.
 
   Raises:
@@ -96,7 +99,7 @@ def from_merges(folder):
     inner.pre_tokenizer = split.Sequence([words, by_bytes(use_regex=False)])
   inner.decoder = lib.decoders.ByteLevel()
   ids = added_tokens(folder)
-  inner.add_special_tokens(sorted(ids, key=ids.get))
+  inner.add_special_tokens(sorted(ids, key=ids.__getitem__))
   for token, i in ids.items():
     if inner.token_to_id(token) != i:
       raise ValueError(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from punt_jax.text import token_files
+from punt_jax.types import ArrayLike, FilePath
 
 BLANK = '░'
 
@@ -21,8 +22,9 @@ class Text(NamedTuple):
   """A vocabulary."""
 
   vocab: int  # V
-  encode: Callable  # str -> (n,) int32 in [0, V]; ValueError if unknown
-  decode: Callable  # (n,) ids in [0, V] -> str
+  encode: Callable[[str], np.ndarray]  # (n,) int32 in [0, V]; ValueError if a
+  # character or token is unknown
+  decode: Callable[[ArrayLike], str]  # of (n,) ids in [0, V]
   spec: Any  # JSON; from_spec(spec) builds the same vocabulary
 
 
@@ -40,7 +42,7 @@ def _pieces(ids, vocab, decode_run):
   return ''.join(out) + decode_run(run)
 
 
-def characters(alphabet):
+def characters(alphabet: str) -> Text:
   """One token per character of `alphabet`, a string without repeats."""
   ids = {c: i for i, c in enumerate(alphabet)}
   ids.setdefault(BLANK, len(alphabet))
@@ -62,7 +64,7 @@ def characters(alphabet):
   return Text(len(alphabet), encode, decode, spec)
 
 
-def utf8_bytes():
+def utf8_bytes() -> Text:
   """One token per byte of the UTF-8 form: V = 256."""
 
   def encode(string):
@@ -79,7 +81,9 @@ def utf8_bytes():
   return Text(256, encode, decode, {'kind': 'bytes'})
 
 
-def tokenizer(model, vocab=None, mask=None):
+def tokenizer(
+  model: str, vocab: int | None = None, mask: int | None = None
+) -> Text:
   """A vocabulary from the JSON text of a `tokenizers` file.
 
   Args:
@@ -102,7 +106,7 @@ def tokenizer(model, vocab=None, mask=None):
   inner.no_padding()
   spec = {'kind': 'tokenizer', 'model': model, 'vocab': vocab, 'mask': mask}
   spec = {key: value for key, value in spec.items() if value is not None}
-  vocab = inner.get_vocab_size() if vocab is None else vocab
+  size = inner.get_vocab_size() if vocab is None else vocab
 
   def encode_run(string):
     try:
@@ -110,17 +114,17 @@ def tokenizer(model, vocab=None, mask=None):
     except Exception as error:  # such as a missing [UNK]
       raise ValueError(f'the tokenizer fails: {error}') from error
     for token in ids:
-      if token >= vocab or token == mask:
+      if token >= size or token == mask:
         raise ValueError(
           f'the text holds {inner.id_to_token(token)!r}, id {token}, which is'
-          f' no token to predict: V is {vocab}; write {BLANK} for MASK'
+          f' no token to predict: V is {size}; write {BLANK} for MASK'
         )
     return ids
 
   def encode(string):
     ids = []
     for run in string.split(BLANK):
-      ids += encode_run(run) + [vocab]
+      ids += encode_run(run) + [size]
     return np.array(ids[:-1], np.int32)
 
   def decode_run(ids):
@@ -131,11 +135,11 @@ def tokenizer(model, vocab=None, mask=None):
       for there, part in itertools.groupby(ids, known)
     )
 
-  decode = lambda tokens: _pieces(tokens, vocab, decode_run)
-  return Text(vocab, encode, decode, spec)
+  decode = lambda tokens: _pieces(tokens, size, decode_run)
+  return Text(size, encode, decode, spec)
 
 
-def from_folder(folder, vocab, mask):
+def from_folder(folder: FilePath, vocab: int, mask: int | None) -> Text:
   """The vocabulary of a checkpoint's folder.
 
   From its tokenizer.json; without it from vocab.json and merges.txt, if they
@@ -165,7 +169,7 @@ def from_folder(folder, vocab, mask):
     raise ValueError(f'{file}: {error}') from error
 
 
-def from_spec(spec):
+def from_spec(spec: Any) -> Text:
   """The vocabulary that `Text.spec` describes (a dict or its JSON)."""
   spec = json.loads(spec) if isinstance(spec, str) else spec
   if spec['kind'] == 'characters':

@@ -6,13 +6,17 @@ by side have spent the same, and a step shows once its last pass is paid.
 
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
+
+from punt_jax.text.vocabulary import Text
+from punt_jax.types import ArrayLike, FilePath, Move, Sampler
 
 PAGE = pathlib.Path(__file__).with_name('film.html')
 
 
-def metered(sampler):
+def metered(sampler: Sampler) -> Sampler:
   """The sampler; Move.info is (B,) int32, the forward passes charged so far."""
 
   def step(keys, t, canvas, carry, memo, model):
@@ -22,7 +26,9 @@ def metered(sampler):
   return sampler._replace(step=step)
 
 
-def reel(choice, text, start, steps, moves):
+def reel(
+  choice: Any, text: Text, start: ArrayLike, steps: int, moves: Move
+) -> dict[str, Any]:
   """One row on film, as JSON.
 
   Args:
@@ -50,7 +56,7 @@ def reel(choice, text, start, steps, moves):
   }
 
 
-def write(path, title, scenes):
+def write(path: FilePath, title: str, scenes: dict[str, list]) -> None:
   """Writes the film.
 
   Args:

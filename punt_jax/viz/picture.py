@@ -1,7 +1,14 @@
 """One picture: the order in which each sampler wrote, what it cost, and how
 the model rates the result."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+
+from punt_jax.types import FilePath
 
 matplotlib.use('Agg')  # a file, whatever the machine has for a screen
 
@@ -11,7 +18,10 @@ import numpy as np
 BAR = '#4c6f8f'
 
 
-def write(path, title, outcomes, rows):
+def write(
+  path: FilePath, title: str, outcomes: Sequence[Any],
+  rows: Sequence[dict[str, Any]],
+) -> None:
   """Writes the PNG.
 
   Args:
@@ -43,7 +53,7 @@ def write(path, title, outcomes, rows):
   plt.close(figure)
 
 
-def heat_map(axis, outcome):
+def heat_map(axis: Axes, outcome: Any) -> AxesImage:
   """Rows x positions, colored by step / last step."""
   last = np.maximum(np.asarray(outcome.decoded.steps) - 1, 1)
   share = np.asarray(outcome.decoded.when) / last[:, None]
@@ -59,7 +69,7 @@ def heat_map(axis, outcome):
   return image
 
 
-def costs(axis, passes):
+def costs(axis: Axes, passes: Sequence[float]) -> None:
   """Bars of forward passes per row, in line with the heat maps."""
   bars = axis.barh(range(len(passes)), passes, color=BAR, height=0.6)
   axis.bar_label(bars, fmt='%.0f', padding=3, fontsize=9)
@@ -69,7 +79,7 @@ def costs(axis, passes):
   frame(axis, len(passes))
 
 
-def scores(axis, rows):
+def scores(axis: Axes, rows: Sequence[dict[str, Any]]) -> None:
   """Points with error bars: bits per character under the model."""
   bits = [row['bits_per_character'] for row in rows]
   error = [row['bits_error'] or 0.0 for row in rows]
@@ -87,14 +97,14 @@ def scores(axis, rows):
   frame(axis, len(rows))
 
 
-def frame(axis, count):
+def frame(axis: Axes, count: int) -> None:
   """One slot per sampler, the first on top; no clutter."""
   axis.set_ylim(count - 0.5, -0.5)
   axis.set_yticks([])
   axis.spines[['top', 'right', 'left']].set_visible(False)
 
 
-def histograms(path, what, values):
+def histograms(path: FilePath, what: str, values: dict[str, Any]) -> None:
   """Writes a PNG with a histogram for each {label: numbers} of `what`."""
   figure, axes = plt.subplots(
     1, len(values), figsize=(3.5 * len(values), 2.5), layout='constrained',

@@ -1,6 +1,7 @@
 """How far a job is: a bar on a terminal, a line now and then elsewhere."""
 
 import sys
+from collections.abc import Iterable
 
 import tqdm
 
@@ -26,7 +27,10 @@ class _Lines(tqdm.tqdm):
       self.display()
 
 
-def progress(items=None, what=None, total=None, unit='it', start=0):
+def progress(
+  items: Iterable | None = None, what: str | None = None,
+  total: int | None = None, unit: str = 'it', start: int = 0,
+) -> tqdm.tqdm:
   """A tqdm bar over items, or one to `update` and `close` by hand.
 
   Args:

@@ -1,7 +1,12 @@
 """Tables as text: aligned for a terminal, or Markdown."""
 
+from collections.abc import Iterable, Sequence
 
-def table(heads, rows, left=1, markdown=False):
+
+def table(
+  heads: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1,
+  markdown: bool = False,
+) -> str:
   """Lines of cells, one string.
 
   Args:
@@ -29,7 +34,9 @@ def table(heads, rows, left=1, markdown=False):
   )
 
 
-def number(mean, error=None, digits=3):
+def number(
+  mean: float | None, error: float | None = None, digits: int = 3
+) -> str:
   """'0.123 +- 0.004' as a cell; '-' for None."""
   if mean is None:
     return '-'

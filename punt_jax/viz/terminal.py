@@ -2,6 +2,8 @@
 
 import os
 import textwrap
+from collections.abc import Sequence
+from typing import Any, TextIO
 
 from punt_jax.viz import table as table_lib
 
@@ -28,12 +30,12 @@ in parallel.
 """
 
 
-def colored(stream):
+def colored(stream: TextIO) -> bool:
   """Whether to color: a terminal, and NO_COLOR is not set."""
   return stream.isatty() and not os.environ.get('NO_COLOR')
 
 
-def ink(character, when, steps, color):
+def ink(character: str, when: int, steps: int, color: bool) -> str:
   """One character in the color of its step; given ones (-1) stay plain."""
   if not color or when < 0:
     return character
@@ -41,7 +43,7 @@ def ink(character, when, steps, color):
   return f'\033[38;5;{number}m{character}\033[0m'
 
 
-def legend(color):
+def legend(color: bool) -> str:
   """What the colors mean."""
   if not color:
     return '(In color on a terminal: which step wrote each character.)'
@@ -49,7 +51,10 @@ def legend(color):
   return f'colors: first step {ramp} last step; given text plain'
 
 
-def verse(letters, when, steps, color, indent='    '):
+def verse(
+  letters: Sequence[str], when: Sequence[int], steps: int, color: bool,
+  indent: str = '    ',
+) -> str:
   """A text with its own line breaks.
 
   Args:
@@ -68,7 +73,10 @@ def verse(letters, when, steps, color, indent='    '):
   return '\n'.join(lines)
 
 
-def strip(letters, when, steps, color, width=64):
+def strip(
+  letters: Sequence[str], when: Sequence[int], steps: int, color: bool,
+  width: int = 64,
+) -> list[str]:
   """Like verse, as a list of lines of `width` characters."""
   cells = [BREAK if c == '\n' else c for c in letters]
   painted = [
@@ -79,7 +87,7 @@ def strip(letters, when, steps, color, width=64):
   ]
 
 
-def strips(outcomes, row, color):
+def strips(outcomes: Sequence[Any], row: int, color: bool) -> str:
   """One row of every sampler below each other, with its cost."""
   lines = []
   for outcome in outcomes:
@@ -91,17 +99,19 @@ def strips(outcomes, row, color):
   return '\n'.join(lines)
 
 
-def counted(number, thing, many='s'):
+def counted(number: int, thing: str, many: str = 's') -> str:
   """'1 row', '2 rows'."""
   return f'{number} {thing}' + (many if number != 1 else '')
 
 
-def table(rows):
+def table(rows: Sequence[dict[str, Any]]) -> str:
   """The table, from rows of results.jsonl."""
   return table_lib.table(HEAD, map(_cells, rows), 2)
 
 
-def notes(rows, devices, heldout):
+def notes(
+  rows: Sequence[dict[str, Any]], devices: int, heldout: float | None
+) -> str:
   """How to read the table, in words for what is in it.
 
   Args:
