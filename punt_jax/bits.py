@@ -9,8 +9,7 @@ is tested. Rank 0 has the code 0, so it is never tested.
 
 import jax
 import jax.numpy as jnp
-
-from punt_jax.types import Array
+from jax import Array
 
 
 def bit_count(count: Array) -> Array:

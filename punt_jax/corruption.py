@@ -33,8 +33,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from punt_jax.types import Array, ArrayLike
+from jax import Array
+from numpy.typing import ArrayLike
 
 T_MIN = 1e-3
 WEIGHTS = ('nelbo', 'unweighted')
@@ -43,8 +43,8 @@ WEIGHTS = ('nelbo', 'unweighted')
 class Loss(NamedTuple):
   """Per row, nats per token; the mean over rows is the batch's loss."""
 
-  loss: jax.Array  # (B,) what is minimized
-  nelbo: jax.Array  # (B,) the 1/t-weighted bound, always
+  loss: Array  # (B,) what is minimized
+  nelbo: Array  # (B,) the 1/t-weighted bound, always
 
 
 def times(key: Array, rows: Array, count: int) -> Array:

@@ -6,8 +6,6 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from punt_jax.types import FilePath
-
 
 def read_object(file: pathlib.Path) -> dict[str, Any]:
   """The JSON object in a file (pathlib.Path), {} if there is no file.
@@ -59,7 +57,7 @@ def read(file: pathlib.Path) -> list[dict[str, Any]]:
   return parse(file.read_text('utf-8'), file, True) if file.exists() else []
 
 
-def append(file: FilePath, row: dict[str, Any]) -> None:
+def append(file: pathlib.Path, row: dict[str, Any]) -> None:
   """Appends one row."""
   with open(file, 'a', encoding='utf-8') as stream:
     stream.write(json.dumps(row) + '\n')

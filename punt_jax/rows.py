@@ -12,8 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from punt_jax.types import Array, Tree
+from jax import Array
 
 
 def as_key(key: Any) -> Array:
@@ -40,7 +39,7 @@ def as_key(key: Any) -> Array:
   return jax.random.key(key)
 
 
-def pick_rows(chosen: Array, new: Tree, old: Tree) -> Tree:
+def pick_rows(chosen: Array, new: Any, old: Any) -> Any:
   """Rows of `new` where chosen (B,) is true, rows of `old` elsewhere."""
 
   def pick(a, b):

@@ -7,8 +7,7 @@ bounded by log 2 and 1.
 """
 
 import jax.numpy as jnp
-
-from punt_jax.types import Array
+from jax import Array
 
 
 def confidence(logp: Array) -> Array:

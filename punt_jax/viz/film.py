@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from punt_jax.text.vocabulary import Text
 from punt_jax.types import ArrayLike, FilePath, Move, Sampler
 
 PAGE = pathlib.Path(__file__).with_name('film.html')
@@ -27,7 +26,7 @@ def metered(sampler: Sampler) -> Sampler:
 
 
 def reel(
-  choice: Any, text: Text, start: ArrayLike, steps: int, moves: Move
+  choice: Any, text: Any, start: ArrayLike, steps: int, moves: Move
 ) -> dict[str, Any]:
   """One row on film, as JSON.
 
