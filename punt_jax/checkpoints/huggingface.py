@@ -8,11 +8,14 @@ import functools
 import json
 import pathlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
+from jax.sharding import Mesh, NamedSharding
 
 from punt_jax import checks, jsonl, kv_cache
 from punt_jax import denoiser as wrappers
@@ -20,6 +23,7 @@ from punt_jax.checkpoints import special_tokens
 from punt_jax.checkpoints import tensors as files
 from punt_jax.models import bert, dit, llama, sharding
 from punt_jax.models.layout import STACKED, Layout
+from punt_jax.types import Denoiser, FilePath, Tree
 
 ARCHITECTURES = {  # model_type in config.json
   'bert': bert.layout,
@@ -43,7 +47,7 @@ IDLE = re.compile(  # keys of config.json that do not change the network
 )
 
 
-def read_config(folder):
+def read_config(folder: FilePath) -> dict[str, Any]:
   """config.json as a dict.
 
   Raises:
@@ -70,7 +74,7 @@ class Read(dict):
     return super().get(key, default)
 
 
-def layout(config, ignore=()) -> Layout:
+def layout(config: dict[str, Any], ignore: Sequence[str] = ()) -> Layout:
   """The module and the tensors that a config describes.
 
   Args:
@@ -105,7 +109,7 @@ def layout(config, ignore=()) -> Layout:
   return plan
 
 
-def denoiser(plan, params, window=None):
+def denoiser(plan: Layout, params: Tree, window: int | None = None) -> Denoiser:
   """What a sampler sees of a loaded model.
 
   The network is shown the checkpoint's own mask id for V, a canvas may hold
@@ -139,7 +143,10 @@ def denoiser(plan, params, window=None):
   return wrappers.shift_right(model) if plan.shifted else model
 
 
-def load(folder, dtype=None, mesh=None, ignore=()):
+def load(
+  folder: FilePath, dtype: str | None = None, mesh: Mesh | None = None,
+  ignore: Sequence[str] = (),
+) -> tuple[Layout, Tree, dict[str, Any]]:
   """(Layout, parameters, config) of a checkpoint directory.
 
   A mask_token_id that config.json lacks is the tokenizer's, if it has one.
@@ -180,7 +187,7 @@ def load(folder, dtype=None, mesh=None, ignore=()):
     path, layer, transpose = slots[name]
     tensor = stored.read(name)
     place = spec(path, like[path].shape)
-    if mesh is not None:
+    if isinstance(place, NamedSharding):
       place = sharding.of_tensor(place, layer is not None, transpose)
     tensor = jax.make_array_from_callback(
       tensor.shape, place, tensor.__getitem__
@@ -191,17 +198,21 @@ def load(folder, dtype=None, mesh=None, ignore=()):
         f'{folder}: the tensor {name} holds NaN or infinity: fetch the'
         ' checkpoint again'
       )
-  return plan, flax.traverse_util.unflatten_dict(params, sep='/'), config
+  return plan, traverse_util.unflatten_dict(params, sep='/'), config
 
 
-def shapes(plan):
+def shapes(plan: Layout) -> dict[str, jax.ShapeDtypeStruct]:
   """{parameter: ShapeDtypeStruct} of a Layout's module."""
   tokens = jax.ShapeDtypeStruct((1, 2), 'int32')
   tree = jax.eval_shape(plan.module.init, jax.random.key(0), tokens)
-  return flax.traverse_util.flatten_dict(tree['params'], sep='/')
+  found: dict[str, Any] = traverse_util.flatten_dict(tree['params'], sep='/')
+  return found
 
 
-def export(folder, plan, params, config, shard_bytes=4 * 2**30):
+def export(
+  folder: FilePath, plan: Layout, params: Tree, config: dict[str, Any],
+  shard_bytes: int = 4 * 2**30,
+) -> None:
   """Writes parameters as the directory that `load` reads, bit by bit.
 
   Args:
@@ -211,7 +222,7 @@ def export(folder, plan, params, config, shard_bytes=4 * 2**30):
     config: dict for config.json.
     shard_bytes: most bytes of a file.
   """
-  flat = flax.traverse_util.flatten_dict(params, sep='/')
+  flat: dict[str, Any] = traverse_util.flatten_dict(params, sep='/')
 
   def each():
     for path, source in plan.sources.items():

@@ -5,11 +5,12 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import flax
+from flax import errors
 
 from punt_jax.checkpoints import saving
 from punt_jax.checkpoints.pretrained import ASSETS
 from punt_jax.models import orders
+from punt_jax.types import FilePath
 
 SHIPPED = ASSETS / 'orders'
 
@@ -22,7 +23,7 @@ class Order(NamedTuple):
   card: dict  # how it was trained, for which denoiser
 
 
-def load(path) -> Order:
+def load(path: FilePath) -> Order:
   """A network from a file that train/orders/ wrote.
 
   Raises:
@@ -36,7 +37,7 @@ def load(path) -> Order:
   return Order(params, apply, card)
 
 
-def find(name, kind) -> Order:
+def find(name: str, kind: str) -> Order:
   """The network of this kind that is called `name`, or lies at that path.
 
   Its function says so in a ValueError when it is used beside a denoiser whose
@@ -63,7 +64,7 @@ def find(name, kind) -> Order:
     def call(*seen):
       try:
         return network(*seen)
-      except flax.errors.ScopeParamShapeError as error:
+      except errors.ScopeParamShapeError as error:
         raise ValueError(
           f'the order {name} was trained beside {found.card["denoiser"]} and'
           ' does not fit the features of this denoiser: train one for it'
@@ -74,7 +75,7 @@ def find(name, kind) -> Order:
   return found._replace(apply=apply)
 
 
-def said():
+def said() -> str:
   """Which orders there are."""
   names = sorted(file.stem for file in SHIPPED.glob('*.safetensors'))
   ship = f'one of {", ".join(names)}, or ' if names else ''

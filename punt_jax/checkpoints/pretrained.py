@@ -14,6 +14,7 @@ from punt_jax.checkpoints import huggingface, saving, special_tokens
 from punt_jax.models import transformer
 from punt_jax.text import chat, token_files
 from punt_jax.text import vocabulary as text_lib
+from punt_jax.types import FilePath
 
 ASSETS = pathlib.Path(__file__).parents[1] / 'assets'
 
@@ -44,12 +45,12 @@ class Pretrained(NamedTuple):
     )
 
 
-def names():
+def names() -> list[str]:
   """Names of the models that ship."""
   return sorted(file.stem for file in ASSETS.glob('*.safetensors'))
 
 
-def load(source, **how):
+def load(source: FilePath, **how: Any) -> Pretrained:
   """A model that ships, or one from a file or a checkpoint directory.
 
   Directories hold config.json and safetensors as on the Hugging Face hub:

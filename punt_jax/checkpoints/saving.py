@@ -8,13 +8,16 @@ orbax is imported when it is first needed: it takes as long as JAX itself.
 
 import json
 import pathlib
+from typing import Any
 
-import flax
 import jax
 import numpy as np
+from flax import traverse_util
+
+from punt_jax.types import FilePath, Tree
 
 
-def open_checkpoints(folder, keep=2):
+def open_checkpoints(folder: FilePath, keep: int = 2) -> Any:
   """An orbax CheckpointManager that keeps the last `keep` checkpoints."""
   import orbax.checkpoint as ocp
 
@@ -26,7 +29,7 @@ def open_checkpoints(folder, keep=2):
   )
 
 
-def save(manager, step, state, extra):
+def save(manager: Any, step: int, state: Tree, extra: Any) -> None:
   """Writes a pytree of arrays and a JSON value; done when it returns."""
   import orbax.checkpoint as ocp
 
@@ -39,7 +42,7 @@ def save(manager, step, state, extra):
   )
 
 
-def restore(manager, like):
+def restore(manager: Any, like: Tree) -> tuple[Tree, Any] | None:
   """The newest checkpoint, or None if there is none.
 
   Args:
@@ -65,12 +68,12 @@ def restore(manager, like):
   leaves, tree = jax.tree.flatten(like)
   want = {f'{i:04d}': _target(x) for i, x in enumerate(leaves)}
   try:
-    stored = ocp.StandardCheckpointHandler().metadata(folder / 'state')
+    stored: Any = ocp.StandardCheckpointHandler().metadata(folder / 'state')
     fits = {k: x.shape for k, x in stored.items()} == {
       k: x.shape for k, x in want.items()
     }
     placed = any(x.sharding is not None for x in want.values())
-    found = fits and manager.restore(
+    found: Any = fits and manager.restore(
       step,
       args=ocp.args.Composite(
         state=ocp.args.StandardRestore(want if placed else None),
@@ -96,7 +99,9 @@ def _target(x):
   return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
 
 
-def export_params(path, params, metadata):
+def export_params(
+  path: FilePath, params: Tree, metadata: dict[str, Any]
+) -> None:
   """Writes a tree of parameters as safetensors.
 
   Args:
@@ -106,13 +111,13 @@ def export_params(path, params, metadata):
   """
   from safetensors.numpy import save
 
-  flat = flax.traverse_util.flatten_dict(params, sep='.')
+  flat: dict[str, Any] = traverse_util.flatten_dict(params, sep='.')
   arrays = {k: np.asarray(x, order='C') for k, x in flat.items()}
   header = {k: json.dumps(v) for k, v in metadata.items()}
   pathlib.Path(path).write_bytes(save(arrays, metadata=header))
 
 
-def import_params(path):
+def import_params(path: FilePath) -> tuple[Tree, dict[str, Any]]:
   """Reads what `export_params` wrote: (params, metadata).
 
   Raises:
@@ -129,13 +134,13 @@ def import_params(path):
       f'{path} is not a readable safetensors file ({error}): fetch it again'
     ) from error
   metadata = {k: json.loads(v) for k, v in header.items()}
-  return flax.traverse_util.unflatten_dict(flat, sep='.'), metadata
+  return traverse_util.unflatten_dict(flat, sep='.'), metadata
 
 
-def check_shapes(params, like, where):
+def check_shapes(params: Tree, like: Tree, where: Any) -> None:
   """Raises ValueError naming the first parameter whose shape differs."""
-  flat = flax.traverse_util.flatten_dict(params, sep='.')
-  want = flax.traverse_util.flatten_dict(like, sep='.')
+  flat: dict[str, Any] = traverse_util.flatten_dict(params, sep='.')
+  want: dict[str, Any] = traverse_util.flatten_dict(like, sep='.')
   for name in sorted(set(flat) | set(want)):
     shapes = [np.shape(t[name]) if name in t else None for t in (flat, want)]
     if shapes[0] != shapes[1]:

@@ -1,16 +1,18 @@
 """Which tokens of a checkpoint directory are special, from its JSON files."""
 
 import pathlib
+from typing import Any
 
 from punt_jax import jsonl
-from punt_jax.models.layout import number
+from punt_jax.models.layout import Layout, number
 from punt_jax.text import token_files
+from punt_jax.types import FilePath
 
 TURNS = ('<|eot_id|>', '<|im_end|>')  # ends of a turn, by their text
 MASKS = ('[MASK]', '<mask>')
 
 
-def mask(folder):
+def mask(folder: FilePath) -> int | None:
   """The id of MASK by the tokenizer's files, or None.
 
   Raises:
@@ -24,7 +26,9 @@ def mask(folder):
   return None
 
 
-def ids(folder, plan, config):
+def ids(
+  folder: FilePath, plan: Layout, config: dict[str, Any]
+) -> dict[str, int]:
   """{'mask', 'eos', 'pad', 'bos', 'eot': id}, those that are known.
 
   From config.json, else by their names in tokenizer_config.json; the end of a

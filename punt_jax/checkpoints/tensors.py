@@ -7,13 +7,15 @@ not longer, because mapped pages count as memory.
 import contextlib
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import ml_dtypes  # noqa: F401  numpy knows bfloat16 by name from here on
 import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
+
+from punt_jax.types import ArrayLike, FilePath
 
 FILE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
@@ -35,7 +37,7 @@ class Tensors(NamedTuple):
   read: Callable  # name -> np.ndarray of that shape and type
 
 
-def open_tensors(folder):
+def open_tensors(folder: FilePath) -> Tensors:
   """The tensors of a folder, or of one .safetensors file.
 
   Host memory is that of the headers, and of one tensor per `read`.
@@ -75,7 +77,10 @@ def open_tensors(folder):
   return Tensors(str(folder), shapes, read)
 
 
-def write_tensors(folder, tensors, shard_bytes=2**31):
+def write_tensors(
+  folder: FilePath, tensors: Iterable[tuple[str, ArrayLike]],
+  shard_bytes: int = 2**31,
+) -> int:
   """Writes `model.safetensors`, or shards and their index.
 
   Files get their names at the end, the last of them the one that makes the
@@ -158,7 +163,7 @@ def _object(data, where):
   return found
 
 
-def listed(index):
+def listed(index: pathlib.Path) -> dict[str, str]:
   """{tensor: file name} of an index; every file lies beside it.
 
   Raises:

@@ -22,10 +22,12 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+
+from punt_jax.types import FilePath
 
 STORAGES = {  # torch's name -> type of its elements
   'torch.DoubleStorage': np.dtype('<f8'),
@@ -140,7 +142,7 @@ class _Tensor(NamedTuple):
   strides: tuple
 
 
-def read_torch(path):
+def read_torch(path: FilePath) -> dict[str, np.ndarray]:
   """The tensors of a file of torch.save.
 
   Returns:
@@ -254,7 +256,7 @@ def _load(data):
     raise ValueError(f'its pickle cannot be read: {error}') from error
 
 
-def _harmless(data):
+def _harmless(data: Any):
   """The bytes of a pickle, with no instruction but those of PLAIN."""
   made = bytearray()
   for step, (code, arg, start) in enumerate(pickletools.genops(data)):
@@ -262,14 +264,17 @@ def _harmless(data):
       raise ValueError(f'its instruction {code.name} is refused here')
     if step >= STEPS:
       raise ValueError(f'it has more than {STEPS} instructions')
-    if code.name == 'LONG_BINPUT' and arg > step:
+    if code.name == 'LONG_BINPUT' and (arg or 0) > step:
       raise ValueError(f'it has no {arg} values to remember')
-    made += REPLACED.get(code.name, data[start : data.tell()])
+    plain = data[start : data.tell()]
+    made += REPLACED[code.name] if code.name in REPLACED else plain
   return made
 
 
 class _Unpickler(pickle.Unpickler):
   """Follows a harmless pickle; notes the storages."""
+
+  storages: list[_Storage]
 
   def find_class(self, module, name):
     full = f'{module}.{name}'
@@ -282,7 +287,7 @@ class _Unpickler(pickle.Unpickler):
     return _Name(full)
 
   def persistent_load(self, pid):
-    pid = pid if type(pid) is tuple else ()
+    pid = list(pid) if type(pid) is tuple else []
     if len(pid) not in (5, 6) or pid[0] != 'storage' or type(pid[2]) is not str:
       raise ValueError('it refers to something that is no storage')
     kind = pid[1].full if type(pid[1]) is _Name else None

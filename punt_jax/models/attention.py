@@ -6,10 +6,12 @@ import re
 import jax
 import jax.numpy as jnp
 
+from punt_jax.types import Array
+
 SCORES = 2**18  # of attention, that a CPU's cache holds: 1 MiB
 
 
-def rotate(x, position, theta=10000.0):
+def rotate(x: Array, position: Array, theta: float = 10000.0) -> Array:
   """Rotary embedding on halves. x (N, L, H, K), position (N, L), float32."""
   half = x.shape[-1] // 2
   rate = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
@@ -19,7 +21,7 @@ def rotate(x, position, theta=10000.0):
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def attention(q, k, v, mask):
+def attention(q: Array, k: Array, v: Array, mask: Array | None) -> Array:
   """Softmax attention with float32 scores.
 
   jax.nn.dot_product_attention, in half precision on a GPU through cuDNN. A CPU
@@ -66,7 +68,7 @@ def _on_cpu(q, k, v, mask):
   rows = rows.reshape(n, groups, -1, size)
   given = rows, k.swapaxes(1, 2), v.swapaxes(1, 2), mask
   if n * heads * window * seen > SCORES:
-    row = lambda x: jax.lax.map(lambda own: _in_chunks(*own, x[3]), x[:3])
+    row = lambda x: jax.lax.map(lambda own: _in_chunks(*own, seen=x[3]), x[:3])
     y = jax.lax.map(row, given)
   else:
     y = jax.vmap(jax.vmap(_attend, (0, 0, 0, None)))(*given)

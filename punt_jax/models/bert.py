@@ -11,6 +11,7 @@ attention scores, the sum along the layers and the logits are float32.
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -18,7 +19,8 @@ import jax.numpy as jnp
 
 from punt_jax.models.attention import attention
 from punt_jax.models.layout import Layout, Source, fixed, layers, number
-from punt_jax.models.parts import layer_norm, leaves, mask_id
+from punt_jax.models.parts import layer_norm, leaves, mask_id, stacked
+from punt_jax.types import Array
 
 ACTIVATIONS = {
   'gelu': functools.partial(jax.nn.gelu, approximate=False),
@@ -49,7 +51,7 @@ class Layer(nn.Module):
   dtype: str
 
   @nn.compact
-  def __call__(self, x, valid):
+  def __call__(self, x: Array, valid: Array | None) -> tuple[Array, None]:
     """x (N, L, D) float32, valid (N, L) or None -> (like x, None)."""
     dense = lambda name, size: nn.Dense(
       size, dtype=self.dtype, param_dtype=self.dtype, name=name
@@ -105,11 +107,7 @@ class Bert(nn.Module):
     self.position = embed(self.positions)
     self.kind = embed(self.kinds)
     self.norm = layer_norm(self, self.eps)
-    stack = nn.scan(
-      Layer, variable_axes={'params': 0}, split_rngs={'params': True},
-      in_axes=nn.broadcast, length=self.layers,
-    )
-    self.blocks = stack(
+    self.blocks = stacked(Layer, self.layers)(
       self.width, self.heads, self.hidden, self.eps, self.activation,
       self.dtype,
     )
@@ -123,7 +121,7 @@ class Bert(nn.Module):
       'bias', nn.initializers.zeros, (self.vocab,), self.dtype
     )
 
-  def features(self, tokens, valid=None):
+  def features(self, tokens: Array, valid: Array | None = None) -> Array:
     """What the readout needs.
 
     Args:
@@ -145,19 +143,19 @@ class Bert(nn.Module):
     h = ACTIVATIONS[self.head_activation](self.transform(x))
     return self.transform_norm(h).astype(self.dtype)
 
-  def head(self, features):
+  def head(self, features: Array) -> Array:
     """features (..., D) -> logits (..., vocab) float32."""
     table = (self.embed if self.tied else self.decoder).embedding
     return self.bias + jnp.einsum(
       '...d,vd->...v', features, table, preferred_element_type='float32'
     )
 
-  def __call__(self, tokens, valid=None):
+  def __call__(self, tokens: Array, valid: Array | None = None) -> Array:
     """(N, L) tokens -> (N, L, vocab) logits."""
     return self.head(self.features(tokens, valid))
 
 
-def layout(config) -> Layout:
+def layout(config: dict[str, Any]) -> Layout:
   """Where the parameters of a BERT or RoBERTa stand.
 
   Args:
@@ -226,7 +224,7 @@ def _sources(module, roberta):
   transform = ('dense', 'layer_norm') if roberta else (
     'transform.dense', 'transform.LayerNorm'
   )
-  parts = {
+  parts: dict[str, tuple[str, ...]] = {
     'norm': (f'{base}embeddings.LayerNorm',),
     'transform': (head + transform[0],),
     'transform_norm': (head + transform[1],),

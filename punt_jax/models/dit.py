@@ -13,6 +13,7 @@ float32.
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,14 +21,15 @@ import jax.numpy as jnp
 
 from punt_jax.models.attention import attention, rotate
 from punt_jax.models.layout import Layout, Source, fixed, layers, number
-from punt_jax.models.parts import layer_norm, leaves, mask_id
+from punt_jax.models.parts import layer_norm, leaves, mask_id, stacked
+from punt_jax.types import Array
 
 FREQUENCIES = 256  # of the noise level's embedding
 WIDEN = 4  # width of the MLP in units of D
 EPS = 1e-5
 
 
-def modulate(x, change):
+def modulate(x: Array, change: Array) -> Array:
   """LayerNorm's output x (N, L, D), scaled and shifted by change (2 D,)."""
   shift, scale = jnp.split(change, 2)
   return x * (1 + scale) + shift
@@ -41,7 +43,9 @@ class Block(nn.Module):
   dtype: str
 
   @nn.compact
-  def __call__(self, x, level, position, valid):
+  def __call__(
+    self, x: Array, level: Array, position: Array, valid: Array | None
+  ) -> tuple[Array, None]:
     """x (N, L, D) float32, level (cond,) float32 -> (like x, None)."""
     dense = lambda name, size, bias: nn.Dense(
       size, use_bias=bias, dtype=self.dtype, param_dtype=self.dtype, name=name
@@ -92,11 +96,9 @@ class Dit(nn.Module):
       nn.Dense, dtype='float32', param_dtype=self.dtype
     )
     self.level_in, self.level_out = exact(self.cond), exact(self.cond)
-    stack = nn.scan(
-      Block, variable_axes={'params': 0}, split_rngs={'params': True},
-      in_axes=nn.broadcast, length=self.layers,
+    self.blocks = stacked(Block, self.layers)(
+      self.width, self.heads, self.dtype
     )
-    self.blocks = stack(self.width, self.heads, self.dtype)
     self.modulation = exact(2 * self.width)
     self.norm = layer_norm(self, EPS, use_bias=False)
     self.readout = nn.Dense(
@@ -106,7 +108,7 @@ class Dit(nn.Module):
       ),
     )
 
-  def features(self, tokens, valid=None):
+  def features(self, tokens: Array, valid: Array | None = None) -> Array:
     """What the readout needs.
 
     Args:
@@ -130,16 +132,16 @@ class Dit(nn.Module):
     x = modulate(self.norm(x), self.modulation(level))
     return x.astype(self.dtype)
 
-  def head(self, features):
+  def head(self, features: Array) -> Array:
     """features (..., D) -> logits (..., vocab) float32."""
     return self.readout(features)
 
-  def __call__(self, tokens, valid=None):
+  def __call__(self, tokens: Array, valid: Array | None = None) -> Array:
     """(N, L) tokens -> (N, L, vocab) logits."""
     return self.head(self.features(tokens, valid))
 
 
-def layout(config) -> Layout:
+def layout(config: dict[str, Any]) -> Layout:
   """Where the parameters of an MDLM stand.
 
   Args:
@@ -179,7 +181,8 @@ def layout(config) -> Layout:
 def _sources(module):
   """{path of a parameter: Source}."""
   head = 'backbone.output_layer.'
-  parts = {  # ours -> theirs, whether it has a bias
+  # Ours -> theirs, and whether it has a bias.
+  parts: dict[str, tuple[tuple[str, ...], bool]] = {
     'level_in': (('backbone.sigma_map.mlp.0',), True),
     'level_out': (('backbone.sigma_map.mlp.2',), True),
     'modulation': ((f'{head}adaLN_modulation',), True),

@@ -24,7 +24,10 @@ class Layout(NamedTuple):
   ignored: tuple = ()  # regular expressions: tensors that are not read
 
 
-def number(config, key, low=1, default=None, kind=int, high=2**31):
+def number(
+  config: dict[str, Any], key: str, low: float = 1, default: Any = None,
+  kind: type = int, high: float = 2**31,
+) -> Any:
   """config[key], a number from `low` to `high`.
 
   Raises:
@@ -41,12 +44,12 @@ def number(config, key, low=1, default=None, kind=int, high=2**31):
   return kind(value)
 
 
-def layers(config, key):
+def layers(config: dict[str, Any], key: str) -> int:
   """config[key], a number of layers: each has a dozen tensors to look up."""
   return number(config, key, high=4096)
 
 
-def fixed(config, **wanted):
+def fixed(config: dict[str, Any], **wanted: Any) -> None:
   """Refuses settings that the module does not implement.
 
   Raises:

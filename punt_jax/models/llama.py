@@ -10,6 +10,7 @@ KV cache (`prefill`, `window`) a question computes W of the L positions.
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,8 @@ import jax.numpy as jnp
 
 from punt_jax.models.attention import attention, rotate
 from punt_jax.models.layout import Layout, Source, fixed, layers, number
+from punt_jax.models.parts import stacked
+from punt_jax.types import Array, Tree
 
 
 class Block(nn.Module):
@@ -32,7 +35,10 @@ class Block(nn.Module):
   dtype: str
 
   @nn.compact
-  def __call__(self, x, position, mask, past, keep):
+  def __call__(
+    self, x: Array, position: Array, mask: Array | None,
+    past: tuple[Array, Array] | None, keep: bool,
+  ) -> tuple[Array, tuple[Array, Array] | None]:
     n, length, width = x.shape
     norm = functools.partial(
       nn.RMSNorm, epsilon=self.eps, dtype=self.dtype, param_dtype=self.dtype
@@ -88,16 +94,10 @@ class Llama(nn.Module):
   dtype: str = 'bfloat16'
 
   def setup(self):
-    own = dict(dtype=self.dtype, param_dtype=self.dtype)
+    own: dict[str, Any] = dict(dtype=self.dtype, param_dtype=self.dtype)
     self.embed = nn.Embed(self.vocab, self.width, **own)
-    stack = nn.scan(
-      Block,
-      variable_axes={'params': 0},
-      split_rngs={'params': True},
-      in_axes=(nn.broadcast, nn.broadcast, 0, nn.broadcast),
-      length=self.layers,
-    )
-    self.blocks = stack(
+    in_axes = nn.broadcast, nn.broadcast, 0, nn.broadcast
+    self.blocks = stacked(Block, self.layers, in_axes)(
       self.heads, self.groups, self.size, self.hidden, self.theta, self.eps,
       self.bias, self.dtype,
     )
@@ -110,7 +110,7 @@ class Llama(nn.Module):
         self.vocab, use_bias=False, dot_general=exact, **own
       )
 
-  def features(self, tokens, valid=None):
+  def features(self, tokens: Array, valid: Array | None = None) -> Array:
     """What the readout needs.
 
     Args:
@@ -122,11 +122,13 @@ class Llama(nn.Module):
     """
     return self._run(tokens, _position(tokens, valid), valid)[0]
 
-  def prefill(self, tokens, valid):
+  def prefill(self, tokens: Array, valid: Array) -> tuple[Array, Tree]:
     """Features (N, L, D), and keys and values (layers, N, L, groups, size)."""
     return self._run(tokens, _position(tokens, valid), valid, keep=True)
 
-  def window(self, past, tokens, position, seen):
+  def window(
+    self, past: Tree, tokens: Array, position: Array, seen: Array
+  ) -> Array:
     """Features (N, W, D) of some positions; the others are remembered.
 
     Args:
@@ -141,7 +143,7 @@ class Llama(nn.Module):
     x, own = self.blocks(self.embed(tokens), position, mask, past, keep)
     return self.norm(x), own
 
-  def head(self, features):
+  def head(self, features: Array) -> Array:
     """features (..., D) -> logits (..., vocab) float32."""
     if not self.tied:
       return self.readout(features)
@@ -150,7 +152,7 @@ class Llama(nn.Module):
       preferred_element_type=jnp.float32,
     )
 
-  def __call__(self, tokens, valid=None):
+  def __call__(self, tokens: Array, valid: Array | None = None) -> Array:
     """(N, L) tokens -> (N, L, vocab) logits."""
     return self.head(self.features(tokens, valid))
 
@@ -161,7 +163,7 @@ def _position(tokens, valid):
   return jnp.cumsum(valid, axis=1) - 1
 
 
-def llada(config) -> Layout:
+def llada(config: dict[str, Any]) -> Layout:
   """LLaDA 8B, 1.5 and their kin, from config.json."""
   fixed(
     config, block_type='llama', layer_norm_type='rms', activation_type='silu',
@@ -206,7 +208,7 @@ def llada(config) -> Layout:
   )
 
 
-def dream(config) -> Layout:
+def dream(config: dict[str, Any]) -> Layout:
   """Dream 7B and its kin, from config.json."""
   fixed(
     config, hidden_act='silu', rope_scaling=None, use_sliding_window=False,

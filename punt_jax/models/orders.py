@@ -8,12 +8,15 @@ forward pass of the step has already computed, so a step costs one pass and
 little more.
 """
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from punt_jax import checks
 from punt_jax.models import transformer
+from punt_jax.types import Array, InfluenceFn, PolicyFn, Tree, View
 
 
 class Policy(nn.Module):
@@ -43,7 +46,9 @@ class Policy(nn.Module):
   temperature: float = 1.0
 
   @nn.compact
-  def __call__(self, view, left, more=()):
+  def __call__(
+    self, view: View, left: Array, more: Sequence[Array] = ()
+  ) -> Array:
     """(N, L) logits.
 
     Args:
@@ -96,14 +101,16 @@ class Pairs(nn.Module):
   places: int = 0
 
   @nn.compact
-  def __call__(self, view):
+  def __call__(self, view: View) -> Array:
     """(N, L, L); `view` is a View of N rows.
 
     Raises:
       ValueError: more positions than `places`.
     """
     sure = view.masked, view.entropy, view.confidence, view.margin
-    seen = jnp.concatenate([view.features, jnp.stack(sure, -1)], -1)
+    seen = jnp.concatenate(
+      [jnp.asarray(view.features), jnp.stack(sure, -1)], -1
+    )
     x = nn.relu(nn.Dense(self.hidden, name='hidden')(seen))
     query, key = (nn.Dense(self.width, name=n)(x) for n in ('query', 'key'))
     match = jnp.einsum('nid,njd->nij', query, key) / self.width**0.5
@@ -122,14 +129,14 @@ class Pairs(nn.Module):
     return nn.softplus(match + bias + start)
 
 
-def policy(module, params):
+def policy(module: Policy, params: Tree) -> PolicyFn:
   """(View of a row, steps left) -> logits (L,), for samplers.learned."""
   return lambda view, left: module.apply(
     {'params': params}, *_batched((view, left))
   )[0]
 
 
-def pairs(module, params):
+def pairs(module: Pairs, params: Tree) -> InfluenceFn:
   """View of a row -> influence (L, L) in nats, for samplers.thin."""
   return lambda view: module.apply({'params': params}, *_batched((view,)))[0]
 

@@ -1,11 +1,24 @@
-"""What the encoders share: a norm, and how to read names and ids."""
+"""What networks of checkpoints share: layers, a norm, names and ids."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 
 from punt_jax.models.layout import Source, number
 
 
-def layer_norm(module, eps, **how):
+def stacked(
+  block: type[nn.Module], layers: int, in_axes: Any = nn.broadcast
+) -> Any:
+  """`block`, scanned over layers whose parameters are stacked; see nn.scan."""
+  return nn.scan(
+    block, variable_axes={'params': 0}, split_rngs={'params': True},
+    in_axes=in_axes, length=layers,
+  )
+
+
+def layer_norm(module: Any, eps: float, **how: Any) -> nn.LayerNorm:
   """A LayerNorm in float32 whose parameters have the module's dtype."""
   return nn.LayerNorm(
     eps, dtype='float32', param_dtype=module.dtype, use_fast_variance=False,
@@ -13,7 +26,9 @@ def layer_norm(module, eps, **how):
   )
 
 
-def leaves(ours, names, bias=True):
+def leaves(
+  ours: str, names: Sequence[str], bias: bool = True
+) -> dict[str, Source]:
   """Sources of a Dense, or of a LayerNorm if its path ends in norm."""
   dense = not ours.endswith('norm')
   each = lambda leaf: tuple(f'{name}.{leaf}' for name in names)
@@ -22,7 +37,9 @@ def leaves(ours, names, bias=True):
   return found | {f'{ours}/bias': Source(each('bias'))} if bias else found
 
 
-def mask_id(config, rows, default=None):
+def mask_id(
+  config: dict[str, Any], rows: int, default: int | None = None
+) -> int:
   """config's mask_token_id, a row of an embedding with so many rows."""
   if config.get('mask_token_id', default) is None:
     raise ValueError(

@@ -6,12 +6,20 @@ that a layer needs two sums over the devices; embedding and head by vocabulary.
 """
 
 import re
+from typing import Any
 
-import flax
 import jax
-from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+from flax import traverse_util
+from jax.sharding import (
+  Mesh,
+  NamedSharding,
+  PartitionSpec,
+  Sharding,
+  SingleDeviceSharding,
+)
 
 from punt_jax.readout import BLOCKS
+from punt_jax.types import Tree
 
 AXIS = 'model'  # of the mesh
 
@@ -40,7 +48,9 @@ SPLIT = (  # path -> axis, from the end, and how many pieces it may come in
 )  # MDLM's query, key and value are one matrix: it stays whole
 
 
-def spec(module, path, shape, mesh=None):
+def spec(
+  module: Any, path: str, shape: tuple[int, ...], mesh: Mesh | None = None
+) -> Sharding:
   """The Sharding of a parameter; whole where nothing divides evenly.
 
   Args:
@@ -51,7 +61,7 @@ def spec(module, path, shape, mesh=None):
   """
   if mesh is None:
     return SingleDeviceSharding(jax.local_devices()[0])
-  axes = [None] * len(shape)
+  axes: list[str | None] = [None] * len(shape)
   for pattern, axis, pieces in SPLIT:
     if re.fullmatch(pattern, path):
       even = pieces(module, shape[axis]) % mesh.shape[AXIS] == 0
@@ -59,22 +69,24 @@ def spec(module, path, shape, mesh=None):
   return NamedSharding(mesh, PartitionSpec(*axes))
 
 
-def like(module, params, mesh=None):
+def like(module: Any, params: Tree, mesh: Mesh | None = None) -> Tree:
   """`params` (arrays or shapes) as ShapeDtypeStructs that say where to be.
 
   Example: `saving.restore(manager, sharding.like(module, params, mesh))`.
   """
-  flat = flax.traverse_util.flatten_dict(params, sep='/')
+  flat: dict[str, Any] = traverse_util.flatten_dict(params, sep='/')
   placed = {
     path: jax.ShapeDtypeStruct(
       x.shape, x.dtype, sharding=spec(module, path, x.shape, mesh)
     )
     for path, x in flat.items()
   }
-  return flax.traverse_util.unflatten_dict(placed, sep='/')
+  return traverse_util.unflatten_dict(placed, sep='/')
 
 
-def of_tensor(place, stacked, transpose):
+def of_tensor(
+  place: NamedSharding, stacked: bool, transpose: bool
+) -> NamedSharding:
   """The Sharding of one checkpoint tensor of a parameter placed so."""
   axes = place.spec[stacked:]
   return NamedSharding(

@@ -12,12 +12,15 @@ One forward pass is one question: (N, L) tokens -> (N, L, D) features, and
 the head turns features into (..., V) logits.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from punt_jax.denoiser import from_features
 from punt_jax.models.attention import rotate
+from punt_jax.types import Array, Denoiser, Tree
 
 MATRICES = ('query', 'key', 'value', 'out', 'up', 'down')  # Muon's share
 
@@ -28,7 +31,7 @@ class Mix(nn.Module):
   taps: int
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Array) -> Array:
     kernel = self.param(
       'kernel', nn.initializers.normal(0.1), (self.taps, x.shape[-1])
     )
@@ -47,7 +50,7 @@ class Block(nn.Module):
   widen: int = 4
 
   @nn.compact
-  def __call__(self, x, position, valid):
+  def __call__(self, x: Array, position: Array, valid: Array | None) -> Array:
     n, length, width = x.shape
     dense = lambda name, size, **kw: nn.Dense(
       size, use_bias=False, name=name, **kw
@@ -103,7 +106,7 @@ class Transformer(nn.Module):
       precision='highest',
     )
 
-  def features(self, tokens, valid=None):
+  def features(self, tokens: Array, valid: Array | None = None) -> Array:
     """What the readout needs.
 
     Args:
@@ -133,16 +136,18 @@ class Transformer(nn.Module):
       x = block(x, position, valid)
     return self.norm(x)
 
-  def head(self, features):
+  def head(self, features: Array) -> Array:
     """features (..., D) -> logits (..., V) float32."""
     return self.readout(features)
 
-  def __call__(self, tokens, valid=None):
+  def __call__(self, tokens: Array, valid: Array | None = None) -> Array:
     """(N, L) tokens -> (N, L, V) logits."""
     return self.head(self.features(tokens, valid))
 
 
-def attend(module, params, tokens, valid):
+def attend(
+  module: Transformer, params: Tree, tokens: Array, valid: Array
+) -> tuple[Array, Array]:
   """Features, and the attention of every layer, mean over heads.
 
   The weights are computed beside the forward pass, which never forms them:
@@ -152,7 +157,8 @@ def attend(module, params, tokens, valid):
     features (N, L, D), attention (N, K, L, L); attention[n, k, i, j] is what
     position i takes from j in layer k, 0 for padding j.
   """
-  features, state = module.apply(
+  apply: Any = module.apply  # what it returns depends on `mutable`
+  features, state = apply(
     {'params': params}, tokens, valid, method='features',
     mutable='intermediates',
     capture_intermediates=lambda part, _: part.name in ('query', 'key'),
@@ -173,7 +179,9 @@ def attend(module, params, tokens, valid):
   return features, jnp.stack(layers, 1)
 
 
-def denoiser(module, params, attention=False):
+def denoiser(
+  module: Transformer, params: Tree, attention: bool = False
+) -> Denoiser:
   """What a sampler sees of this model: a punt_jax Denoiser.
 
   Args:
@@ -181,7 +189,8 @@ def denoiser(module, params, attention=False):
     params: its parameters, traced or not.
     attention: whether Answer.extra holds the attention (see `attend`).
   """
-  method = lambda name: lambda *arrays: module.apply(
+  apply: Any = module.apply
+  method = lambda name: lambda *arrays: apply(
     {'params': params}, *arrays, method=name
   )
   features = method('features')
