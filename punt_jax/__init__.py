@@ -1,7 +1,7 @@
 """Sampling from masked diffusion models in JAX."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from punt_jax import decode, oracles, parallel, samplers, schedules, select
 from punt_jax.api import compile, sample, step, watch
@@ -46,7 +46,7 @@ _LATER = {
 }
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
   if name in _ROOMS:
     return import_module(f'punt_jax.{name}')
   if name in _LATER:
@@ -54,7 +54,7 @@ def __getattr__(name):
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def __dir__():
+def __dir__() -> list[str]:
   return sorted({*globals(), *__all__})
 
 

@@ -7,30 +7,46 @@ Weights and hyperparameters (epsilon, temperature, ...) are traced, so one
 compilation serves a whole sweep and no weight becomes a constant.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from punt_jax import contract, parallel
 from punt_jax import decode as loop
 from punt_jax import rows as rows_lib
-from punt_jax.types import Decoded, Denoiser
+from punt_jax.types import (
+  Array,
+  ArrayLike,
+  BuildFn,
+  CompiledFn,
+  Decoded,
+  Denoiser,
+  Device,
+  Move,
+  Result,
+  RunFn,
+  Sampler,
+  Scalar,
+  Tree,
+)
 
 
 class Steps(NamedTuple):
   """A run taken apart; see `step`."""
 
-  start: Callable  # (params, hyperparams, key, tokens, given=, valid=, rows=)
-  # -> Run
-  advance: Callable  # (params, hyperparams, Run) -> (Run, Move)
+  start: RunFn[loop.Run]
+  advance: Callable[[Tree, Tree, loop.Run], tuple[loop.Run, Move]]  # of params,
+  # hyperparams and a run
 
 
 def sample(
-  key, denoiser, sampler, tokens, given=None, valid=None, max_steps=None,
-  rows=None,
+  key: Array | int, denoiser: Denoiser, sampler: Sampler, tokens: ArrayLike,
+  given: ArrayLike | None = None, valid: ArrayLike | None = None,
+  max_steps: Scalar | None = None, rows: ArrayLike | None = None,
 ) -> Decoded:
   """Fills a canvas. Pure and traceable: works under jit, vmap and scan.
 
@@ -60,9 +76,11 @@ def sample(
 
 
 def compile(
-  build, max_steps=None, devices=None, driver=loop.decode, through='pmap',
-  mesh=None, check=True,
-):
+  build: BuildFn, max_steps: int | None = None,
+  devices: Sequence[Device] | None = None,
+  driver: Callable[..., Result] = loop.decode, through: str = 'pmap',
+  mesh: Mesh | None = None, check: bool = True,
+) -> CompiledFn[Result]:
   """Compiles decoding, once per shape.
 
   Args:
@@ -113,11 +131,12 @@ def compile(
     _no_nan(out if driver is loop.decode else out[0])
     return out
 
-  run.lower = mapped.lower
-  return run
+  made: Any = run  # the type of a function knows no attributes
+  made.lower = mapped.lower
+  return made
 
 
-def step(build) -> Steps:
+def step(build: BuildFn) -> Steps:
   """Compiles single steps, for ablations and notebooks.
 
   Example: `run = start(params, hyperparams, key, tokens)`, then as often as
@@ -142,7 +161,9 @@ def step(build) -> Steps:
   return Steps(start, advance)
 
 
-def watch(build, max_steps=None):
+def watch(
+  build: BuildFn, max_steps: int | None = None
+) -> RunFn[Iterator[tuple[loop.Run, Move]]]:
   """Compiles one step and loops in Python.
 
   Returns:

@@ -7,7 +7,7 @@ public jitted doors are in punt_jax/api.py.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from punt_jax.types import (
   Memo,
   Move,
   Sampler,
+  Scalar,
+  Tree,
   short,
 )
 
@@ -37,7 +39,7 @@ class Run(NamedTuple):
   when: Array  # (B, L) int32
   log_q: Array  # (B,) float32
   done: Array  # (B,) bool
-  carry: Any
+  carry: Tree
   memo: Memo
 
   __repr__ = short
@@ -97,7 +99,7 @@ def advance(run: Run, model: Denoiser, sampler: Sampler) -> tuple[Run, Move]:
 
 
 def decode(
-  run: Run, model: Denoiser, sampler: Sampler, max_steps: Any
+  run: Run, model: Denoiser, sampler: Sampler, max_steps: Scalar
 ) -> Decoded:
   """Runs until every row is done or has taken max_steps."""
   more = lambda run: (~run.done & (run.steps < max_steps)).any()

@@ -10,6 +10,7 @@ On a mesh such a function runs per group of devices that share the weights
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from punt_jax.checks import known
-from punt_jax.types import Decoded, Device, Tree
+from punt_jax.types import Device, Tree
 
 AXES = 'data', 'model'  # of a mesh: rows are split over one, weights over both
 
@@ -67,9 +68,9 @@ def my_rows(count: int) -> np.ndarray:
 
 
 def decode_on_devices(
-  per_device: Callable[..., Decoded],
+  per_device: Callable[..., Any],
   devices: Sequence[Device] | None = None, through: str = 'pmap',
-) -> Callable[..., Decoded]:
+) -> Callable[..., Any]:
   """Spreads a decode over devices.
 
   Args:
@@ -90,8 +91,8 @@ def decode_on_devices(
 
 
 def decode_on_mesh(
-  per_group: Callable[..., Decoded], mesh: Mesh
-) -> Callable[..., Decoded]:
+  per_group: Callable[..., Any], mesh: Mesh
+) -> Callable[..., Any]:
   """Spreads a decode over groups of devices that share the weights.
 
   Every group of the axis 'data' has its own while_loop. Inside a group the

@@ -8,8 +8,8 @@ vocabulary. Log-probabilities, entropies and divergences are in nats.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ Tree = Any  # a pytree of arrays
 FilePath = str | os.PathLike[str]
 Device = Any  # jax.Device, which type checkers take for a variable
 Messages = Sequence[dict[str, str]]  # [{'role': .., 'content': ..}, ..]
+Result = TypeVar('Result', covariant=True)  # of a run: Decoded, or with moves
 FEW = 8  # numbers that a repr shows
 
 
@@ -311,6 +312,31 @@ class PathFn(Protocol):
   """The share of masked positions, 1 - alpha, at times t in [0, 1]."""
 
   def __call__(self, t: Array, /) -> Array: ...
+
+
+class BuildFn(Protocol):
+  """What compile, step and watch run under jit: a model and a sampler."""
+
+  def __call__(
+    self, params: Tree, hyperparams: Tree, /
+  ) -> tuple[Denoiser, Sampler]: ...
+
+
+class RunFn(Protocol[Result]):
+  """Decoding of what `build` makes, its arguments as in `sample`."""
+
+  def __call__(
+    self, params: Tree, hyperparams: Tree, key: Array | int, tokens: ArrayLike,
+    given: ArrayLike | None = None, valid: ArrayLike | None = None,
+    rows: ArrayLike | None = None,
+  ) -> Result: ...
+
+
+class CompiledFn(RunFn[Result], Protocol[Result]):
+  """What `compile` gives."""
+
+  lower: Callable[..., Any]  # as jax.jit's, of (params, hyperparams, key, row
+  # numbers, tokens, given, valid)
 
 
 class RatesFn(Protocol):

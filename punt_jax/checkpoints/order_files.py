@@ -10,7 +10,7 @@ from flax import errors
 from punt_jax.checkpoints import saving
 from punt_jax.checkpoints.pretrained import ASSETS
 from punt_jax.models import orders
-from punt_jax.types import FilePath
+from punt_jax.types import FilePath, Tree
 
 SHIPPED = ASSETS / 'orders'
 
@@ -18,9 +18,9 @@ SHIPPED = ASSETS / 'orders'
 class Order(NamedTuple):
   """A trained network."""
 
-  params: Any
-  apply: Callable  # params -> what samplers.learned or thin takes
-  card: dict  # how it was trained, for which denoiser
+  params: Tree
+  apply: Callable[[Tree], Callable]  # what samplers.learned or thin takes
+  card: dict[str, Any]  # how it was trained, for which denoiser
 
 
 def load(path: FilePath) -> Order:

@@ -14,7 +14,7 @@ from punt_jax.checkpoints import huggingface, saving, special_tokens
 from punt_jax.models import transformer
 from punt_jax.text import chat, token_files
 from punt_jax.text import vocabulary as text_lib
-from punt_jax.types import FilePath
+from punt_jax.types import Denoiser, FilePath, Messages, Tree
 
 ASSETS = pathlib.Path(__file__).parents[1] / 'assets'
 
@@ -23,16 +23,16 @@ class Pretrained(NamedTuple):
   """A trained model, ready for `compile`."""
 
   module: Any  # flax
-  params: Any
-  denoiser: Callable  # (params, ...) -> Denoiser; call it inside `build`:
+  params: Tree
+  denoiser: Callable[..., Denoiser]  # of params, ...; call it inside `build`:
   # transformer.denoiser or huggingface.denoiser says what else it takes
   text: text_lib.Text | None  # its vocabulary; None without a tokenizer
   length: int  # of the canvases it was trained on, or the longest there are
-  card: dict  # how it was trained and what it scores, or config.json
-  chat: Callable | None = None  # [{'role': .., 'content': ..}, ..] -> prompt
-  ids: Any = None  # {'eos', 'pad', 'bos', 'eot' or 'mask': token id}, if known;
-  # further ends of a text are 'eos_2', ...
-  offers: frozenset = frozenset()  # what it gives beyond log-probabilities:
+  card: dict[str, Any]  # how it was trained and what it scores, or config.json
+  chat: Callable[[Messages], str] | None = None  # its prompt, as a template
+  ids: dict[str, int] | None = None  # ids of 'eos', 'pad', 'bos', 'eot' and
+  # 'mask', as far as they are known; further ends of a text are 'eos_2', ...
+  offers: frozenset[str] = frozenset()  # beyond log-probabilities:
   # 'attention' and 'window' (a KV cache) if `denoiser` is asked for it by that
   # name, 'in_order' (Denoiser.in_order) always
   room: float = math.inf  # the longest canvas it can compute

@@ -33,8 +33,8 @@ class Tensors(NamedTuple):
   """The tensors of a checkpoint; none has been read yet."""
 
   where: str  # for messages
-  shapes: dict  # name -> (shape, numpy's name of the type)
-  read: Callable  # name -> np.ndarray of that shape and type
+  shapes: dict[str, tuple[tuple[int, ...], str]]  # and numpy's name of the type
+  read: Callable[[str], np.ndarray]
 
 
 def open_tensors(folder: FilePath) -> Tensors:

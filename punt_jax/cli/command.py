@@ -3,6 +3,7 @@
 import os
 import pathlib
 import sys
+from typing import Any
 
 import ml_collections
 from absl import app, flags, logging
@@ -76,7 +77,7 @@ def _unknown_value(argv):
   """Which --config.a.b=... names nothing, and what there is instead."""
   for argument in argv:
     path = argument.lstrip('-').split('=')[0].split('.')
-    node = flags.FLAGS['config'].value
+    node: Any = flags.FLAGS['config'].value
     for part in path[1:] if path[0] == 'config' else []:
       if not isinstance(node, ml_collections.ConfigDict) or part not in node:
         there = ', '.join(node) if hasattr(node, 'keys') else 'nothing'

@@ -149,7 +149,8 @@ def report(job, outcomes, rows, color):
     passes = terminal.counted(first.decoded.meter.nfe[0], 'forward pass', 'es')
     said = f' ({first.choice})' if str(first.choice) else ''
     print(f'\n{first.choice.name}{said} on the {page.name}, {passes}:\n')
-    print(terminal.verse(*first.row(0), color))
+    letters, when, steps = first.row(0)
+    print(terminal.verse(letters, when, steps, color))
     if len(mine) > 1:
       print(f'\nEvery sampler on the {page.name}:\n')
       print(terminal.strips(mine, 0, color))

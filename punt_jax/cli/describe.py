@@ -24,7 +24,8 @@ def peak():
   """Most bytes of host memory that this process has held."""
   status = pathlib.Path('/proc/self/status')
   if status.exists():  # ru_maxrss would count the process that started it
-    return int(re.search(r'VmHWM:\s*(\d+)', status.read_text())[1]) * 1024
+    found = re.findall(r'VmHWM:\s*(\d+)', status.read_text())
+    return int(found[0]) * 1024
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
 

@@ -24,6 +24,7 @@ Masks may also stand inside of a prompt. Rows of BERT need their frame (<s> and
 import functools
 import json
 import pathlib
+from typing import Any
 
 import tqdm
 
@@ -35,7 +36,9 @@ from punt_jax.viz import terminal
 origin = functools.cache(records.origin)
 
 
-def run(config, workdir=None, model=None, prompt=None, input=None):
+def run(
+  config, workdir: Any = None, model=None, prompt=None, input: Any = None
+):
   """Answers a prompt, or all prompts of a file -> rows of results.jsonl."""
   if (prompt is None) == (input is None):
     raise ValueError('give either --prompt or --input')

@@ -9,16 +9,19 @@ batch it is in: its sample depends on the seed, the number and its tokens.
 import functools
 import inspect
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 import punt_jax
 from punt_jax import checks, parallel, samplers, select
+from punt_jax.checkpoints import Pretrained
 from punt_jax.generation import options, prompts
-from punt_jax.types import short
+from punt_jax.generation.prompts import need_text
+from punt_jax.types import BuildFn, Decoded, Denoiser, Messages, Tree, short
 
 
 class Settings(NamedTuple):
@@ -38,20 +41,11 @@ class Settings(NamedTuple):
   stop: bool = True  # a row is done once all before its end token is written
   eos_last: bool = False  # end tokens are written after all others
   eos_penalty: float = 0.0  # nats, taken from the end tokens' log-probability
-  ban: tuple = ()  # names ('eos') or ids that do not exist for the model
+  ban: Sequence[str | int] = ()  # names ('eos') or ids that are never written
   seed: int = 0
 
 
 DEFAULTS = Settings()
-
-
-class Generator(NamedTuple):
-  """A model with a sampler, ready to write."""
-
-  encode: Callable  # str, or messages [{'role', 'content'}, ...] -> (n,) ids,
-  # V at blanks; ValueError if the model cannot take it
-  write: Callable  # (list of (n,) ids, their row numbers) -> iterator over
-  # batches, as they finish, longest first: lists of Written
 
 
 class Written(NamedTuple):
@@ -60,8 +54,8 @@ class Written(NamedTuple):
   number: int  # of the row
   text: str  # what was written; with blanks the prompt around it as well;
   # cut before the first end token, special tokens left out
-  tokens: list  # ids written, in order; a text that ended early is followed
-  # by end tokens
+  tokens: list[int]  # ids written, in order; end tokens follow a text that
+  # ended early
   count: int  # of them, those before the first end token
   nfe: int
   depth: int
@@ -74,16 +68,20 @@ class Written(NamedTuple):
   __repr__ = short
 
 
-def need_text(loaded):
-  """Raises ValueError if a checkpoints.Pretrained has no vocabulary."""
-  if loaded.text is None:
-    raise ValueError(
-      'the model has no tokenizer.json, which texts need: copy the files of its'
-      " tokenizer into its folder (for MDLM: GPT-2's)"
-    )
+class Generator(NamedTuple):
+  """A model with a sampler, ready to write."""
+
+  encode: Callable[[str | Messages], np.ndarray]  # (n,) ids, V at blanks;
+  # ValueError if the model cannot take it
+  write: Callable[
+    [Sequence[np.ndarray], Sequence[int]], Iterator[list[Written]]
+  ]  # of (n,) ids and their row numbers: batches, as they finish, longest first
 
 
-def prepare(loaded, choice, settings=DEFAULTS, mesh=None, tell=None):
+def prepare(
+  loaded: Pretrained, choice: options.Choice, settings: Settings = DEFAULTS,
+  mesh: Mesh | None = None, tell: Callable[[str], Any] | None = None,
+) -> Generator:
   """A Generator.
 
   Args:
@@ -100,7 +98,7 @@ def prepare(loaded, choice, settings=DEFAULTS, mesh=None, tell=None):
   """
   for name in ('max_new_tokens', 'batch', 'bucket'):
     checks.whole(name, getattr(settings, name), 1)
-  need_text(loaded)
+  text = need_text(loaded)
   build, hyperparams, static = builder(settings, loaded, choice)
   build(loaded.params, hyperparams)  # names a value that is out of range
   key = jax.random.key(settings.seed)
@@ -124,7 +122,7 @@ def prepare(loaded, choice, settings=DEFAULTS, mesh=None, tell=None):
     return once(loaded.denoiser, (static, settings.batch, length, most), make)
 
   def write(given, numbers):
-    rows = [prompts.canvas(settings, loaded.text.vocab, ids) for ids in given]
+    rows = [prompts.canvas(settings, text.vocab, ids) for ids in given]
     lengths = [prompts.padded(settings, loaded, len(row)) for row in rows]
     for length, batch in prompts.batches(lengths, settings.batch):
       run = compiled(length)
@@ -147,7 +145,7 @@ def prepare(loaded, choice, settings=DEFAULTS, mesh=None, tell=None):
   return Generator(encode, write)
 
 
-def told(loaded, settings, length):
+def told(loaded: Pretrained, settings: Settings, length: int) -> str:
   """What to say before a program is compiled."""
   canvases = 'canvas' if settings.batch == 1 else 'canvases'
   said = (
@@ -162,7 +160,7 @@ def told(loaded, settings, length):
 _MADE = []  # (denoiser, key, what was made of them), the newest last
 
 
-def once(denoiser, key, make):
+def once(denoiser: Any, key: Any, make: Callable[[], Any]) -> Any:
   """make(), or what it gave for this very denoiser and an equal key.
 
   So that a second call of `prepare` compiles nothing anew. The last 16 are
@@ -177,7 +175,9 @@ def once(denoiser, key, make):
   return made
 
 
-def builder(settings, loaded, choice):
+def builder(
+  settings: Settings, loaded: Pretrained, choice: options.Choice
+) -> tuple[BuildFn, Tree, tuple]:
   """(build, hyperparameters, static) for punt_jax.compile.
 
   All numbers are traced; `static` tells programs apart.
@@ -234,7 +234,7 @@ def builder(settings, loaded, choice):
   return build, hyperparams, static
 
 
-def order_of(choice, ends):
+def order_of(choice: options.Choice, ends: Sequence[int]) -> dict[str, Any]:
   """Hyperparameters that make a sampler write end tokens last."""
   hyperparams = inspect.signature(getattr(samplers, choice.name)).parameters
   if 'score' not in hyperparams:
@@ -248,7 +248,7 @@ def order_of(choice, ends):
   return last | waits
 
 
-def without(model, ids):
+def without(model: Denoiser, ids: Sequence[int]) -> Denoiser:
   """The model given that none of these tokens occurs, scores included."""
   punt_jax.ban(model, ids)  # names an id that is out of range
 
@@ -259,10 +259,14 @@ def without(model, ids):
   return model._replace(read=read)
 
 
-def written(settings, loaded, row, number, out, r) -> Written:
+def written(
+  settings: Settings, loaded: Pretrained, row: np.ndarray, number: int,
+  out: Decoded, r: int,
+) -> Written:
   """Row r of a Decoded whose canvas was `row`, as numbers and a text."""
   tokens = out.tokens[r, -len(row) :]
-  blank = row == loaded.text.vocab
+  text = need_text(loaded)
+  blank = row == text.vocab
   ids = tokens[blank]
   ended = np.isin(ids, prompts.ends_of(loaded))
   count = int(ended.argmax()) if ended.any() else len(ids)
@@ -270,7 +274,7 @@ def written(settings, loaded, row, number, out, r) -> Written:
   special = list((loaded.ids or {}).values())
   one = lambda values: values[r].item()
   return Written(
-    number, loaded.text.decode(shown[~np.isin(shown, special)]), ids.tolist(),
+    number, text.decode(shown[~np.isin(shown, special)]), ids.tolist(),
     count, one(out.meter.nfe), one(out.meter.depth), one(out.meter.positions),
     one(out.steps), one(out.log_q), 0.0, 0,
   )

@@ -12,15 +12,17 @@ https://arxiv.org/abs/2502.09992, equation 6) in the form whose variance is low.
 The draws of one answer have stratified k.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from punt_jax import readout, rows, sampler
+from punt_jax.checkpoints import Pretrained
 from punt_jax.generation import prompts
-from punt_jax.types import Canvas
+from punt_jax.types import Array, Canvas, Denoiser
 
 
 class Bound(NamedTuple):
@@ -31,7 +33,9 @@ class Bound(NamedTuple):
   # draw
 
 
-def scorer(settings, loaded, draws):
+def scorer(
+  settings: Any, loaded: Pretrained, draws: int
+) -> Callable[..., Iterator[list[tuple[int, Bound]]]]:
   """score(list of (n,) ids, where answers start, row numbers).
 
   It yields lists of (row number, Bound) as they are finished. What an answer
@@ -75,13 +79,16 @@ def scorer(settings, loaded, draws):
   return score
 
 
-def bound(values):
+def bound(values: Sequence[float]) -> Bound:
   """The Bound from the draws (n,) of one answer."""
   error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0
   return Bound(float(np.mean(values)), float(error))
 
 
-def draw(model, keys, share, tokens, valid, answer):
+def draw(
+  model: Denoiser, keys: Array, share: Array, tokens: Array, valid: Array,
+  answer: Array,
+) -> Array:
   """One unbiased draw of the bound of each row, nats (B,).
 
   Args:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tqdm
-from lm_eval.api.model import LM
+from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
 
 from punt_jax import jsonl
 from punt_jax.generation import prompts

@@ -14,14 +14,15 @@ import itertools
 import math
 import numbers
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from punt_jax import samplers
-from punt_jax.checkpoints import order_files
+from punt_jax.checkpoints import Pretrained, order_files
 from punt_jax.checks import in_range, known
+from punt_jax.types import Decoded, Sampler
 
 FIXED = (str, int)
 LEARNED = ('table', 'sizes')
@@ -45,15 +46,15 @@ class Choice(NamedTuple):
   """A sampler with its settings, every one of them known and in range."""
 
   name: str
-  static: dict  # fixed when it is compiled: strings (score, ...) and whole
-  # numbers that are shapes, known by a default that is an int
-  traced: dict  # numbers (epsilon, ...): may be traced
-  make: Callable  # hyperparameters -> Sampler; called inside `build`
+  static: dict[str, Any]  # fixed when it is compiled: strings (score,
+  # ...) and whole numbers that are shapes, known by a default that is an int
+  traced: dict[str, Any]  # numbers (epsilon, ...): may be traced
+  make: Callable[[dict[str, Any]], Sampler]  # called inside `build`
   learns: str | None = None  # the hyperparameter that warm_up.py gives
   needs: str | None = None  # see Traits, like the next
   rewrites: bool = False
 
-  def settings(self):
+  def settings(self) -> dict[str, Any]:
     """All of it as JSON values, which know no infinity."""
     finite = lambda v: isinstance(v, str) or math.isfinite(v)
     both = {**self.traced, **self.static}
@@ -67,7 +68,7 @@ class Choice(NamedTuple):
 WRITTEN = re.compile(r'\s*(\w+)\s*(?:\(([^()]*)\))?\s*')
 
 
-def parse(text):
+def parse(text: str) -> tuple[str, dict[str, Any]]:
   """'punt(epsilon=0.05, first=msb)' -> ('punt', {'epsilon': 0.05, ...}).
 
   A value is a number or a word; `;` may stand for a comma where a comma has
@@ -96,7 +97,7 @@ def parse(text):
   return name, settings
 
 
-def parse_all(text):
+def parse_all(text: str) -> list[tuple[str, dict[str, Any]]]:
   """'punt(epsilon=0.05) top_k(k=2)' -> [parse(...), ...]; at least one.
 
   Spaces, commas or semicolons stand between samplers.
@@ -107,7 +108,7 @@ def parse_all(text):
   return [parse(part) for part in parts]
 
 
-def value_of(word):
+def value_of(word: str) -> int | float | str:
   """An int, a float, or the word itself, its quotes left out."""
   for number in int, float:
     try:
@@ -117,7 +118,7 @@ def value_of(word):
   return word.strip('\'"')
 
 
-def signature(name):
+def signature(name: str) -> dict[str, Any]:
   """{hyperparameter: its default, or inspect.Parameter.empty} of a sampler.
 
   Those that take functions or arrays are left out: None, and LEARNED, of which
@@ -138,12 +139,12 @@ def signature(name):
   } | {'block_length': 0.0, 'refresh': 1.0, 'particles': 1}
 
 
-def kind(default):
+def kind(default: Any) -> type:
   """The type of the values of a hyperparameter with this default."""
   return type(default) if type(default) in FIXED else numbers.Real
 
 
-def choose(sampler, settings=()) -> Choice:
+def choose(sampler: str, settings: Any = ()) -> Choice:
   """The sampler with these settings.
 
   Args:
@@ -209,7 +210,7 @@ def choose(sampler, settings=()) -> Choice:
   )
 
 
-def written(text, settings=()) -> Choice:
+def written(text: str, settings: Any = ()) -> Choice:
   """The sampler that a person wrote; what they left out is USUAL.
 
   Args:
@@ -220,7 +221,9 @@ def written(text, settings=()) -> Choice:
   return choose(text, {**USUAL.get(name, {}), **dict(settings)})
 
 
-def asks(choice, loaded, window=None):
+def asks(
+  choice: Choice, loaded: Pretrained, window: int | None = None
+) -> dict[str, Any]:
   """What loaded.denoiser is to be asked for, as keyword arguments.
 
   Args:
@@ -239,7 +242,7 @@ def asks(choice, loaded, window=None):
   return asked
 
 
-def networks_of(static):
+def networks_of(static: dict[str, Any]) -> dict[str, Any]:
   """{argument of the sampler: function} of the words that name networks."""
   found = {}
   for hyperparam, kind in NETWORKS.items():
@@ -250,7 +253,9 @@ def networks_of(static):
   return found
 
 
-def grid(settings, length, shares=()):
+def grid(
+  settings: dict[str, Any], length: int, shares: Sequence[str] = ()
+) -> list[Choice]:
   """{sampler: {name: a value or several}} -> a Choice of each combination.
 
   They come in the order of samplers.NAMES; those that share a compilation
@@ -285,7 +290,7 @@ def grid(settings, length, shares=()):
   return sorted(choices, key=order)
 
 
-def most_steps(choice, length):
+def most_steps(choice: Choice, length: int) -> int:
   """Steps after which every sampler has finished a canvas of this length.
 
   Remasking samplers with a hyperparameter `steps` take as many, in each block;
@@ -296,7 +301,7 @@ def most_steps(choice, length):
   return max(length, steps) * choice.static.get('particles', 1)
 
 
-def check_finished(choice, decoded):
+def check_finished(choice: Choice, decoded: Decoded) -> None:
   """Raises ValueError if a row still holds masks."""
   if not np.all(decoded.done):
     raise ValueError(

@@ -1,12 +1,27 @@
 """Prompts: from what a person gives to rows of a batch, for the generator."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from punt_jax import checks
-from punt_jax.text.vocabulary import BLANK
+from punt_jax.checkpoints import Pretrained
+from punt_jax.text.vocabulary import BLANK, Text
+from punt_jax.types import Messages
 
 
-def ends_of(loaded):
+def need_text(loaded: Pretrained) -> Text:
+  """Its vocabulary; a ValueError that says how to get one if it has none."""
+  if loaded.text is None:
+    raise ValueError(
+      'the model has no tokenizer.json, which texts need: copy the files of its'
+      " tokenizer into its folder (for MDLM: GPT-2's)"
+    )
+  return loaded.text
+
+
+def ends_of(loaded: Pretrained) -> list[int]:
   """Sorted ids of the tokens that end a text, as far as they are known.
 
   In Pretrained.ids they are 'eos', 'eos_2', ... and 'eot'.
@@ -15,14 +30,16 @@ def ends_of(loaded):
   return sorted({ids[x] for x in ids if x.split('_')[0] in ('eos', 'eot')})
 
 
-def ids_of(loaded, wanted):
+def ids_of(loaded: Pretrained, wanted: Sequence[str | int]) -> list[int]:
   """Token ids from names ('eos', ...) and ids; ValueError if unknown."""
   ids = loaded.ids or {}
   known = lambda name: ids[checks.known('token of this model', name, ids)]
   return [known(x) if isinstance(x, str) else x for x in wanted]
 
 
-def encode(settings, loaded, prompt):
+def encode(
+  settings: Any, loaded: Pretrained, prompt: str | Messages
+) -> np.ndarray:
   """(n,) int32 ids of a prompt, V at blanks.
 
   Args:
@@ -34,6 +51,7 @@ def encode(settings, loaded, prompt):
     ValueError: one sentence: no chat template, a token that the model does
       not have, a mask where none belongs or none where one does, too long.
   """
+  text = need_text(loaded)
   if settings.chat and isinstance(prompt, str):
     prompt = [{'role': 'user', 'content': prompt}]
   open_ = lambda x: x.replace(settings.blank, BLANK) if settings.blank else x
@@ -43,8 +61,8 @@ def encode(settings, loaded, prompt):
     raise ValueError('the model has no chat template, only plain prompts')
   else:  # a template may hold what stands for a blank
     prompt = loaded.chat([m | {'content': open_(m['content'])} for m in prompt])
-  vocab, most = loaded.text.vocab, loaded.room
-  ids = loaded.text.encode(settings.prefix + prompt)
+  vocab, most = text.vocab, loaded.room
+  ids = text.encode(settings.prefix + prompt)
   masks = int((ids == vocab).sum())
   new = 0 if settings.blank else settings.max_new_tokens
   if settings.blank and not masks:
@@ -64,13 +82,13 @@ def encode(settings, loaded, prompt):
   return ids.astype(np.int32)
 
 
-def canvas(settings, vocab, ids):
+def canvas(settings: Any, vocab: int, ids: np.ndarray) -> np.ndarray:
   """The prompt and the masks behind it, (n,) int32."""
   masks = [] if settings.blank else [vocab] * settings.max_new_tokens
   return np.append(ids, masks).astype(np.int32)
 
 
-def padded(settings, loaded, length):
+def padded(settings: Any, loaded: Pretrained, length: int) -> int:
   """The canvas length of a row: a multiple of settings.bucket if there is room.
 
   `length` if it is longer than the model's: from prompts not of `encode`.
@@ -79,7 +97,7 @@ def padded(settings, loaded, length):
   return max(length, min(rounded, loaded.room))
 
 
-def batches(lengths, size):
+def batches(lengths: Sequence[int], size: int) -> list[tuple[int, list[int]]]:
   """[(length, indices of at most `size` rows of it), ...], longest first.
 
   The longest first, so that what does not fit in memory shows at once.
@@ -92,7 +110,9 @@ def batches(lengths, size):
   ]
 
 
-def lay(rows, count, length):
+def lay(
+  rows: Sequence[np.ndarray], count: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Rows padded on the left -> tokens (count, length), valid.
 
   Missing rows have one valid position and nothing to write.
@@ -106,7 +126,7 @@ def lay(rows, count, length):
   return tokens, valid
 
 
-def cut(text, stops):
+def cut(text: str, stops: Sequence[str]) -> str:
   """The text before the first stop string in it."""
   ends = [text.find(stop) for stop in stops if stop]
   return text[: min([end for end in ends if end >= 0], default=len(text))]

@@ -6,15 +6,19 @@ itself scores low, so the share of distinct 4-grams stands beside it.
 """
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from punt_jax import corruption
+from punt_jax.checkpoints import Pretrained
 
 
-def scorer(loaded, draws, seed):
+def scorer(
+  loaded: Pretrained, draws: int, seed: int
+) -> Callable[[np.ndarray], tuple[float, float]]:
   """score(tokens (B, L)) -> (bits per token, standard error).
 
   Every text is scored with the same random masks. The error is that of the
@@ -51,7 +55,7 @@ def scorer(loaded, draws, seed):
   return score
 
 
-def distinct(tokens, n=4):
+def distinct(tokens: np.ndarray, n: int = 4) -> float:
   """Distinct n-grams as a share of all n-grams of tokens (B, L), n <= L."""
   n = min(n, tokens.shape[1])
   grams = np.lib.stride_tricks.sliding_window_view(tokens, n, axis=1)

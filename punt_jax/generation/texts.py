@@ -4,11 +4,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jax.sharding import Mesh
+
 from punt_jax import checkpoints, checks
 from punt_jax.generation import generator, options
 from punt_jax.generation.generator import Settings, Written
-
-Messages = list[dict[str, str]]  # [{'role': 'user', 'content': '...'}, ...]
+from punt_jax.types import Messages
 
 
 def generate(
@@ -20,7 +21,7 @@ def generate(
   block_length: int = 0,
   temperature: float = Settings().temperature,
   seed: int = 0,
-  mesh: Any = None,
+  mesh: Mesh | None = None,
   quiet: bool = False,
   **settings: Any,
 ) -> Iterator[Written]:
@@ -64,7 +65,7 @@ def generate(
     checks.known('setting', name, known)
   loaded = checkpoints.load(model) if isinstance(model, str) else model
   choice = options.written(sampler, {'block_length': block_length or None})
-  listed = [prompts] if _is_one(prompts) else list(prompts)
+  listed: list[Any] = [prompts] if _is_one(prompts) else list(prompts)
   plan = Settings(
     max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
     **settings,

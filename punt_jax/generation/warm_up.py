@@ -1,6 +1,7 @@
 """The warm-up of samplers that are told something of the model beforehand."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -8,6 +9,8 @@ import numpy as np
 import punt_jax
 from punt_jax import samplers, schedules
 from punt_jax.decode import film
+from punt_jax.generation import options
+from punt_jax.types import ArrayLike, Denoiser, Tree
 
 WARM_UPS = {
   'explore': samplers.explore,
@@ -24,12 +27,14 @@ class Learned(NamedTuple):
   profile: np.ndarray  # (L,) nats: schedules.estimate_profile; () if not asked
 
 
-def hyperparams_of(choice, learned):
+def hyperparams_of(choice: options.Choice, learned: Learned) -> dict[str, Any]:
   """The hyperparameters of a options.Choice, with what it has learned.
 
   Sizes are padded with zeros, so that one compilation serves any number.
   """
-  hyperparams = {key: float(value) for key, value in choice.traced.items()}
+  hyperparams: dict[str, Any] = {
+    key: float(value) for key, value in choice.traced.items()
+  }
   if choice.learns == 'table':
     hyperparams['table'] = learned.table
   if choice.learns == 'sizes':
@@ -40,7 +45,7 @@ def hyperparams_of(choice, learned):
   return hyperparams
 
 
-def warm_up(choice, learned):
+def warm_up(choice: options.Choice, learned: Learned) -> int:
   """Forward passes that a options.Choice needed beforehand."""
   if choice.learns is None:
     return 0
@@ -48,9 +53,10 @@ def warm_up(choice, learned):
 
 
 def learn(
-  model, params, vocab, length, rows, seed, alike=None, by='explore',
-  profile=False,
-):
+  model: Callable[[Tree], Denoiser], params: Tree, vocab: int, length: int,
+  rows: int, seed: int, alike: ArrayLike | None = None, by: str = 'explore',
+  profile: bool = False,
+) -> Learned:
   """Decodes `rows` empty canvases and fits what was recorded -> Learned.
 
   Args:
@@ -84,7 +90,7 @@ def learn(
   return Learned(table, passes, more, schedules.isotonic(found.mean(0)))
 
 
-def distances(length):
+def distances(length: int) -> np.ndarray:
   """`alike` where rows differ, but distances mean the same: |i - j|."""
   place = np.arange(length)
   return np.abs(place[:, None] - place)

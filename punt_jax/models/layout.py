@@ -8,7 +8,7 @@ STACKED = 'blocks/'  # parameters under this path are stacked over layers
 class Source(NamedTuple):
   """Where a parameter stands in a checkpoint."""
 
-  names: tuple  # of tensors: one, or one per layer if it is stacked
+  names: tuple[str, ...]  # of tensors: one, or one per layer if it is stacked
   transpose: bool = False  # (out, in) there, (in, out) here
 
 
@@ -16,12 +16,12 @@ class Layout(NamedTuple):
   """A flax module and the checkpoint that holds its parameters."""
 
   module: Any  # methods features(tokens, valid) and head(features)
-  sources: dict  # '/'-joined path of each parameter -> Source
+  sources: dict[str, Source]  # '/'-joined path of each parameter -> Source
   vocab: int  # V: ids 0 .. V - 1
   mask: int  # the checkpoint's own id of MASK, below V or V itself
   length: int  # longest canvas
   shifted: bool = False  # output i - 1 predicts token i
-  ignored: tuple = ()  # regular expressions: tensors that are not read
+  ignored: tuple[str, ...] = ()  # regular expressions of tensors not read
 
 
 def number(

@@ -135,4 +135,7 @@ def random_documents(
   )
   detail = beta * jax.random.normal(keys[3], (vocab,)) + down * table
   tables = (normalize(x)[0] for x in (heading, structure, detail))
-  return documents(jnp.zeros(vocab), *tables, up, paragraphs, details, length)
+  return documents(
+    jnp.zeros(vocab), *tables, up=up, paragraphs=paragraphs, details=details,
+    length=length,
+  )

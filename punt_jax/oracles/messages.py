@@ -13,9 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax.oracles.sums import fold, normalize, offset
+from punt_jax.types import Array
 
 
-def forward(initial, transition, seen):
+def forward(
+  initial: Array, transition: Array, seen: Array
+) -> tuple[Array, Array]:
   """What the evidence on the left says.
 
   Args:
@@ -42,7 +45,7 @@ def forward(initial, transition, seen):
   )
 
 
-def backward(transition, seen):
+def backward(transition: Array, seen: Array) -> Array:
   """log p(evidence after t | state t), (L, S), to a constant each."""
 
   def step(after, x):
@@ -55,7 +58,7 @@ def backward(transition, seen):
   return jnp.concatenate([rest, last[None]])
 
 
-def normalize_chain(initial, transition):
+def normalize_chain(initial: Array, transition: Array) -> tuple[Array, Array]:
   """Potentials -> log-probabilities of the first state and of each next one."""
   nothing = jnp.zeros((transition.shape[0] + 1, initial.shape[0]))
   after = backward(transition, nothing)
@@ -64,7 +67,7 @@ def normalize_chain(initial, transition):
   return initial, transition
 
 
-def sample(key, n, initial, transition):
+def sample(key: Array, n: int, initial: Array, transition: Array) -> Array:
   """(n, L) int32 exact samples of a normalized chain."""
   keys = jax.random.split(key, transition.shape[0] + 1)
   first = jax.random.categorical(keys[0], initial, shape=(n,))
@@ -78,7 +81,7 @@ def sample(key, n, initial, transition):
   return jnp.concatenate([first[None], rest]).T.astype(jnp.int32)
 
 
-def entropy(initial, transition):
+def entropy(initial: Array, transition: Array) -> Array:
   """Entropy of a normalized chain, () nats."""
   nothing = jnp.zeros((transition.shape[0] + 1, initial.shape[0]))
   dist, _ = forward(initial, transition, nothing)
@@ -87,7 +90,7 @@ def entropy(initial, transition):
   return jax.scipy.special.entr(dist[0]).sum() + (dist[:-1] * rows).sum()
 
 
-def pass_on(message, log_p):
+def pass_on(message: Array, log_p: Array) -> Array:
   """log(sum_u exp(message[u] + log_p[u, v])), (V,), at V exponentials.
 
   Message and columns of log_p are shifted to a maximum of 0 and multiplied as
@@ -101,6 +104,6 @@ def pass_on(message, log_p):
   return jnp.where(mass > 1e-30, jnp.log(mass) + best + top, largest)
 
 
-def known(allowed):
+def known(allowed: Array) -> Array:
   """(..., V) bool -> nats: 0 at the tokens that are allowed, -inf elsewhere."""
   return jnp.where(allowed, 0.0, -jnp.inf)

@@ -16,12 +16,17 @@ world: 'permuted' is 'chain' with its positions shuffled, 'permuted_tree' is
 'tree'.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from punt_jax import oracles
 from punt_jax.checks import known
+from punt_jax.oracles.world import World
+from punt_jax.types import Array, Tree
 
 # (key, length, settings) -> World
 _LAWS = {
@@ -59,7 +64,9 @@ NAMES = (
 )
 
 
-def draw(name, key, length, settings):
+def draw(
+  name: str, key: Array, length: int, settings: Mapping[str, Any]
+) -> tuple[Array, Array]:
   """(key, order (L,)), the random parameters of the world `name`.
 
   Raises:
@@ -73,14 +80,18 @@ def draw(name, key, length, settings):
   return key, jnp.arange(length)
 
 
-def make(name, params, length, settings):
+def make(
+  name: str, params: Tree, length: int, settings: Mapping[str, Any]
+) -> World:
   """The World of params, which may be traced; `settings` are not."""
   key, order = params
   world = _LAWS[_SHUFFLED.get(name, name)](key, length, settings)
   return oracles.permuted(world, order)
 
 
-def kinds(name, length, settings):
+def kinds(
+  name: str, length: int, settings: Mapping[str, Any]
+) -> np.ndarray | None:
   """(L,) the role of each position, or None in a world that has no roles.
 
   Documents: 0 heading, 1 structure, 2 detail.

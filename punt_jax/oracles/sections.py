@@ -71,7 +71,11 @@ def _gaps(shares):
     (D + 1, S, P, V, V).
   """
   end = jnp.broadcast_to(jnp.eye(shares.shape[-1]), shares.shape[1:])
-  step = lambda gap, share: (_slide(share, gap, 1),) * 2
+
+  def step(gap, share):
+    gap = _slide(share, gap, 1)
+    return gap, gap
+
   _, gaps = jax.lax.scan(step, end, shares, reverse=True)
   return jnp.concatenate([gaps, end[None]])
 
@@ -105,13 +109,13 @@ def _headings(potentials, seen):
   )
 
 
-def totals(potentials, known):
+def totals(potentials: Potentials, known: Parts) -> Array:
   """(S,) terms of the log of the weight of all that is known."""
   seen = _upward(potentials, known)[2]
   return messages.forward(*_headings(potentials, seen), seen)[1]
 
 
-def marginals(potentials, known):
+def marginals(potentials: Potentials, known: Parts) -> Parts:
   """log-weight of what is known with each token, Parts of (..., V)."""
   structure, sent, seen = _upward(potentials, known)
   initial, step = _headings(potentials, seen)
@@ -134,7 +138,7 @@ def marginals(potentials, known):
   return Parts(heading, above + structure, log_sum_exp(detail, -2))
 
 
-def draw(key, potentials, known):
+def draw(key: Array, potentials: Potentials, known: Parts) -> Parts:
   """One exact sample given what is known, Parts of tokens."""
   heading_key, structure_key, gap_key, key = jax.random.split(key, 4)
   structure, _, seen = _upward(potentials, known)
@@ -152,7 +156,7 @@ def draw(key, potentials, known):
   gaps, shares = _gaps(shares)[:, s, p, structure], shares[:, s, p, structure]
   token = jnp.arange(len(initial))
 
-  def step(gap, x):
+  def reveal(gap, x):
     key, share, after = x
     odds = share * jnp.take_along_axis(
       after, (gap[..., None] + token) % len(token), axis=-1
@@ -164,5 +168,5 @@ def draw(key, potentials, known):
     gap_key, jnp.log(gaps[0]) - jnp.where(token == 0, 0, potentials.up)
   )
   keys = jax.random.split(key, len(shares))
-  _, detail = jax.lax.scan(step, gap, (keys, shares, gaps[1:]))
+  _, detail = jax.lax.scan(reveal, gap, (keys, shares, gaps[1:]))
   return Parts(heading, structure, detail)

@@ -9,8 +9,10 @@ are equal to the bit whatever rows stand beside it.
 import jax
 import jax.numpy as jnp
 
+from punt_jax.types import Array
 
-def fold(x, axis=-1):
+
+def fold(x: Array, axis: int = -1) -> Array:
   """The sum over one axis, log2(size) additions deep."""
   x = jnp.moveaxis(x, axis, 0)
   while (size := x.shape[0]) > 1:
@@ -20,13 +22,13 @@ def fold(x, axis=-1):
   return x[0]
 
 
-def log_sum_exp(x, axis=-1):
+def log_sum_exp(x: Array, axis: int = -1) -> Array:
   """log(sum(exp(x))) over one axis; -inf where all are -inf."""
   top = offset(x.max(axis, keepdims=True))
   return jnp.squeeze(top, axis) + jnp.log(fold(jnp.exp(x - top), axis))
 
 
-def normalize(x):
+def normalize(x: Array) -> tuple[Array, Array]:
   """x minus its log_sum_exp over the last axis, which is returned too.
 
   Where all are -inf they stay -inf.
@@ -36,7 +38,7 @@ def normalize(x):
   return x - shift[..., None], total
 
 
-def offset(top):
+def offset(top: Array) -> Array:
   """Maxima to subtract before exp: 0 where they are -inf.
 
   They cancel, so they are constants to a derivative. That of a maximum is 0 / 0

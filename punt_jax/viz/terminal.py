@@ -99,7 +99,7 @@ def strips(outcomes: Sequence[Any], row: int, color: bool) -> str:
   return '\n'.join(lines)
 
 
-def counted(number: int, thing: str, many: str = 's') -> str:
+def counted(number: float, thing: str, many: str = 's') -> str:
   """'1 row', '2 rows'."""
   return f'{number} {thing}' + (many if number != 1 else '')
 
