@@ -3,7 +3,7 @@
   python3 bootstrap.py demo [arguments of punt_jax.cli.demo]
   python3 bootstrap.py test [arguments of pytest]
   python3 bootstrap.py parity [arguments of pytest]  (torch, lm-eval: 5 GB)
-  python3 bootstrap.py lint [arguments of ruff check]
+  python3 bootstrap.py lint [arguments of ruff check]  (types, too)
 
 Needs nothing but the standard library. The first run makes the virtual
 environment .venv (or the folder that PUNT_VENV names) and installs punt_jax
@@ -23,15 +23,17 @@ ROOT = Path(__file__).resolve().parent
 PYTHONS = ('python3.13', 'python3.12', 'python3.11')  # in order of preference
 EXTRAS = ('plots', 'test', 'parity')  # of setup.py; each holds those before it
 LINT = ['ruff', 'check', '.']
+TYPES = ['basedpyright', '--pythonpath', '{python}']  # half a minute
 PYTEST = [  # the one place for it
   'pytest', '-n', '2', '--dist', 'loadfile', '--no-loadscope-reorder',
 ]
 DEMO = ['punt_jax.cli.demo', '--config=configs/demo.py', '--workdir=runs/demo']
+MORE = ['{more}']  # where the arguments behind a word go
 WORDS = {  # the extra that a word needs, then what it runs with python -m
-  'demo': ('plots', DEMO),
-  'test': ('test', LINT, PYTEST),
-  'parity': ('parity', PYTEST + ['-m', 'torch', '--slow']),
-  'lint': ('test', LINT),
+  'demo': ('plots', DEMO + MORE),
+  'test': ('test', LINT, TYPES, PYTEST + MORE),
+  'parity': ('parity', PYTEST + ['-m', 'torch', '--slow'] + MORE),
+  'lint': ('test', LINT + MORE, TYPES),
 }
 
 
@@ -116,12 +118,13 @@ def main(argv):
     print(__doc__.strip(), file=sys.stderr)
     return 2
   extra, *commands = WORDS[argv[0]]
-  commands[-1] = commands[-1] + argv[1:]
   try:
     venv = Path(os.environ.get('PUNT_VENV') or ROOT / '.venv').absolute()
     python = prepare(venv, extra)
+    filled = {'{python}': [str(python)], '{more}': argv[1:]}
     for command in commands:
-      code = subprocess.call([python, '-m', *command], cwd=ROOT)
+      words = [x for word in command for x in filled.get(word, [word])]
+      code = subprocess.call([python, '-m', *words], cwd=ROOT)
       if code:
         return code
   except OSError as error:

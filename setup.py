@@ -25,6 +25,7 @@ EVAL = [
 ]
 TORCH = ['torch', 'transformers']  # to compare with, nothing else
 TEST = [
+  'basedpyright>=1.39',  # pyright, with all it needs on PyPI
   'hypothesis',
   'ipykernel',
   'nbclient',
@@ -45,7 +46,9 @@ setup(
   license_files=['LICENSE'],
   packages=find_packages(include=['punt_jax', 'punt_jax.*']),
   package_data={
-    'punt_jax': ['assets/*.safetensors', 'assets/orders/*', 'viz/*.html']
+    'punt_jax': [
+      'py.typed', 'assets/*.safetensors', 'assets/orders/*', 'viz/*.html',
+    ]
   },
   python_requires='>=3.11,<3.14',
   install_requires=[

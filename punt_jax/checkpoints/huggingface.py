@@ -65,11 +65,12 @@ def read_config(folder: FilePath) -> dict[str, Any]:
 class Read(dict):
   """A config that knows which of its keys were asked for."""
 
-  def __init__(self, config):
+  def __init__(self, config: dict[str, Any]) -> None:
     super().__init__(config)
     self.asked = set()
 
-  def get(self, key, default=None):
+  def get(self, key: str, default: Any = None) -> Any:
+    """The value; the key counts as asked for."""
     self.asked.add(key)
     return super().get(key, default)
 

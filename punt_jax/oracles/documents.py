@@ -14,7 +14,7 @@ from punt_jax.checks import in_range
 from punt_jax.oracles import messages, sections
 from punt_jax.oracles.sums import fold, normalize
 from punt_jax.oracles.world import World, lift
-from punt_jax.types import Array
+from punt_jax.types import Array, Scalar
 
 
 def documents(
@@ -22,7 +22,7 @@ def documents(
   log_heading: Array,
   log_structure: Array,
   log_detail: Array,
-  up: Array,
+  up: Scalar,
   paragraphs: int,
   details: int,
   length: int,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from punt_jax.oracles.sums import fold
 from punt_jax.oracles.world import World, lift
 from punt_jax.types import Array
 
 
-def table(joint: Array) -> World:
+def table(joint: Array | np.ndarray) -> World:
   """The distribution with probabilities proportional to `joint`.
 
   Args:

@@ -66,10 +66,12 @@ def test_the_first_run_installs_and_later_ones_start_at_once(
   assert demo.endswith(' --config.seed=1')
   assert heads(ran('demo')) == ['punt_jax.cli.demo']
   # More is wanted, or less.
-  pip, lint = ran('lint', 'docs')
+  pip, lint, types = ran('lint', 'docs')
   assert pip.endswith('[test]')
   assert lint == 'ruff check . docs'
-  assert heads(ran('test')) == ['ruff', 'pytest']
+  python = tmp_path / 'deep' / 'venv' / 'bin' / 'python'
+  assert types == f'basedpyright --pythonpath {python}'
+  assert heads(ran('test')) == ['ruff', 'basedpyright', 'pytest']
   assert heads(ran('demo')) == ['punt_jax.cli.demo']
   pip, tests = ran('parity', '-x')
   assert pip.endswith('[parity]')
@@ -77,14 +79,14 @@ def test_the_first_run_installs_and_later_ones_start_at_once(
   # The requirements changed.
   hashed = bootstrap.hashlib.sha256
   monkeypatch.setattr(bootstrap.hashlib, 'sha256', lambda x: hashed(x + b'#'))
-  assert heads(ran('lint')) == ['pip', 'ruff']
-  assert heads(ran('lint')) == ['ruff']
+  assert heads(ran('lint')) == ['pip', 'ruff', 'basedpyright']
+  assert heads(ran('lint')) == ['ruff', 'basedpyright']
 
 
 def test_what_was_made_for_something_else_is_made_anew(
   fake, ran, tmp_path, monkeypatch
 ):
-  anew = ['venv', 'pip', 'ruff']
+  anew = ['venv', 'pip', 'ruff', 'basedpyright']
   assert heads(ran('lint')) == anew
   fake('this', '3.11')
   assert heads(ran('lint')) == anew
@@ -113,7 +115,7 @@ def test_an_interrupted_run_starts_over(ran, tmp_path, monkeypatch, capfd):
       assert heads(ran(word, code=130)) == begun
     assert capfd.readouterr().err == '\nbootstrap.py: interrupted.\n'
     half.write_text('')
-    assert heads(ran('lint')) == ['venv', 'pip', 'ruff']
+    assert heads(ran('lint')) == ['venv', 'pip', 'ruff', 'basedpyright']
     assert not half.exists()
 
 
@@ -128,7 +130,7 @@ def test_a_failed_installation_says_why_and_starts_over(
   assert out.startswith('Setting up ') and f'{step} says why' in out + err
   assert err.startswith('bootstrap.py: ') and 'a full disk?' in err
   mark.unlink()
-  assert heads(ran('lint')) == ['venv', 'pip', 'ruff']
+  assert heads(ran('lint')) == ['venv', 'pip', 'ruff', 'basedpyright']
 
 
 def test_the_first_failing_command_decides(ran, tmp_path):
@@ -139,7 +141,8 @@ def test_the_first_failing_command_decides(ran, tmp_path):
 def test_a_folder_of_somebody_else_is_left_alone(ran, tmp_path, capfd):
   mine = tmp_path / 'deep/venv/mine'
   mine.parent.mkdir(parents=True)
-  assert heads(ran('lint')) == ['venv', 'pip', 'ruff']  # an empty one is used
+  # An empty folder is used.
+  assert heads(ran('lint')) == ['venv', 'pip', 'ruff', 'basedpyright']
   mine.write_text('precious')
   (mine.parent / 'bootstrap.stamp').unlink()
   assert ran('lint', code=1) == []
