@@ -50,6 +50,9 @@ setup(
       'py.typed', 'assets/*.safetensors', 'assets/orders/*', 'viz/*.html',
     ]
   },
+  entry_points={
+    'console_scripts': ['punt-jax = punt_jax.cli.__main__:main'],
+  },
   python_requires='>=3.11,<3.14',
   install_requires=[
     'absl-py',

@@ -25,26 +25,9 @@ the authors' code:
 No published weights have been run with this file.
 """
 
-from punt_jax.checks import known
-from punt_jax.cli import configs
-from punt_jax.generation.presets import DREAM
-
-OURS = dict(
-  chat=True, temperature=0.1, top_p=0.9, max_new_tokens=256, block_length=64,
-  eos_last=True,
-)
+from punt_jax.cli import families
 
 
 def get_config(name='punt'):
-  """The config called `name`: 'punt' or one of DREAM."""
-  known('preset', name, ('punt', *DREAM))
-  config = configs.defaults()
-  if name == 'punt':
-    config.update(OURS)
-    return config
-  config.update(DREAM[name])
-  if name.startswith('base'):
-    config.prefix = '<|beginoftext|>'  # the tokenizer's BOS
-  config.samplers.top_k = dict(k=1, score='entropy')
-  config.sampler.name = 'top_k'
-  return config
+  """The config called `name`: 'punt' or one of presets.DREAM."""
+  return families.dream(name)

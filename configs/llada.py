@@ -23,22 +23,9 @@ authors' code:
 No published weights have been run with this file.
 """
 
-from punt_jax.checks import known
-from punt_jax.cli import configs
-from punt_jax.generation.presets import LLADA
-
-OURS = dict(max_new_tokens=256, block_length=64, eos_last=True)
+from punt_jax.cli import families
 
 
 def get_config(name='punt'):
-  """The config called `name`: 'punt' or one of LLADA."""
-  known('preset', name, ('punt', *LLADA))
-  config = configs.defaults()
-  config.chat = name != 'base'
-  if name == 'punt':
-    config.update(OURS)
-    return config
-  config.update(LLADA[name])
-  config.samplers.top_k = dict(k=1, score='draft')
-  config.sampler.name = 'top_k'
-  return config
+  """The config called `name`: 'punt' or one of presets.LLADA."""
+  return families.llada(name)

@@ -18,16 +18,9 @@ without that id everything is shown.
 No published weights have been run with this file.
 """
 
-from punt_jax.checks import known
-from punt_jax.cli import configs
+from punt_jax.cli import families
 
 
 def get_config(name='punt'):
   """The config called `name`: 'punt' or 'ancestral'."""
-  config = configs.defaults()
-  config.max_new_tokens = 1024
-  config.temperature = 1.0
-  config.stop = False
-  config.samplers.ancestral = dict(steps=1000)
-  config.sampler.name = known('preset', name, ('punt', 'ancestral'))
-  return config
+  return families.mdlm(name)

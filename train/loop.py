@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from punt_jax import checks, corruption, jsonl
+from punt_jax import checks, corruption, extras, jsonl
 from punt_jax.checkpoints import saving
 from punt_jax.cli import records
 from punt_jax.models import transformer
@@ -76,11 +76,11 @@ def begin(config, workdir, init):
 def tensorboard(folder, start):
   """A TensorBoard writer, or None with a sentence if there is no package."""
   try:
-    import tensorboardX
-  except ImportError:
-    print('no TensorBoard files: pip install tensorboardX', file=sys.stderr)
+    package = extras.load('tensorboardX', 'TensorBoard')
+  except ValueError as error:
+    print(error, file=sys.stderr)
     return None
-  return tensorboardX.SummaryWriter(str(folder), purge_step=start + 1)
+  return package.SummaryWriter(str(folder), purge_step=start + 1)
 
 
 def progress(step, steps, begin, start, row):

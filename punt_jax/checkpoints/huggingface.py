@@ -144,6 +144,28 @@ def denoiser(plan: Layout, params: Tree, window: int | None = None) -> Denoiser:
   return wrappers.shift_right(model) if plan.shifted else model
 
 
+def survey(
+  folder: FilePath, dtype: str | None = None, ignore: Sequence[str] = (),
+) -> tuple[Layout, files.Tensors, dict[str, Any]]:
+  """(Layout, tensors, config) of a checkpoint directory; reads no weights.
+
+  Arguments and errors as of `load`.
+  """
+  config = read_config(folder)
+  if config.get('mask_token_id') is None:
+    mask = special_tokens.mask(folder)
+    if mask is not None:  # published BERTs keep it with the tokenizer
+      config['mask_token_id'] = mask
+  plan = layout(config, ignore)
+  stored = _modern(files.open_tensors(folder))
+  if dtype is None:
+    kinds = {kind for _, kind in stored.shapes.values()}
+    dtype = 'bfloat16' if kinds == {'bfloat16'} else 'float32'
+  checks.known('dtype', dtype, ('bfloat16', 'float32'))
+  plan = plan._replace(module=plan.module.clone(dtype=dtype))
+  return plan, stored, config
+
+
 def load(
   folder: FilePath, dtype: str | None = None, mesh: Mesh | None = None,
   ignore: Sequence[str] = (),
@@ -163,18 +185,7 @@ def load(
     ValueError: one sentence: a config or file that is damaged, a tensor that
       is missing, unknown, of another shape, or not finite.
   """
-  config = read_config(folder)
-  if config.get('mask_token_id') is None:
-    mask = special_tokens.mask(folder)
-    if mask is not None:  # published BERTs keep it with the tokenizer
-      config['mask_token_id'] = mask
-  plan = layout(config, ignore)
-  stored = _modern(files.open_tensors(folder))
-  if dtype is None:
-    kinds = {kind for _, kind in stored.shapes.values()}
-    dtype = 'bfloat16' if kinds == {'bfloat16'} else 'float32'
-  checks.known('dtype', dtype, ('bfloat16', 'float32'))
-  plan = plan._replace(module=plan.module.clone(dtype=dtype))
+  plan, stored, config = survey(folder, dtype, ignore)
   like = shapes(plan)
   slots = _slots(plan, like, stored)
   spec = functools.partial(sharding.spec, plan.module, mesh=mesh)

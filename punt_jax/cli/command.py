@@ -1,37 +1,30 @@
-"""Commands: bad input ends them with one sentence instead of a traceback."""
+"""Commands: their flags and config, --help, and how they end.
 
+Flags are absl's. A config is a file, --config=FILE or FILE:NAME, or comes with
+the command; each of its values is a flag, --config.KEY=VALUE, and
+--KEY=VALUE unless the command has a flag of that name. Bad input ends in one
+sentence and the status 1, Ctrl-C in one line and the status 130.
+"""
+
+import difflib
+import importlib.util
+import inspect
 import os
 import pathlib
+import re
+import signal
 import sys
+import threading
 from typing import Any
 
 import ml_collections
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import config_flags
 
+from punt_jax.cli import manual
 
-def run(main):
-  """app.run(main); a ValueError or an unknown --config value is a sentence."""
-
-  def parse(argv):
-    try:
-      return flags.FLAGS(argv)
-    except flags.Error as error:  # its last line says what is wrong
-      said = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
-      sys.exit(f'{_program(argv)}: {said}')
-    except AttributeError:  # from --config.NAME with an unknown NAME
-      sys.exit(f'{_program(argv)}: {_unknown_value(argv)}')
-    except OSError as error:  # no such config file
-      sys.exit(f'{_program(argv)}: {error}')
-
-  def guarded(argv):
-    logging.set_verbosity(logging.WARNING)  # orbax tells a lot
-    try:
-      main(argv)  # what it returns is not an exit status
-    except ValueError as error:
-      sys.exit(f'{_program(argv)}: {error}')
-
-  app.run(guarded, flags_parser=parse)
+OURS = 'punt_jax', 'train', 'experiments'  # whose flags are listed
+AGAIN = 'interrupted; run the same command again to go on'
 
 
 def compile_quickly():
@@ -43,44 +36,268 @@ def compile_quickly():
   os.environ['XLA_FLAGS'] = f'{mine} {os.environ.get("XLA_FLAGS", "")}'
 
 
-def run_config(job, needs=('workdir',), **texts):
+def run(work, needs=(), most=0, patient=False):
+  """Runs a command whose flags are defined.
+
+  Args:
+    work: called with the arguments that are no flags; what it returns is not an
+      exit status.
+    needs: flags that must be given.
+    most: how many arguments that are no flags there may be.
+    patient: `work` sees to KeyboardInterrupt itself.
+  """
+  _run(sys.argv, work, needs, most, patient=patient, doc=_doc(work))
+
+
+def run_config(
+  job, needs=('workdir',), default=None, workdir='Folder of this run.',
+  resumes=True, patient=False, **texts
+):
   """Runs job(config, workdir, **texts) with a flag for each.
 
   Args:
-    job: called with the value of --config, that of --workdir, and one keyword
+    job: called with the config, the value of --workdir, and one keyword
       argument per further flag; None for flags that were not given.
     needs: flags that must be given, beside --config.
+    default: typed -> the config if there is no --config, where typed(name) is
+      what was typed for a flag or value, or None. None: --config must be given.
+    workdir: what is said of --workdir; '': there is none.
+    resumes: whether a run in a workdir that is started again goes on.
+    patient: see `run`.
     **texts: name=help of further flags that hold a string.
   """
-  config = config_flags.DEFINE_config_file('config', None, 'File of configs/.')
-  workdir = flags.DEFINE_string('workdir', None, 'Folder of this run.')
+  argv, doc = list(sys.argv), _doc(job)
+  try:
+    config, sources = _config(argv, default, doc)
+  except ValueError as error:
+    sys.exit(f'{_program(argv)}: {error}')
+  if config is not None and 'sampler' in config:
+    texts['sampler'] = "Who writes: --sampler='punt(epsilon=0.05, first=msb)'."
+  texts |= {'workdir': workdir} if workdir else {}
   given = {name: flags.DEFINE_string(name, None, texts[name]) for name in texts}
-  flags.mark_flags_as_required(['config', *needs])
 
-  def main(_):
-    file = config_flags.get_config_filename(flags.FLAGS['config'])
-    file = file.split(':')[0]  # what follows is the argument of get_config
-    if not pathlib.Path(file).is_file():
-      raise ValueError(f'there is no config file {file}')
+  def work(_):
+    if config is None:
+      raise ValueError(f'give --config=FILE, such as {_shown(doc)}')
     values = {name: flag.value for name, flag in given.items()}
-    return job(config.value, workdir.value, **values)
+    sampler = values.pop('sampler', None)
+    if sampler:
+      from punt_jax.cli import configs
 
-  run(main)
+      configs.write_with(config, sampler)
+    return job(config, values.pop('workdir', None), **values)
+
+  _run(
+    argv, work, needs if config is not None else (), 0, config, sources,
+    AGAIN if resumes and typed(argv, 'workdir') else 'interrupted', patient,
+    doc,
+  )
+
+
+def typed(argv, name):
+  """What was typed last for --name or --config.name, or None."""
+  found = None
+  for i, argument in enumerate(argv):
+    match = re.fullmatch(
+      rf'--?(?:config\.)?{name}(?:=(.*))?', argument, re.DOTALL
+    )
+    if match:
+      found = match[1] if match[1] is not None else (argv[i + 1 :] or [''])[0]
+  return found
+
+
+def _shown(doc):
+  """The config that a docstring names as an example, or ''."""
+  found = re.search(r'--config=(\S+)', doc)
+  return found[1] if found else ''
+
+
+def _config(argv, default, doc):
+  """(config or None, files with its words); takes --config out of argv."""
+  name = None
+  for i, argument in reversed([*enumerate(argv)]):
+    match = re.fullmatch(r'--?config(?:=(.*))?', argument)
+    if match:
+      name = name or match[1] or (argv[i + 1 :] or [''])[0]
+      del argv[i : i + 1 + (match[1] is None)]
+  if name is None and default is not None:
+    found = default(lambda name: typed(argv, name))
+    return found, [inspect.getsourcefile(default)]
+  if name is None and _asks_help(argv):
+    name = _shown(doc) if pathlib.Path(_shown(doc)).is_file() else None
+  if name is None:
+    return None, []
+  file, *variant = name.split(':', 1)
+  if not pathlib.Path(file).is_file():
+    raise ValueError(f'there is no config file {file}')
+  spec = importlib.util.spec_from_file_location('config_file', file)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if variant and not inspect.signature(module.get_config).parameters:
+    raise ValueError(f'{file} has one config alone: leave out :{variant[0]}')
+  more = [
+    x.__file__ for x in vars(module).values()
+    if inspect.ismodule(x) and x.__name__.startswith('punt_jax.cli.')
+  ]
+  return module.get_config(*variant), [*more, file]
+
+
+def _run(
+  argv, work, needs=(), most=0, config=None, sources=(),
+  interrupted='interrupted', patient=False, doc='',
+):
+  """The whole life of a command, from its arguments to its exit status."""
+  program = _program(argv)
+  if not patient:
+    _watch(program, interrupted)
+  try:
+    own = {flag.name: flag for flag in _own_flags()}
+    if _asks_help(argv):
+      print(_page(program, doc, own, config, sources))
+      return
+    argv = _as_values(argv, own, config)
+    if config is not None:
+      config_flags.DEFINE_config_dict('config', config, sys_argv=argv)
+    rest = flags.FLAGS(argv)[1:]
+    for name in needs:
+      if flags.FLAGS[name].value is None:
+        raise ValueError(f'give --{name}=...: {flags.FLAGS[name].help}')
+    if len(rest) > most:
+      raise ValueError(
+        f'{rest[most]!r} is no flag: values are given as --NAME=VALUE'
+      )
+    logging.set_verbosity(logging.WARNING)  # orbax tells a lot
+    work(rest)
+  except KeyboardInterrupt:
+    _end(program, interrupted)
+  except BrokenPipeError:  # whoever read the output has left
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+  except flags.Error as error:  # its last line says what is wrong
+    said = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
+    sys.exit(f'{program}: {said}')
+  except OSError as error:
+    where = f'{error.filename}: ' if error.filename else ''
+    sys.exit(f'{program}: {where}{error.strerror or error}')
+  except ValueError as error:
+    sys.exit(f'{program}: {error}')
+
+
+def _end(program, said):
+  """Ends the process after Ctrl-C, in one line."""
+  sys.stdout.flush()
+  start = '\n' if sys.stderr.isatty() else ''  # behind ^C
+  print(f'{start}{program}: {said}', file=sys.stderr, flush=True)
+  os._exit(130)  # exit would wait for threads that compile
+
+
+def _watch(program, said):
+  """From now on Ctrl-C ends the process at once, even one that compiles.
+
+  No KeyboardInterrupt is raised: C++ would hold it back, a callback swallow it.
+  What jobs leave behind is whole wherever they are killed.
+  """
+  read, write = os.pipe()
+  os.set_blocking(write, False)
+  signal.signal(signal.SIGINT, lambda *_: None)
+  signal.set_wakeup_fd(write)  # written to at once, whoever holds Python
+
+  def wait():
+    while os.read(read, 1) != bytes([signal.SIGINT]):
+      pass
+    _end(program, said)
+
+  threading.Thread(target=wait, daemon=True).start()
+
+
+def _as_values(argv, own, config):
+  """argv with --KEY=VALUE as --config.KEY=VALUE where KEY is a value's.
+
+  Raises:
+    ValueError: an unknown flag or value; the sentence lists what there is.
+  """
+  there = [] if config is None else list(config)
+  out = argv[:1]
+  for n, argument in enumerate(argv[1:], 1):
+    if argument == '--':
+      return out + argv[n:]
+    match = re.match(r'--?(no)?([A-Za-z]\w*)((?:\.\w+)*)(?==|$)', argument)
+    if match and match[1] and f'no{match[2]}' in {*own, *there}:
+      match = re.match(r'--?()([A-Za-z]\w*)((?:\.\w+)*)(?==|$)', argument)
+    if match:
+      no, name, path = match.groups(default='')
+      if name == 'config' and path:
+        name, path = path[1:].partition('.')[0], path[1:].partition('.')[2]
+        argument = _value(config, no, [name, *path.split('.')], argument, match)
+      elif name in there and (path or name not in own):
+        path = path.split('.')[1:]
+        argument = _value(config, no, [name, *path], argument, match)
+      elif name not in flags.FLAGS or path:
+        raise ValueError(
+          f'unknown flag --{name}{path}: use one of'
+          f' {closest(f"--{name}", [f"--{x}" for x in [*own, *there]])}'
+        )
+    out.append(argument)
+  return out
+
+
+def _value(config, no, path, argument, match):
+  """--config.PATH=... of an argument that names a value."""
+  node, path = config, [part for part in path if part]
+  for part in path:
+    if not isinstance(node, ml_collections.ConfigDict) or part not in node:
+      there = closest(part, node) if hasattr(node, 'keys') else 'nothing'
+      raise ValueError(
+        f'unknown config value config.{".".join(path)}: here is {there}'
+      )
+    node = node[part]
+  return f'--{no}config.{".".join(path)}{argument[match.end() :]}'
+
+
+def closest(name, names):
+  """'a, b, c': what a person may have meant comes first."""
+  names = list(dict.fromkeys(names))
+  close = difflib.get_close_matches(name, names, 5)
+  return ', '.join([*close, *(x for x in names if x not in close)])
+
+
+def _own_flags():
+  """The flags that this command has defined."""
+  return [
+    flag for module, defined in flags.FLAGS.flags_by_module_dict().items()
+    if module == sys.argv[0] or module.split('.')[0] in OURS
+    for flag in defined
+  ]
+
+
+def _page(program, doc, own, config, sources):
+  rows = [(flag.name, flag.default, flag.help) for flag in own.values()]
+  rows.append(('config', None, 'File with a config, FILE.py or FILE.py:NAME.'))
+  words = {}
+  if config is not None:
+    from punt_jax.cli import configs
+
+    for file in sources:
+      words |= manual.explained(pathlib.Path(file).read_text('utf-8'))
+    words |= configs.words() if configs.is_for_texts(config) else {}
+  elif 'workdir' in own:
+    doc += '\n\nWith --config=FILE, --help lists the values of its config.'
+  else:
+    rows.pop()
+  return manual.page(program, doc, rows, config, words)
+
+
+def _asks_help(argv):
+  stop = argv.index('--') if '--' in argv else len(argv)
+  return bool({'--help', '-help', '-h', '--helpfull'} & set(argv[1:stop]))
+
+
+def _doc(work):
+  """The docstring of the module that a command is in."""
+  module = inspect.getmodule(work)
+  return module.__doc__ if module and module.__doc__ else ''
 
 
 def _program(argv):
   file = pathlib.Path(argv[0])
   return file.parent.name if file.stem == '__main__' else file.stem
-
-
-def _unknown_value(argv):
-  """Which --config.a.b=... names nothing, and what there is instead."""
-  for argument in argv:
-    path = argument.lstrip('-').split('=')[0].split('.')
-    node: Any = flags.FLAGS['config'].value
-    for part in path[1:] if path[0] == 'config' else []:
-      if not isinstance(node, ml_collections.ConfigDict) or part not in node:
-        there = ', '.join(node) if hasattr(node, 'keys') else 'nothing'
-        return f'unknown config value {".".join(path)}: here is {there}'
-      node = node[part]
-  return 'a config value that is not there was set'

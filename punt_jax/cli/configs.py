@@ -1,10 +1,14 @@
 """Configs of commands: their defaults, and from them to plain values."""
 
+import inspect
+import pathlib
+
 import jax
 import ml_collections
 from ml_collections import config_dict
 
 from punt_jax import checkpoints, checks, parallel, samplers
+from punt_jax.cli import manual
 from punt_jax.generation import generator, options
 
 
@@ -17,11 +21,37 @@ def defaults():
   config.group = 1  # devices that share the weights; 1: each has all of them
   config.dtype = ''  # of the weights, 'bfloat16' or 'float32'; '': as stored
   config.ignore = ()  # keys of config.json that do not change the network
-  # What config.sampler.name stands for, if nothing more is said.
+  # What the name of a sampler stands for, if nothing more is said.
   config.samplers = ml_collections.ConfigDict(options.USUAL)
-  config.sampler = placeholders()
+  config.sampler = placeholders()  # any hyperparameter: --sampler.epsilon=0.05
   config.sampler.name = 'punt'
   return config
+
+
+def is_for_texts(config):
+  """Whether a config has what `defaults` has, or most of it."""
+  return 'max_new_tokens' in config
+
+
+def words():
+  """{value: what it is} of `defaults`, from the comments beside them."""
+  files = [inspect.getsourcefile(generator.Settings), __file__]
+  found = {}
+  for file in files:
+    found |= manual.explained(pathlib.Path(file).read_text('utf-8'))
+  return found
+
+
+def write_with(config, text):
+  """Makes `text`, such as punt(epsilon=0.05), the config's one sampler.
+
+  Raises:
+    ValueError: one sentence, see options.choose.
+  """
+  name, said = options.parse(text)
+  listed = config.samplers.get(name, {})
+  options.choose(name, {**listed, **said})
+  config.sampler.update(name=name, **said)
 
 
 def placeholders():
@@ -71,9 +101,8 @@ def one(config) -> options.Choice:
 
 def settings(config) -> generator.Settings:
   """The generator's part of a config."""
-  return generator.Settings(
-    *(config[name] for name in generator.Settings._fields)
-  )
+  names = [name for name in generator.Settings._fields if name in config]
+  return generator.Settings(**{name: config[name] for name in names})
 
 
 def mesh(config):
@@ -95,8 +124,8 @@ def load(config) -> checkpoints.Pretrained:
   )
 
 
-def generate_with(config, loaded) -> tuple:
-  """(Generator, Choice) of a config and a Pretrained."""
+def generate_with(config, loaded, tell=None) -> tuple:
+  """(Generator, Choice) of a config and a Pretrained; see generator.prepare."""
   choice = one(config)
-  made = generator.prepare(loaded, choice, settings(config), mesh(config))
+  made = generator.prepare(loaded, choice, settings(config), mesh(config), tell)
   return made, choice

@@ -1,6 +1,6 @@
 """Files of torch.save -> safetensors, without torch and executing nothing.
 
-  python -m punt_jax.cli.convert --source=pytorch_model.bin --out=DIR \\
+  punt-jax convert --source=pytorch_model.bin --out=DIR \\
       --rename='^model\\.=,^last_optimizer_state.*='
 
 SOURCE is a file, a pattern of files ('pytorch_model-*.bin') or an index
@@ -66,15 +66,20 @@ def convert(source, out, rename=()):
   return count, size
 
 
-def main(_):
+def work(_):
+  """Reads the flags, converts, and says what was written."""
   given = flags.FLAGS
   count, size = convert(given.source, given.out, given.rename)
   print(f'{given.out}: {count} tensors, {size} bytes')
 
 
-if __name__ == '__main__':
+def main():
+  """The command."""
   flags.DEFINE_string('source', None, 'File, pattern or index to read.')
   flags.DEFINE_string('out', None, 'Folder to write.')
   flags.DEFINE_list('rename', [], 'OLD=NEW,... for the names of the tensors.')
-  flags.mark_flags_as_required(['source', 'out'])
-  command.run(main)
+  command.run(work, needs=('source', 'out'))
+
+
+if __name__ == '__main__':
+  main()

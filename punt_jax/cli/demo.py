@@ -1,10 +1,12 @@
 """The main job: a masked diffusion model writes, with PUNT and its baselines.
 
-  python -m punt_jax.cli.demo --config=configs/demo.py --workdir=runs/demo
+  punt-jax demo
+  punt-jax demo --sampler='punt(epsilon=0.05)' --temperature=0.7
 
-Fills an empty canvas and a prompt with blanks (--config.prompt='To __ or not',
-where _ is a blank and \\n a line break), prints the texts and what they cost,
-and writes results.jsonl, samples.txt, order.png and film.html.
+Fills an empty canvas and a prompt with blanks (--prompt='To __ or not', where _
+is a blank and \\n a line break), prints the texts and what they cost, and
+writes results.jsonl, samples.txt, order.png and film.html to --workdir, a new
+folder of runs/ unless told.
 """
 
 import concurrent.futures
@@ -17,19 +19,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import tqdm
 
 import punt_jax
-from punt_jax import jsonl
+from punt_jax import extras, jsonl
 from punt_jax.cli import command, records
 from punt_jax.cli import job as job_lib
 from punt_jax.generation import options, quality
-from punt_jax.viz import film, picture, terminal
+from punt_jax.viz import film, terminal
+from punt_jax.viz.progress import progress
 
-
-def progress(items, total, what):
-  """A bar over items, on a terminal, gone when they are."""
-  return tqdm.tqdm(items, what, total, leave=False, disable=None)
+SECONDS = 2.7  # to compile a program, of two at a time on two CPU cores
 
 
 class Outcome(NamedTuple):
@@ -83,7 +82,7 @@ def compile_all(job):
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     waiting = [pool.submit(compile_one, job, *task) for task in tasks]
     finished = concurrent.futures.as_completed(waiting)
-    for _ in progress(finished, len(tasks), 'compiling'):
+    for _ in progress(finished, 'compiling', len(tasks), 'program'):
       pass
   return {
     (choice.name, filmed): future.result()
@@ -161,7 +160,7 @@ def report(job, outcomes, rows, color):
 
 
 def save(workdir, job, outcomes, rows, scenes):
-  """Writes the files."""
+  """Writes the files; returns why there is no picture, or None."""
   jsonl.replace(workdir / 'results.jsonl', rows)
   texts = [
     f'== {row["sampler"]}, {row["subject"]}, row {r}\n{text}\n\n'
@@ -169,19 +168,39 @@ def save(workdir, job, outcomes, rows, scenes):
     for r, text in enumerate(row['texts'])
   ]
   jsonl.replace_text(workdir / 'samples.txt', ''.join(texts))
+  title = f'{job_lib.describe(job)}: the first row'
+  film.write(workdir / 'film.html', title, scenes)
+  try:
+    extras.load('matplotlib', 'order.png')
+  except ValueError as error:
+    return error
+  from punt_jax.viz import picture
+
   title = f'{job_lib.describe(job)}, {job.pages[0].name}'
   shown = [o for o in outcomes if o.page is job.pages[0]]
   picture.write(workdir / 'order.png', title, shown, rows)
-  title = f'{job_lib.describe(job)}: the first row'
-  film.write(workdir / 'film.html', title, scenes)
+  return None
+
+
+def new_folder():
+  """runs/demo, or runs/demo_2, ... if that is taken."""
+  names = itertools.chain(['demo'], (f'demo_{n}' for n in itertools.count(2)))
+  folders = (pathlib.Path('runs', name) for name in names)
+  return next(folder for folder in folders if not folder.exists())
 
 
 def run(config, workdir):
   """The whole job. Returns the rows of results.jsonl."""
   job = job_lib.prepare(config)
-  workdir = pathlib.Path(workdir)
+  workdir = pathlib.Path(workdir) if workdir else new_folder()
   records.claim(workdir, config)
-  print(f'{job_lib.describe(job)}; compiling ...', flush=True)
+  count = len(job.choices) + len(job.film)
+  print(f'{job_lib.describe(job)}; files go to\n{workdir}')
+  print(
+    f'{terminal.counted(count, "program")} to compile: about'
+    f' {SECONDS * count:.0f} s on two CPU cores, and as long again to run',
+    flush=True,
+  )
   job = job_lib.learn_first(job)
   marks = [time.perf_counter()]
   made = compile_all(job)
@@ -189,7 +208,7 @@ def run(config, workdir):
   asked = [*itertools.product(job.pages, job.choices)]
   outcomes = [
     fill_page(job, page, choice, made[choice.name, False])
-    for page, choice in progress(asked, len(asked), 'filling')
+    for page, choice in progress(asked, 'filling', len(asked), 'canvas')
   ]
   scenes = {
     page.name: [
@@ -202,17 +221,29 @@ def run(config, workdir):
   origin = records.origin(config.seed)
   rows = [
     result(job, outcome, score, origin)
-    for outcome in progress(outcomes, len(outcomes), 'scoring')
+    for outcome in progress(outcomes, 'scoring', len(outcomes), 'canvas')
   ]
   marks.append(time.perf_counter())
   report(job, outcomes, rows, terminal.colored(sys.stdout))
-  save(workdir, job, outcomes, rows, scenes)
+  lacking = save(workdir, job, outcomes, rows, scenes)
   spent = 'compiled in {:.0f} s, filled in {:.0f} s, scored in {:.0f} s'
   print(spent.format(*np.diff(marks)))
-  print(f'in {workdir}: film.html (open it), order.png, samples.txt,')
-  print('results.jsonl')
+  drawn = '' if lacking else ' order.png,'
+  print(f'in {workdir}:')
+  print(f'film.html (open it),{drawn} samples.txt, results.jsonl')
+  if lacking:
+    print(lacking)
   return rows
 
 
+def main():
+  """The command."""
+  command.compile_quickly()
+  command.run_config(
+    run, needs=(), default=job_lib.defaults, resumes=False,
+    workdir='Folder of this run; a new one of runs/ unless told.',
+  )
+
+
 if __name__ == '__main__':
-  command.run_config(run)
+  main()

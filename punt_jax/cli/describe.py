@@ -1,23 +1,36 @@
-"""Loads a checkpoint directory and says what it is and what loading took.
+"""What a model is, what it offers, and what memory it takes.
 
-  python -m punt_jax.cli.describe --model=DIR
+  punt-jax describe DIR
+  punt-jax describe DIR --check
+  punt-jax describe shakespeare
 
-Peak host memory is the process's, less what it held before loading; on a CPU
-the placed weights are part of it.
+A directory is described from config.json and the headers of its files; then the
+weights are loaded, unless --noload is given. --check scores a sentence under
+the model's own mask id and shift and under wrong ones: if a wrong one wins,
+config.json is not right. The peak of host memory is that of the process, less
+what it held before; on a CPU the placed weights are part of it.
 """
 
 import pathlib
 import re
 import resource
+import textwrap
 import time
 
+import flax
 import jax
+import jax.numpy as jnp
 from absl import flags
 
 from punt_jax import checkpoints
-from punt_jax.cli import command
+from punt_jax.checkpoints import huggingface, special_tokens
+from punt_jax.cli import command, mask_check
+from punt_jax.models.layout import Layout
+from punt_jax.text import chat, token_files
 
-GIB = 2**30
+SMALL = 2**24  # bytes of a file below which Python itself is what is measured
+ROWS = 8  # of the estimate, each of this many positions at most
+LENGTH = 1024
 
 
 def peak():
@@ -29,29 +42,191 @@ def peak():
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
 
-def run(folder):
-  """Loads `folder` and prints; returns what it measured as a dict."""
-  folder = pathlib.Path(folder)
-  jax.block_until_ready(jax.numpy.zeros(3))
+def network(kind, module, vocab):
+  """The shape of a network, in a line."""
+  said = f'{kind}: {module.layers} layers of width {module.width}'
+  said += f', {module.heads} heads'
+  if getattr(module, 'groups', module.heads) != module.heads:
+    said += f' ({module.groups} of keys)'
+  return f'{said}, {vocab:,} tokens'
+
+
+def cache_bytes(module, size):
+  """Of the KV cache, for a position; None without one."""
+  if not hasattr(module, 'window'):
+    return None
+  return 2 * module.layers * module.groups * module.size * size
+
+
+def scratch(plan, like, rows, length):
+  """Bytes that a forward pass needs beside the weights, by the compiler."""
+  tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+  valid = jax.ShapeDtypeStruct((rows, length), jnp.bool_)
+  params = flax.traverse_util.unflatten_dict(like, sep='/')
+
+  def features(params, tokens, valid):
+    return plan.module.apply(
+      {'params': params}, tokens, valid, method='features'
+    )
+
+  made = jax.jit(features).lower(params, tokens, valid).compile()
+  memory = made.memory_analysis()
+  return memory.temp_size_in_bytes + memory.output_size_in_bytes
+
+
+def memory(plan, like):
+  """What the weights and a batch take, in lines."""
+  size = next(iter(like.values())).dtype.itemsize
+  weights = sum(x.size * x.dtype.itemsize for x in like.values())
+  cache = cache_bytes(plan.module, size)
+  length = min(LENGTH, plan.length)
+  beside = scratch(plan, like, ROWS, length)
+  first = f'weights {sized(weights)}; a position'
+  first += f' {sized(plan.module.width * size)} of features'
+  second = f'a pass of {ROWS} rows of {length:,} positions takes'
+  second += f' {sized(beside)} more'
+  if cache:
+    first += f', {sized(cache)} of KV cache'
+    second += f', their KV cache {sized(ROWS * length * cache)}'
+  return [first, second]
+
+
+def sized(count):
+  """1234567 -> '1.2 MiB'."""
+  power = min(3, max(0, count.bit_length() - 1) // 10)
+  unit = ('bytes', 'KiB', 'MiB', 'GiB')[power]
+  return f'{count / 1024**power:.{min(power, 1)}f} {unit}'
+
+
+def static(folder):
+  """(lines, Layout) about a checkpoint directory; no weights are read."""
+  plan, _, config = huggingface.survey(folder)
+  like = huggingface.shapes(plan)
+  ids = special_tokens.ids(folder, plan, config)
+  template = 'a' if chat.chat_template(folder) is not None else 'no'
+  there = any((folder / name).exists() for name in token_files.FILES)
+  offers = ['window'] if hasattr(plan.module, 'window') else []
+  count = sum(x.size for x in like.values())
+  lines = [
+    network(config['model_type'], plan.module, plan.vocab),
+    f'{count / 1e6:,.1f} M parameters, {plan.module.dtype}; canvases of up to'
+    f' {plan.length:,} positions',
+    f'outputs {"shifted" if plan.shifted else "in place"};'
+    f' {"a" if there else "no"} tokenizer, {template} chat template',
+    f'special ids: {", ".join(f"{name} {i}" for name, i in ids.items())}',
+    offer(offers),
+    *memory(plan, like),
+  ]
+  return lines, plan
+
+
+def offer(offers):
+  """What samplers can have of the model, in a line."""
+  words = {
+    'attention': 'attention (dapd, adas)', 'window': 'KV cache',
+    'in_order': 'in_order (speculative)',
+  }
+  split = [[], []]
+  for name, said in words.items():
+    split[name not in offers].append(said)
+  given, lacks = (', '.join(x) or 'nothing' for x in split)
+  return f'offers samplers: {given}; not: {lacks}'
+
+
+def of_file(loaded, name):
+  """(lines, Layout) about a model that ships, or a file of train.export."""
+  module = loaded.module
+  vocab = loaded.text.vocab
+  plan = Layout(module, {}, vocab, vocab, loaded.length)
+  like = flax.traverse_util.flatten_dict(loaded.params, sep='/')
+  count = sum(x.size for x in like.values())
+  heldout = loaded.card.get('heldout_bits')
+  scored = f'; held-out NELBO {heldout:.3f} bits per token' if heldout else ''
+  return [
+    network(name, module, vocab),
+    f'{count / 1e6:,.2f} M parameters, float32{scored}',
+    f'trained on canvases of {loaded.length} positions, has room for'
+    f' {"more" if loaded.room > loaded.length else "no more"}',
+    f'outputs in place; MASK is {vocab}; no special tokens, no chat template',
+    offer(loaded.offers),
+    *memory(plan, like),
+  ], plan
+
+
+def show(lines):
+  """Prints them, wrapped."""
+  for line in lines:
+    print(textwrap.fill(line, 80, subsequent_indent='  '), flush=True)
+
+
+def run(model, load=True, check=False, text=mask_check.SENTENCE):
+  """Prints what a model is; returns what it measured as a dict."""
+  folder = pathlib.Path(model)
+  is_folder = model not in checkpoints.names() and folder.is_dir()
+  if is_folder:
+    lines, plan = static(folder)
+    show(lines)
+    if not (load or check):
+      return {}
+  jax.block_until_ready(jnp.zeros(3))
   before, start = peak(), time.perf_counter()
-  loaded = checkpoints.load(folder)
+  loaded = checkpoints.load(model)
   seconds = time.perf_counter() - start
   leaves = jax.tree.leaves(loaded.params)
-  count = sum(x.size for x in leaves)
   placed = sum(x.nbytes for x in leaves)
-  shards = [file.stat().st_size for file in folder.glob('*.safetensors')]
-  on_host = placed if jax.default_backend() == 'cpu' else 0
-  more = (peak() - before - on_host) / max(shards)
-  kind = type(loaded.module).__name__
-  print(f'{kind}, {count / 1e6:,.1f} M parameters, {leaves[0].dtype}')
-  print(f'ids {loaded.ids}, canvases of up to {loaded.length} positions')
-  print(
-    f'{placed / GIB:.2f} GiB placed in {seconds:.0f} s, and at the peak'
-    f' {more:.2f} times the largest of {len(shards)} files more'
-  )
-  return dict(parameters=count, placed=placed, more=more)
+  measured = dict(parameters=sum(x.size for x in leaves), placed=placed)
+  if is_folder:
+    shards = [file.stat().st_size for file in folder.glob('*.safetensors')]
+    on_host = placed if jax.default_backend() == 'cpu' else 0
+    more = (peak() - before - on_host) / max(shards)
+    measured['more'] = more
+    said = f'{sized(placed)} placed in {seconds:.0f} s'
+    if max(shards) > SMALL:
+      said += (
+        f', and at the peak {more:.2f} times the largest of {len(shards)} files'
+        ' more'
+      )
+    print(said)
+  else:
+    lines, plan = of_file(loaded, folder.stem)
+    show(lines)
+  if check:
+    tokens = token_files.added_tokens(folder) if is_folder else {}
+    measured['best'] = checked(loaded, plan, tokens, text)
+  return measured
+
+
+def checked(loaded, plan, tokens, text):
+  """Prints the table of mask_check; returns the best Trial."""
+  if loaded.text is None:
+    raise ValueError('--check needs a tokenizer.json in the folder')
+  try:
+    ids = loaded.text.encode(text)
+  except ValueError as error:
+    raise ValueError(f'--text: {error}') from None
+  found = mask_check.trials(plan, loaded.params, ids, tokens)
+  print(f'\n{text!r}, under each mask:\n\n{mask_check.shown(found)}\n')
+  show([mask_check.verdict(found, plan.vocab)])
+  return found[0]
+
+
+def work(rest):
+  """Reads the flags."""
+  given = flags.FLAGS
+  model = given.model or ''.join(rest)
+  if not model:
+    raise ValueError('say which model: punt-jax describe DIR')
+  run(model, given.load, given.check, given.text)
+
+
+def main():
+  """The command."""
+  flags.DEFINE_string('model', None, 'Folder, file or name; or just DIR.')
+  flags.DEFINE_bool('load', True, 'Load the weights, and say what it took.')
+  flags.DEFINE_bool('check', False, 'Compare its mask and shift with others.')
+  flags.DEFINE_string('text', mask_check.SENTENCE, 'What --check scores.')
+  command.run(work, most=1)
 
 
 if __name__ == '__main__':
-  flags.DEFINE_string('model', None, 'Checkpoint directory.', required=True)
-  command.run(lambda _: run(flags.FLAGS.model))
+  main()

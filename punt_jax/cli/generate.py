@@ -1,9 +1,8 @@
 """Texts from a model: one prompt, or a file of them.
 
-  python -m punt_jax.cli.generate --config=configs/llada.py --model=DIR \\
-      --prompt='Why is the sky blue?'
-  python -m punt_jax.cli.generate --config=configs/llada.py --model=DIR \\
-      --input=prompts.jsonl --workdir=runs/answers
+  punt-jax generate --model=shakespeare --prompt='ROMEO:'
+  punt-jax generate --model=DIR --prompt='Why is the sky blue?'
+  punt-jax generate --model=DIR --input=prompts.jsonl --workdir=runs/answers
 
 A line of the file is {"prompt": "..."} or {"messages": [{"role": "user",
 "content": "..."}]}; other keys are copied to its results. Each finished batch
@@ -12,45 +11,54 @@ started again goes on where it was, with another batch, bucket or group if it
 does not fit in memory. At the end the rows stand in the order of
 the file, and nfe.png shows what they cost. --model is a folder (config.json,
 safetensors, tokenizer.json), a file of train.export, or the name of a model
-that ships.
+that ships. A folder of LLaDA, Dream or MDLM gets our settings for its family
+and, if it has a chat template, is asked as in a chat;
+--preset=llada:instruct_gsm8k is its authors' settings of a benchmark, as
+--config=configs/llada.py:instruct_gsm8k in a clone.
 
 Masks may also stand inside of a prompt. Rows of BERT need their frame (<s> and
 </s> with RoBERTa):
 
-  python -m punt_jax.cli.generate --config=configs/mdlm.py --model=DIR \\
-      --config.blank=_ --prompt='[CLS] the _ sat on the mat [SEP]'
+  punt-jax generate --model=DIR --blank=_ \\
+      --prompt='[CLS] the _ sat on the mat [SEP]'
 """
 
 import functools
 import json
 import pathlib
+import sys
 from typing import Any
 
-import tqdm
-
-from punt_jax import checks, jsonl
-from punt_jax.cli import command, configs, prompt_files, records
+from punt_jax import checks, extras, jsonl
+from punt_jax.cli import command, configs, families, prompt_files, records
+from punt_jax.generation import prompts as prompts_lib
 from punt_jax.viz import terminal
+from punt_jax.viz.progress import progress
 
 # git is asked once, not for every row
 origin = functools.cache(records.origin)
 
 
-def run(
-  config, workdir: Any = None, model=None, prompt=None, input: Any = None
-):
+def say(sentence):
+  """To stderr: stdout has the texts."""
+  print(sentence, file=sys.stderr, flush=True)
+
+
+def run(config, workdir: Any = None, prompt=None, input: Any = None):
   """Answers a prompt, or all prompts of a file -> rows of results.jsonl."""
   if (prompt is None) == (input is None):
     raise ValueError('give either --prompt or --input')
   if (input is None) != (workdir is None):
     raise ValueError('--input needs a --workdir for its results, --prompt none')
   checks.whole('samples', config.samples, 1)
-  config.model = model or config.model
   if prompt is None:
     return answer_file(config, pathlib.Path(workdir), pathlib.Path(input))
   config.batch = min(config.batch, config.samples)  # no rows for nothing
-  made, choice = configs.generate_with(config, configs.load(config))
-  ids = made.encode(prompt.replace('\\n', '\n'))
+  prompt = prompt.replace('\\n', '\n')
+  loaded = configs.load(config)
+  fit(config, loaded, [prompt])
+  made, choice = configs.generate_with(config, loaded, say)
+  ids = made.encode(prompt)
   rows = []
   for batch in made.write([ids] * config.samples, range(config.samples)):
     rows += [result(choice, config, {'prompt': prompt}, row) for row in batch]
@@ -63,11 +71,14 @@ def run(
 def answer_file(config, workdir, file):
   """The batch mode; see the top of this file."""
   asked, digest = prompt_files.read(file)
-  made, choice = configs.generate_with(config, configs.load(config))
+  loaded = configs.load(config)
+  said = [line.get('prompt', line.get('messages')) for line in asked]
+  fit(config, loaded, said)
+  made, choice = configs.generate_with(config, loaded, say)
   prompts = []
-  for n, line in enumerate(asked, 1):
+  for n, one in enumerate(said, 1):
     try:
-      prompts.append(made.encode(line.get('prompt', line.get('messages'))))
+      prompts.append(made.encode(one))
     except ValueError as error:
       raise ValueError(f'line {n} of {file}: {error}') from None
   rows = resume(workdir, config, file, digest)
@@ -76,8 +87,8 @@ def answer_file(config, workdir, file):
     print(f'{terminal.counted(len(there), "row")} from an earlier run')
   left = [n for n in range(len(asked) * config.samples) if n not in there]
   line_of = lambda number: number // config.samples
-  bar = tqdm.tqdm(
-    total=len(left) + len(there), initial=len(there), unit='row', disable=None
+  bar = progress(
+    total=len(left) + len(there), start=len(there), unit='row'
   )
   for batch in made.write([prompts[line_of(n)] for n in left], left):
     for row in batch:
@@ -91,6 +102,24 @@ def answer_file(config, workdir, file):
   print(summary(rows))
   print(f'in {workdir}: results.jsonl{picture(workdir, rows)}')
   return rows
+
+
+def fit(config, loaded, given):
+  """Lowers config.max_new_tokens to what the longest prompt leaves of a canvas.
+
+  Only where config.fit says that the user asked for no number of them.
+  """
+  if not config.get('fit') or config.blank or loaded.text is None:
+    return
+  one = configs.settings(config)._replace(max_new_tokens=1)
+  longest = max(len(prompts_lib.encode(one, loaded, x)) for x in given)
+  left = loaded.length - longest
+  if 0 < left < config.max_new_tokens:
+    config.max_new_tokens = left
+    say(
+      f'max_new_tokens={left}: with the prompt that is {loaded.length} tokens,'
+      ' the length that the model knows'
+    )
 
 
 def resume(workdir, config, file, digest):
@@ -134,9 +163,11 @@ def summary(rows):
 def picture(workdir, rows):
   """Draws nfe.png -> what to say of it."""
   try:
-    from punt_jax.viz import picture as drawing
-  except ModuleNotFoundError:
-    return "; for a picture: pip install 'punt-jax[plots]'"
+    extras.load('matplotlib', 'nfe.png')
+  except ValueError as error:
+    return f'; {error}'
+  from punt_jax.viz import picture as drawing
+
   drawing.histograms(workdir / 'nfe.png', 'rows', {
     'forward passes of a row': [row['nfe'] for row in rows],
     'tokens per forward pass': [row['count'] / row['nfe'] for row in rows],
@@ -144,10 +175,23 @@ def picture(workdir, rows):
   return ', nfe.png'
 
 
-if __name__ == '__main__':
+def answer(config, workdir, preset, **given):
+  """`run`, after a word about whose settings these are."""
+  said = families.said(config, preset)
+  if said:
+    say(said)
+  return run(config, workdir, **given)
+
+
+def main():
+  """The command."""
   command.run_config(
-    run, needs=(),
-    model='Folder, file or name of the model, instead of config.model.',
+    answer, needs=(), default=families.default, preset=families.HELP,
     prompt='A prompt to answer; \\n is a line break.',
     input='A JSONL file of prompts to answer.',
+    workdir='Folder for the results of --input.',
   )
+
+
+if __name__ == '__main__':
+  main()

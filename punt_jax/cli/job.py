@@ -4,6 +4,7 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import ml_collections
 import numpy as np
 
 import punt_jax
@@ -13,6 +14,49 @@ from punt_jax.cli import configs
 from punt_jax.generation import generator, options, warm_up
 from punt_jax.text.vocabulary import BLANK
 from punt_jax.viz import terminal
+
+# 128 characters, as long as the canvas.
+PROMPT = """\
+ROMEO:
+What ______ is this that ______ upon the night,
+____________________________ so fair?
+
+JULIET:
+__________________________"""
+FILM = ('punt', 'one_by_one')
+
+
+def defaults(typed=None):
+  """The config, unless another is given; see command.run_config."""
+  del typed
+  config = ml_collections.ConfigDict()
+  config.model = 'shakespeare'  # or the path of a file of train.export
+  config.prompt = PROMPT  # _ is a blank to fill, \n a line break
+  config.rows = 4  # of each canvas
+  config.length = 128  # characters of a canvas
+  config.temperature = 0.5  # of the drafts; tests and scores use 1
+  config.top_p = 1.0  # of the drafts
+  config.block_length = 0  # of samplers that do not say; 0: all at once
+  config.seed = 0  # of the drafts and scores
+  config.draws = 8  # masks per row for the score
+  config.warm_up = 4  # canvases from which `influence` learns its table
+  config.film = FILM  # whom film.html shows
+  # Forward passes per row near PUNT's, but for one_by_one, the reference,
+  # and influence, which does not need them.
+  config.samplers = ml_collections.ConfigDict()
+  config.samplers.punt = dict(epsilon=0.2)
+  config.samplers.influence = dict(kappa=0.03)
+  config.samplers.one_by_one = dict()
+  config.samplers.top_k = dict(k=3)
+  config.samplers.uniform = dict(k=3)
+  config.samplers.maskgit = dict(steps=46)
+  config.samplers.entropy_bound = dict(gamma=5.0)
+  config.samplers.dilated = dict(base=2.0, block_length=8)
+  config.samplers.halton = dict(steps=46)
+  config.samplers.threshold = dict(tau=0.2)
+  config.samplers.factor = dict(f=3.3)
+  config.sampler = configs.placeholders()  # one of them alone, if it is named
+  return config
 
 
 class Page(NamedTuple):

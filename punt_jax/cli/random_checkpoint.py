@@ -1,6 +1,6 @@
 """A checkpoint directory with random weights, to try things out with.
 
-  python -m punt_jax.cli.random_checkpoint --model=llada --size=tiny --out=DIR
+  punt-jax random-checkpoint --model=llada --size=tiny --out=DIR
 
 Same layout as the real ones (config.json, safetensors in shards,
 tokenizer.json, chat template); the tokenizer knows bytes and the specials.
@@ -18,6 +18,7 @@ from punt_jax.checkpoints import huggingface, tensors
 from punt_jax.checks import known
 from punt_jax.cli import command
 from punt_jax.models.layout import STACKED
+from punt_jax.text import token_files
 
 SIZES = {  # width, layers, heads, key heads, hidden
   'tiny': (64, 2, 4, 2, 128),
@@ -120,15 +121,12 @@ def weights(config, seed, dtype):
 
 def write_tokenizer(out, model, config):
   """tokenizer.json and tokenizer_config.json: bytes and the specials."""
-  import tokenizers  # optional: pip install 'punt-jax[hf]'
-  from tokenizers import decoders, pre_tokenizers
-
-  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-  inner = tokenizers.Tokenizer(
-    tokenizers.models.BPE({c: i for i, c in enumerate(alphabet)}, [])
-  )
-  inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-  inner.decoder = decoders.ByteLevel()
+  lib = token_files.package()
+  split = lib.pre_tokenizers.ByteLevel
+  alphabet = {c: i for i, c in enumerate(sorted(split.alphabet()))}
+  inner = lib.Tokenizer(lib.models.BPE(alphabet, []))
+  inner.pre_tokenizer = split(add_prefix_space=False)
+  inner.decoder = lib.decoders.ByteLevel()
   inner.add_special_tokens(list(SPECIAL[model]))
   inner.save(str(out / 'tokenizer.json'))
   begin, end, *_ = SPECIAL[model]
@@ -142,8 +140,10 @@ def write(out, model, size, seed=0, dtype='bfloat16', shard_bytes=2**30):
   """Writes the directory `out`; returns the bytes of the weights.
 
   Raises:
-    ValueError: an unknown model or size, or `out` is there already.
+    ValueError: an unknown model or size, `out` is there already, or tokenizers
+      is not installed.
   """
+  token_files.package()
   out = pathlib.Path(out)
   if out.exists():
     raise ValueError(f'{out} is there already: give another folder')
@@ -158,18 +158,23 @@ def write(out, model, size, seed=0, dtype='bfloat16', shard_bytes=2**30):
   return total
 
 
-def main(_):
-  """The command."""
+def work(_):
+  """Reads the flags, writes, and says what."""
   f = flags.FLAGS
   total = write(f.out, f.model, f.size, f.seed, f.dtype, f.shard_bytes)
   print(f'{f.out}: {total:,} bytes of random weights, {f.model} {f.size}')
 
 
-if __name__ == '__main__':
+def main():
+  """The command."""
   flags.DEFINE_enum('model', 'llada', list(SPECIAL), 'Architecture.')
   flags.DEFINE_enum('size', 'tiny', list(SIZES), 'How large.')
-  flags.DEFINE_string('out', None, 'Folder to write.', required=True)
+  flags.DEFINE_string('out', None, 'Folder to write.')
   flags.DEFINE_enum('dtype', 'bfloat16', ['bfloat16', 'float32'], 'Weights.')
   flags.DEFINE_integer('seed', 0, 'Of the weights.')
   flags.DEFINE_integer('shard_bytes', 2**30, 'Most bytes of a file.')
-  command.run(main)
+  command.run(work, needs=('out',))
+
+
+if __name__ == '__main__':
+  main()

@@ -31,7 +31,7 @@ class Settings(NamedTuple):
   prefix: str = ''  # put before every prompt, a BOS for example
   blank: str = ''  # what stands for a position to fill in a prompt; then
   # nothing is written behind it, and no end token
-  max_new_tokens: int = 256
+  max_new_tokens: int = 256  # masks behind a prompt
   kv_cache: bool = False  # questions compute the block, not the canvas
   batch: int = 8  # rows at a time
   bucket: int = 64  # canvas lengths are multiples of it
@@ -42,7 +42,7 @@ class Settings(NamedTuple):
   eos_last: bool = False  # end tokens are written after all others
   eos_penalty: float = 0.0  # nats, taken from the end tokens' log-probability
   ban: Sequence[str | int] = ()  # names ('eos') or ids that are never written
-  seed: int = 0
+  seed: int = 0  # of all draws
 
 
 DEFAULTS = Settings()

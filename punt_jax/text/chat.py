@@ -72,7 +72,9 @@ def _render(folder, template, tokens, messages):
   ):
     raise ValueError("messages are dicts with the strings 'role' and 'content'")
   if importlib.util.find_spec('jinja2') is None:
-    raise ValueError("chat templates need jinja2: pip install 'punt-jax[hf]'")
+    from punt_jax import extras  # the child must not import jax
+
+    raise ValueError(extras.missing('a chat template', 'jinja2'))
   job = {
     'template': template, 'tokens': tokens, 'messages': list(messages),
     'seconds': SECONDS,

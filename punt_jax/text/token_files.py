@@ -9,7 +9,7 @@ import pathlib
 from types import ModuleType
 from typing import Any
 
-from punt_jax import jsonl
+from punt_jax import extras, jsonl
 from punt_jax.types import FilePath
 
 FILES = 'tokenizer.json', 'vocab.json'  # a folder with a tokenizer has one
@@ -22,13 +22,7 @@ QWEN2 = (
 
 def package() -> ModuleType:
   """The module tokenizers; ValueError if it is not installed."""
-  try:
-    import tokenizers
-  except ImportError:
-    raise ValueError(
-      "this vocabulary needs tokenizers: pip install 'punt-jax[hf]'"
-    ) from None
-  return tokenizers
+  return extras.load('tokenizers', 'this vocabulary')
 
 
 def named_token(card: dict[str, Any], name: str) -> str | None:

@@ -73,6 +73,34 @@ def verse(
   return '\n'.join(lines)
 
 
+def dot(color: bool) -> str:
+  """A mask."""
+  return '\033[2m·\033[0m' if color else '·'
+
+
+def wrapped(
+  letters: Sequence[str], when: Sequence[int], steps: int, color: bool,
+  width: int,
+) -> list[str]:
+  """Like verse, as lines of at most `width` characters.
+
+  A letter may have several characters, line breaks among them; escape
+  sequences in it take no room.
+  """
+  lines, room = [''], width
+  for letter, t in zip(letters, when, strict=True):
+    painted = letter.startswith('\033')
+    for character in [letter] if painted else letter:
+      if character == '\n' or not room:
+        lines.append('')
+        room = width
+      if character != '\n':
+        ready = character if painted else ink(character, t, steps, color)
+        lines[-1] += ready
+        room -= 1
+  return lines
+
+
 def strip(
   letters: Sequence[str], when: Sequence[int], steps: int, color: bool,
   width: int = 64,

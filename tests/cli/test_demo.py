@@ -313,7 +313,7 @@ def test_samplers_get_the_steps_they_need(model):
 def test_the_demo_fits_the_model_that_ships():
   ready = job.prepare(demo.get_config())
   assert [page.name for page in ready.pages] == ['empty canvas', 'prompt']
-  assert [choice.name for choice in ready.film] == list(demo.FILM)
+  assert [choice.name for choice in ready.film] == list(job.FILM)
 
 
 def test_influence_learns_its_table_first(model, capsys):

@@ -42,6 +42,7 @@ class Toy(NamedTuple):
   chat: Any
   ids: dict
   offers: frozenset = frozenset()
+  room: int = 24
 
 
 @pytest.fixture(autouse=True)
@@ -162,9 +163,9 @@ def test_a_run_goes_on_with_another_batch(finished):
 
 
 def test_one_prompt_is_printed(toy, capsys):
-  rows = generate.run(settings(), model='other', prompt='abc')
-  said = capsys.readouterr().out
-  assert toy == ['other'] and len(rows) == 2
+  rows = generate.run(settings(model='other'), prompt='abc')
+  said, told = capsys.readouterr()
+  assert toy == ['other'] and len(rows) == 2 and 'compiling for 2' in told
   for row in rows:
     assert row['text'] + '\n' in said
   assert said.splitlines()[-1] == generate.summary(rows)

@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CODE = ('punt_jax', 'train', 'experiments', 'configs')
 LAYOUT = (  # one line a floor; a folder stands for everything in it
-  'types jsonl checks scores bits rows corruption',
+  'types jsonl checks scores bits rows corruption extras',
   'text viz contract',
   'readout select decode parallel',
   'denoiser sampler schedules api',

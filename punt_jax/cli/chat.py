@@ -1,0 +1,272 @@
+"""Talk to a model, and watch the canvas fill up.
+
+  punt-jax chat
+  punt-jax chat --model=DIR --sampler='punt(epsilon=0.1)'
+
+A model with a chat template answers in a conversation. Another one goes on with
+the text so far: a line is added to it, an empty line adds nothing. /new begins
+anew, /quit (or the end of the input, or Ctrl-C) leaves; Ctrl-C while it writes
+stops that answer. On a terminal each step of the sampler is drawn: a dim dot is
+a mask, the color of a letter says which step wrote it. On a pipe there is the
+text alone.
+
+Canvases have a multiple of --bucket positions; each length is compiled once.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+
+import punt_jax
+from punt_jax.cli import command, configs, families
+from punt_jax.generation import generator, options, prompts
+from punt_jax.viz import terminal
+
+HELP = '/new begins anew, /quit leaves; a line that begins with / is no text'
+
+
+class Talk:
+  """A conversation, or a text so far, with a model."""
+
+  def __init__(self, config, loaded):
+    generator.need_text(loaded)
+    self.loaded = loaded
+    self.choice = configs.one(config)
+    self.settings = configs.settings(config)._replace(chat=False, blank='')
+    self.is_chat = config.chat
+    if self.is_chat and loaded.chat is None:
+      raise ValueError('the model has no chat template: use --nochat')
+    build, self.hyperparams, *_ = generator.builder(
+      self.settings, loaded, self.choice
+    )
+    build(loaded.params, self.hyperparams)  # names a value out of range
+    self.steps = punt_jax.step(build)
+    self.key = jax.random.key(self.settings.seed)
+    self.turn = 0  # each draws from its own key
+    self.compiled = set()  # canvas lengths
+    self.compiled_now = None  # Event: what was compiled last is ready
+    self.forget()
+
+  def forget(self):
+    """A new conversation."""
+    self.past = [] if self.is_chat else ''
+
+  def ask(self, line):
+    """(tokens (1, L), valid (1, L), how many are new, what is said so far).
+
+    Raises:
+      ValueError: the model cannot take it.
+    """
+    new, room = self.settings.max_new_tokens, self.loaded.room
+    one = self.settings._replace(max_new_tokens=1)
+    if self.is_chat:
+      said = [*self.past, {'role': 'user', 'content': line}]
+    else:
+      said = self.past + '\n' * bool(self.past and line) + line
+    try:
+      ids = prompts.encode(one, self.loaded, said)
+    except ValueError as error:
+      hint = '; /new begins anew' * bool(self.past)
+      raise ValueError(f'{error}{hint}') from None
+    if not self.is_chat:
+      room = min(room, self.loaded.length)
+      new = min(new, room // 2)
+      ids = ids[-(room - new) :]  # what is further back is not looked at
+    new = int(min(new, room - len(ids)))
+    ids = np.append(ids, [self.loaded.text.vocab] * new).astype(np.int32)
+    length = prompts.padded(self.settings, self.loaded, len(ids))
+    return *prompts.lay([ids], 1, length), new, said
+
+  def start(self, tokens, valid):
+    """The run before its first step."""
+    return self.steps.start(
+      self.loaded.params, self.hyperparams, self.key, tokens, valid=valid,
+      rows=np.array([self.turn]),
+    )
+
+  def compile(self, length):
+    """Compiles for canvases of this length; Ctrl-C stops the waiting at once.
+
+    What was begun goes on in its thread, and is not lost.
+    """
+    failed, self.compiled_now = [], threading.Event()
+
+    def work(done):
+      try:
+        run = self.start(np.zeros((1, length), np.int32), None)  # all is done
+        self.steps.advance(self.loaded.params, self.hyperparams, run)
+        self.compiled.add(length)
+      except Exception as error:  # raised where it is waited for
+        failed.append(error)
+      done.set()
+
+    threading.Thread(target=work, args=[self.compiled_now], daemon=True).start()
+    while not self.compiled_now.wait(0.1):
+      pass
+    if failed:
+      raise failed[0]
+
+  def write(self, tokens, valid):
+    """Yields the Run before the first step and after each."""
+    run = self.start(tokens, valid)
+    yield run
+    most = options.most_steps(self.choice, tokens.shape[1])
+    while not bool(run.done.all()) and int(run.steps[0]) < most:
+      run, _ = self.steps.advance(self.loaded.params, self.hyperparams, run)
+      yield run
+
+  def heard(self, said, run, new):
+    """Keeps a whole answer -> (its text, tokens before the first end token)."""
+    ids = np.asarray(run.tokens)[0, -new:]
+    ended = np.isin(ids, prompts.ends_of(self.loaded))
+    count = int(ended.argmax()) if ended.any() else new
+    shown = ids[:count]
+    special = [*(self.loaded.ids or {}).values()]
+    text = self.loaded.text.decode(shown[~np.isin(shown, special)])
+    answer = {'role': 'assistant', 'content': text}
+    self.past = [*said, answer] if self.is_chat else said + text
+    self.turn += 1
+    return text, count
+
+
+class Screen:
+  """The canvas, drawn in place on a terminal; nothing elsewhere."""
+
+  def __init__(self, loaded, stream=sys.stdout):
+    self.loaded, self.stream = loaded, stream
+    self.on, self.color = stream.isatty(), terminal.colored(stream)
+    self.height = 0
+    self.letters = {}  # token id: what is shown of it
+
+  def letter(self, token):
+    """What one token looks like."""
+    if token not in self.letters:
+      special = (self.loaded.ids or {}).values()
+      text = '' if token in special else self.loaded.text.decode([token])
+      mask = terminal.dot(self.color)
+      self.letters[token] = mask if token == self.loaded.text.vocab else text
+    return self.letters[token]
+
+  def draw(self, run, new, count, said=None):
+    """The first `count` of the last `new` positions of a Run.
+
+    In place of what was drawn last; with nothing `said` below, it stays.
+    """
+    if not self.on:
+      return
+    width, high = shutil.get_terminal_size()
+    tokens, when = (
+      np.asarray(x)[0, -new:][:count] for x in (run.tokens, run.when)
+    )
+    lines = terminal.wrapped(
+      [self.letter(token) for token in tokens.tolist()], when,
+      int(run.steps[0]), self.color, width - 1,
+    )[-(high - 3) :]
+    if self.height:
+      self.stream.write(f'\033[{self.height}A\r\033[J')
+    lines += [] if said is None else [said]
+    self.stream.write('\n'.join(lines) + '\n')
+    self.stream.flush()
+    self.height = 0 if said is None else len(lines)
+
+
+def answer(talk, screen, line):
+  """One line of the user, and what the model says to it."""
+  tokens, valid, new, said = talk.ask(line)
+  length = tokens.shape[1]
+  if length not in talk.compiled:
+    note(f'compiling for a canvas of {length} positions, once ...')
+    talk.compile(length)
+  begin = time.perf_counter()
+  cost = lambda: terminal.counted(int(run.memo.meter.nfe[0]), 'pass', 'es')
+  try:
+    for run in talk.write(tokens, valid):
+      screen.draw(run, new, new, cost())
+  except KeyboardInterrupt:
+    screen.height = 0
+    raise
+  seconds = time.perf_counter() - begin
+  text, count = talk.heard(said, run, new)
+  screen.draw(run, new, count)
+  if not screen.on:
+    print(text, flush=True)
+  note(
+    f'[{terminal.counted(count, "token")} in {cost()},'
+    f' {count / seconds:.1f} tokens/s]'
+  )
+
+
+def note(sentence):
+  """A remark that is no answer: to stderr."""
+  print(sentence, file=sys.stderr, flush=True)
+
+
+def talk_on(talk, screen):
+  """The loop: reads lines until there are no more; then Ctrl-C is raised."""
+  prompt = '> ' if sys.stdin.isatty() else ''
+  while True:
+    try:
+      line = input(prompt).rstrip().replace('\\n', '\n')
+    except EOFError:
+      if prompt:
+        print()
+      return
+    try:
+      if line == '/quit':
+        return
+      if line == '/new':
+        talk.forget()
+      elif line.startswith('/'):
+        note(HELP)
+      elif line or not talk.is_chat:
+        answer(talk, screen, line)
+    except ValueError as error:
+      note(error)
+    except KeyboardInterrupt:
+      note('\nstopped: this answer is not kept')
+
+
+def run(config, workdir, preset=None):
+  """The command."""
+  del workdir  # there is none
+  said = families.said(config, preset)
+  if said:
+    note(said)
+  talk = Talk(config, configs.load(config))
+  how = 'a conversation' if talk.is_chat else 'it goes on with your text'
+  note(f'{config.model}, {talk.choice.name} ({talk.choice}); {how}; {HELP}')
+  with contextlib.suppress(ImportError):
+    import readline  # noqa: F401  lines can be edited, and come again
+  talk_on(talk, Screen(talk.loaded))
+  if talk.compiled_now and not talk.compiled_now.is_set():
+    sys.stdout.flush()
+    os._exit(0)  # Python cannot end while a thread is in C++
+
+
+def default(typed):
+  """The config: as of generate, without what is about several texts."""
+  config = families.default(typed)
+  for name in {'batch', 'blank', 'samples', 'fit'} & set(config):
+    del config[name]
+  if not pathlib.Path(config.model, 'config.json').exists():
+    config.temperature = 0.5  # as in the demo
+  return config
+
+
+def main():
+  """The command."""
+  command.run_config(
+    run, needs=(), default=default, preset=families.HELP, workdir='',
+    patient=True,
+  )
+
+
+if __name__ == '__main__':
+  main()

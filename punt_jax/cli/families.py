@@ -1,0 +1,105 @@
+"""Configs for the families of models: our settings, and their authors'.
+
+configs/llada.py, configs/dream.py and configs/mdlm.py say what they are.
+"""
+
+import pathlib
+
+from punt_jax import jsonl
+from punt_jax.checks import known
+from punt_jax.cli import configs
+from punt_jax.generation.presets import DREAM, LLADA
+from punt_jax.text import chat
+
+BLOCKS = dict(chat=True, max_new_tokens=256, block_length=64, eos_last=True)
+HELP = (
+  'Settings of a family, llada, dream or mdlm, or of its authors:'
+  ' llada:instruct_gsm8k. That of the model unless told.'
+)
+
+
+def llada(name='punt'):
+  """The config called `name`: 'punt' or one of presets.LLADA."""
+  known('preset', name, ('punt', *LLADA))
+  config = configs.defaults()
+  if name == 'punt':
+    config.update(BLOCKS)
+    return config
+  config.chat = name != 'base'
+  config.update(LLADA[name])
+  config.samplers.top_k = dict(k=1, score='draft')
+  config.sampler.name = 'top_k'
+  return config
+
+
+def dream(name='punt'):
+  """The config called `name`: 'punt' or one of presets.DREAM."""
+  known('preset', name, ('punt', *DREAM))
+  config = configs.defaults()
+  if name == 'punt':
+    config.update(BLOCKS | dict(temperature=0.1, top_p=0.9))
+    return config
+  config.update(DREAM[name])
+  if name.startswith('base'):
+    config.prefix = '<|beginoftext|>'  # the tokenizer's BOS
+  config.samplers.top_k = dict(k=1, score='entropy')
+  config.sampler.name = 'top_k'
+  return config
+
+
+def mdlm(name='punt'):
+  """The config called `name`: 'punt' or 'ancestral'."""
+  config = configs.defaults()
+  config.max_new_tokens = 1024
+  config.temperature = 1.0
+  config.stop = False
+  config.samplers.ancestral = dict(steps=1000)
+  config.sampler.name = known('preset', name, ('punt', 'ancestral'))
+  return config
+
+
+FAMILIES = {'llada': llada, 'dream': dream, 'mdlm': mdlm}
+
+
+def preset(text):
+  """The config of 'llada', 'llada:instruct_gsm8k', ..."""
+  family, *name = text.split(':', 1)
+  return FAMILIES[known('family', family, FAMILIES)](*name)
+
+
+def of_folder(model):
+  """The family of a checkpoint directory, None for all else."""
+  kind = jsonl.read_object(pathlib.Path(model, 'config.json')).get('model_type')
+  return str(kind).lower() if str(kind).lower() in FAMILIES else None
+
+
+def default(typed):
+  """The config of a command that was given none.
+
+  That of --preset, else that of the model's family, which is asked as in a chat
+  if it has a template for it.
+
+  Args:
+    typed: name -> what was typed for a flag, or None.
+  """
+  if typed('preset'):
+    return preset(typed('preset'))
+  config = configs.defaults()
+  model = typed('model') or config.model
+  family = of_folder(model)
+  if family:
+    config = preset(family)
+  config.model = model
+  config.chat = chat.chat_template(model) is not None
+  # Lowers max_new_tokens where the canvas would be longer than the model knows.
+  config.fit = typed('max_new_tokens') is None
+  return config
+
+
+def said(config, preset):
+  """Whose settings `default` has chosen, a line, or ''."""
+  family = of_folder(config.model)
+  if preset or not family:
+    return ''
+  asked = ', as a chat (--nochat: no chat)' if config.chat else ''
+  return f'settings of {family}{asked}; --preset has others, --help lists all'
