@@ -20,6 +20,7 @@ import shutil
 import sys
 import threading
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -56,7 +57,7 @@ class Talk:
 
   def forget(self):
     """A new conversation."""
-    self.past = [] if self.is_chat else ''
+    self.past: Any = [] if self.is_chat else ''
 
   def ask(self, line):
     """(tokens (1, L), valid (1, L), how many are new, what is said so far).
@@ -166,7 +167,7 @@ class Screen:
       np.asarray(x)[0, -new:][:count] for x in (run.tokens, run.when)
     )
     lines = terminal.wrapped(
-      [self.letter(token) for token in tokens.tolist()], when,
+      [self.letter(token) for token in tokens.tolist()], when.tolist(),
       int(run.steps[0]), self.color, width - 1,
     )[-(high - 3) :]
     if self.height:

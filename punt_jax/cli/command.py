@@ -7,15 +7,14 @@ sentence and the status 1, Ctrl-C in one line and the status 130.
 """
 
 import difflib
-import importlib.util
 import inspect
 import os
 import pathlib
 import re
+import runpy
 import signal
 import sys
 import threading
-from typing import Any
 
 import ml_collections
 from absl import flags, logging
@@ -130,16 +129,15 @@ def _config(argv, default, doc):
   file, *variant = name.split(':', 1)
   if not pathlib.Path(file).is_file():
     raise ValueError(f'there is no config file {file}')
-  spec = importlib.util.spec_from_file_location('config_file', file)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  if variant and not inspect.signature(module.get_config).parameters:
+  module = runpy.run_path(file)
+  get_config = module['get_config']
+  if variant and not inspect.signature(get_config).parameters:
     raise ValueError(f'{file} has one config alone: leave out :{variant[0]}')
   more = [
-    x.__file__ for x in vars(module).values()
+    x.__file__ for x in module.values()
     if inspect.ismodule(x) and x.__name__.startswith('punt_jax.cli.')
   ]
-  return module.get_config(*variant), [*more, file]
+  return get_config(*variant), [*more, file]
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 import inspect
 import pathlib
+from typing import Any
 
 import jax
 import ml_collections
@@ -12,7 +13,7 @@ from punt_jax.cli import manual
 from punt_jax.generation import generator, options
 
 
-def defaults():
+def defaults() -> Any:
   """What the commands that generate texts read."""
   config = ml_collections.ConfigDict(generator.Settings()._asdict())
   config.model = 'shakespeare'  # that ships, a file of train.export, a folder
@@ -54,7 +55,7 @@ def write_with(config, text):
   config.sampler.update(name=name, **said)
 
 
-def placeholders():
+def placeholders() -> Any:
   """config.sampler: no name, and what any sampler can be told, all unset.
 
   So each can be set on the command line: --config.sampler.name=punt

@@ -16,11 +16,12 @@ import re
 import resource
 import textwrap
 import time
+from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 from absl import flags
+from flax import traverse_util
 
 from punt_jax import checkpoints
 from punt_jax.checkpoints import huggingface, special_tokens
@@ -62,7 +63,7 @@ def scratch(plan, like, rows, length):
   """Bytes that a forward pass needs beside the weights, by the compiler."""
   tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
   valid = jax.ShapeDtypeStruct((rows, length), jnp.bool_)
-  params = flax.traverse_util.unflatten_dict(like, sep='/')
+  params = traverse_util.unflatten_dict(like, sep='/')
 
   def features(params, tokens, valid):
     return plan.module.apply(
@@ -70,7 +71,7 @@ def scratch(plan, like, rows, length):
     )
 
   made = jax.jit(features).lower(params, tokens, valid).compile()
-  memory = made.memory_analysis()
+  memory: Any = made.memory_analysis()
   return memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 
@@ -138,7 +139,7 @@ def of_file(loaded, name):
   module = loaded.module
   vocab = loaded.text.vocab
   plan = Layout(module, {}, vocab, vocab, loaded.length)
-  like = flax.traverse_util.flatten_dict(loaded.params, sep='/')
+  like: Any = traverse_util.flatten_dict(loaded.params, sep='/')
   count = sum(x.size for x in like.values())
   heldout = loaded.card.get('heldout_bits')
   scored = f'; held-out NELBO {heldout:.3f} bits per token' if heldout else ''
@@ -174,7 +175,9 @@ def run(model, load=True, check=False, text=mask_check.SENTENCE):
   seconds = time.perf_counter() - start
   leaves = jax.tree.leaves(loaded.params)
   placed = sum(x.nbytes for x in leaves)
-  measured = dict(parameters=sum(x.size for x in leaves), placed=placed)
+  measured: Any = {
+    'parameters': sum(x.size for x in leaves), 'placed': placed
+  }
   if is_folder:
     shards = [file.stat().st_size for file in folder.glob('*.safetensors')]
     on_host = placed if jax.default_backend() == 'cpu' else 0

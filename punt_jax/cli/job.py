@@ -26,7 +26,7 @@ __________________________"""
 FILM = ('punt', 'one_by_one')
 
 
-def defaults(typed=None):
+def defaults(typed=None) -> Any:
   """The config, unless another is given; see command.run_config."""
   del typed
   config = ml_collections.ConfigDict()
