@@ -18,123 +18,15 @@ import os
 import pathlib
 import shutil
 import sys
-import threading
 import time
-from typing import Any
 
-import jax
 import numpy as np
 
-import punt_jax
 from punt_jax.cli import command, configs, families
-from punt_jax.generation import generator, options, prompts
+from punt_jax.cli import talk as talk_lib
 from punt_jax.viz import terminal
 
 HELP = '/new begins anew, /quit leaves; a line that begins with / is no text'
-
-
-class Talk:
-  """A conversation, or a text so far, with a model."""
-
-  def __init__(self, config, loaded):
-    generator.need_text(loaded)
-    self.loaded = loaded
-    self.choice = configs.one(config)
-    self.settings = configs.settings(config)._replace(chat=False, blank='')
-    self.is_chat = config.chat
-    if self.is_chat and loaded.chat is None:
-      raise ValueError('the model has no chat template: use --nochat')
-    build, self.hyperparams, *_ = generator.builder(
-      self.settings, loaded, self.choice
-    )
-    build(loaded.params, self.hyperparams)  # names a value out of range
-    self.steps = punt_jax.step(build)
-    self.key = jax.random.key(self.settings.seed)
-    self.turn = 0  # each draws from its own key
-    self.compiled = set()  # canvas lengths
-    self.compiled_now = None  # Event: what was compiled last is ready
-    self.forget()
-
-  def forget(self):
-    """A new conversation."""
-    self.past: Any = [] if self.is_chat else ''
-
-  def ask(self, line):
-    """(tokens (1, L), valid (1, L), how many are new, what is said so far).
-
-    Raises:
-      ValueError: the model cannot take it.
-    """
-    new, room = self.settings.max_new_tokens, self.loaded.room
-    one = self.settings._replace(max_new_tokens=1)
-    if self.is_chat:
-      said = [*self.past, {'role': 'user', 'content': line}]
-    else:
-      said = self.past + '\n' * bool(self.past and line) + line
-    try:
-      ids = prompts.encode(one, self.loaded, said)
-    except ValueError as error:
-      hint = '; /new begins anew' * bool(self.past)
-      raise ValueError(f'{error}{hint}') from None
-    if not self.is_chat:
-      room = min(room, self.loaded.length)
-      new = min(new, room // 2)
-      ids = ids[-(room - new) :]  # what is further back is not looked at
-    new = int(min(new, room - len(ids)))
-    ids = np.append(ids, [self.loaded.text.vocab] * new).astype(np.int32)
-    length = prompts.padded(self.settings, self.loaded, len(ids))
-    return *prompts.lay([ids], 1, length), new, said
-
-  def start(self, tokens, valid):
-    """The run before its first step."""
-    return self.steps.start(
-      self.loaded.params, self.hyperparams, self.key, tokens, valid=valid,
-      rows=np.array([self.turn]),
-    )
-
-  def compile(self, length):
-    """Compiles for canvases of this length; Ctrl-C stops the waiting at once.
-
-    What was begun goes on in its thread, and is not lost.
-    """
-    failed, self.compiled_now = [], threading.Event()
-
-    def work(done):
-      try:
-        run = self.start(np.zeros((1, length), np.int32), None)  # all is done
-        self.steps.advance(self.loaded.params, self.hyperparams, run)
-        self.compiled.add(length)
-      except Exception as error:  # raised where it is waited for
-        failed.append(error)
-      done.set()
-
-    threading.Thread(target=work, args=[self.compiled_now], daemon=True).start()
-    while not self.compiled_now.wait(0.1):
-      pass
-    if failed:
-      raise failed[0]
-
-  def write(self, tokens, valid):
-    """Yields the Run before the first step and after each."""
-    run = self.start(tokens, valid)
-    yield run
-    most = options.most_steps(self.choice, tokens.shape[1])
-    while not bool(run.done.all()) and int(run.steps[0]) < most:
-      run, _ = self.steps.advance(self.loaded.params, self.hyperparams, run)
-      yield run
-
-  def heard(self, said, run, new):
-    """Keeps a whole answer -> (its text, tokens before the first end token)."""
-    ids = np.asarray(run.tokens)[0, -new:]
-    ended = np.isin(ids, prompts.ends_of(self.loaded))
-    count = int(ended.argmax()) if ended.any() else new
-    shown = ids[:count]
-    special = [*(self.loaded.ids or {}).values()]
-    text = self.loaded.text.decode(shown[~np.isin(shown, special)])
-    answer = {'role': 'assistant', 'content': text}
-    self.past = [*said, answer] if self.is_chat else said + text
-    self.turn += 1
-    return text, count
 
 
 class Screen:
@@ -240,7 +132,7 @@ def run(config, workdir, preset=None):
   said = families.said(config, preset)
   if said:
     note(said)
-  talk = Talk(config, configs.load(config))
+  talk = talk_lib.Talk(config, configs.load(config))
   how = 'a conversation' if talk.is_chat else 'it goes on with your text'
   note(f'{config.model}, {talk.choice.name} ({talk.choice}); {how}; {HELP}')
   with contextlib.suppress(ImportError):

@@ -6,7 +6,6 @@ the command; each of its values is a flag, --config.KEY=VALUE, and
 sentence and the status 1, Ctrl-C in one line and the status 130.
 """
 
-import difflib
 import inspect
 import os
 import pathlib
@@ -16,11 +15,10 @@ import signal
 import sys
 import threading
 
-import ml_collections
 from absl import flags, logging
 from ml_collections import config_flags
 
-from punt_jax.cli import manual
+from punt_jax.cli import arguments, manual
 
 OURS = 'punt_jax', 'train', 'experiments'  # whose flags are listed
 AGAIN = 'interrupted; run the same command again to go on'
@@ -86,23 +84,11 @@ def run_config(
       configs.write_with(config, sampler)
     return job(config, values.pop('workdir', None), **values)
 
+  again = resumes and arguments.typed(argv, 'workdir')
   _run(
     argv, work, needs if config is not None else (), 0, config, sources,
-    AGAIN if resumes and typed(argv, 'workdir') else 'interrupted', patient,
-    doc,
+    AGAIN if again else 'interrupted', patient, doc,
   )
-
-
-def typed(argv, name):
-  """What was typed last for --name or --config.name, or None."""
-  found = None
-  for i, argument in enumerate(argv):
-    match = re.fullmatch(
-      rf'--?(?:config\.)?{name}(?:=(.*))?', argument, re.DOTALL
-    )
-    if match:
-      found = match[1] if match[1] is not None else (argv[i + 1 :] or [''])[0]
-  return found
 
 
 def _shown(doc):
@@ -120,7 +106,7 @@ def _config(argv, default, doc):
       name = name or match[1] or (argv[i + 1 :] or [''])[0]
       del argv[i : i + 1 + (match[1] is None)]
   if name is None and default is not None:
-    found = default(lambda name: typed(argv, name))
+    found = default(lambda name: arguments.typed(argv, name))
     return found, [inspect.getsourcefile(default)]
   if name is None and _asks_help(argv):
     name = _shown(doc) if pathlib.Path(_shown(doc)).is_file() else None
@@ -153,7 +139,7 @@ def _run(
     if _asks_help(argv):
       print(_page(program, doc, own, config, sources))
       return
-    argv = _as_values(argv, own, config)
+    argv = arguments.as_values(argv, own, config)
     if config is not None:
       config_flags.DEFINE_config_dict('config', config, sys_argv=argv)
     rest = flags.FLAGS(argv)[1:]
@@ -206,57 +192,6 @@ def _watch(program, said):
     _end(program, said)
 
   threading.Thread(target=wait, daemon=True).start()
-
-
-def _as_values(argv, own, config):
-  """argv with --KEY=VALUE as --config.KEY=VALUE where KEY is a value's.
-
-  Raises:
-    ValueError: an unknown flag or value; the sentence lists what there is.
-  """
-  there = [] if config is None else list(config)
-  out = argv[:1]
-  for n, argument in enumerate(argv[1:], 1):
-    if argument == '--':
-      return out + argv[n:]
-    match = re.match(r'--?(no)?([A-Za-z]\w*)((?:\.\w+)*)(?==|$)', argument)
-    if match and match[1] and f'no{match[2]}' in {*own, *there}:
-      match = re.match(r'--?()([A-Za-z]\w*)((?:\.\w+)*)(?==|$)', argument)
-    if match:
-      no, name, path = match.groups(default='')
-      if name == 'config' and path:
-        name, path = path[1:].partition('.')[0], path[1:].partition('.')[2]
-        argument = _value(config, no, [name, *path.split('.')], argument, match)
-      elif name in there and (path or name not in own):
-        path = path.split('.')[1:]
-        argument = _value(config, no, [name, *path], argument, match)
-      elif name not in flags.FLAGS or path:
-        raise ValueError(
-          f'unknown flag --{name}{path}: use one of'
-          f' {closest(f"--{name}", [f"--{x}" for x in [*own, *there]])}'
-        )
-    out.append(argument)
-  return out
-
-
-def _value(config, no, path, argument, match):
-  """--config.PATH=... of an argument that names a value."""
-  node, path = config, [part for part in path if part]
-  for part in path:
-    if not isinstance(node, ml_collections.ConfigDict) or part not in node:
-      there = closest(part, node) if hasattr(node, 'keys') else 'nothing'
-      raise ValueError(
-        f'unknown config value config.{".".join(path)}: here is {there}'
-      )
-    node = node[part]
-  return f'--{no}config.{".".join(path)}{argument[match.end() :]}'
-
-
-def closest(name, names):
-  """'a, b, c': what a person may have meant comes first."""
-  names = list(dict.fromkeys(names))
-  close = difflib.get_close_matches(name, names, 5)
-  return ', '.join([*close, *(x for x in names if x not in close)])
 
 
 def _own_flags():

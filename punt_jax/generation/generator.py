@@ -36,7 +36,7 @@ class Settings(NamedTuple):
   batch: int = 8  # rows at a time
   bucket: int = 64  # canvas lengths are multiples of it
   temperature: float = 0.0  # of the drafts
-  top_p: float = 1.0
+  top_p: float = 1.0  # of the drafts: the fewest tokens with this mass
   judged: bool = False  # scores and tests read the distribution of the drafts
   stop: bool = True  # a row is done once all before its end token is written
   eos_last: bool = False  # end tokens are written after all others

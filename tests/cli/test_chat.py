@@ -12,6 +12,7 @@ import pytest
 
 import punt_jax
 from punt_jax.cli import chat, configs
+from punt_jax.cli import talk as talk_lib
 from punt_jax.text import vocabulary
 from punt_jax.viz import terminal
 
@@ -51,7 +52,7 @@ def config_of(has_chat):
 @pytest.fixture(scope='module')
 def talks():
   return {
-    has_chat: chat.Talk(config_of(has_chat), toy(has_chat))
+    has_chat: talk_lib.Talk(config_of(has_chat), toy(has_chat))
     for has_chat in (True, False)
   }
 
@@ -101,7 +102,7 @@ def test_new_and_commands_and_bad_input(talks, monkeypatch, capsys):
   assert 'room for 24: shorten' in capsys.readouterr().err
   assert len(talk.past) == 2
   with pytest.raises(ValueError, match='no chat template: use --nochat'):
-    chat.Talk(config_of(True), toy(False))
+    talk_lib.Talk(config_of(True), toy(False))
 
 
 def test_a_text_goes_on(talks, capsys):
