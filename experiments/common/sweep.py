@@ -93,7 +93,7 @@ def sweep(
       point = points[n]
       wait = remaining([points[m] for m in left[i:]], rows, seconds)
       wait = '' if wait is None else f'about {progress.duration(wait)} to go, '
-      bar.set_postfix_str(f'{wait}now {name(point)}')
+      bar.set_postfix_str(f'{wait}now {name(point)}', refresh=False)
       begun = time.perf_counter()
       row = {
         'schema': records.SCHEMA, 'experiment': experiment, **point.columns(),
@@ -103,6 +103,7 @@ def sweep(
       rows.append(found[n])
       said = columns.line(row, ('nfe', *shown), point.about)
       bar.write(f'{n + 1:4d}/{len(points)} {said}')
+      bar.set_postfix_str('', refresh=False)
       bar.update()
   return found
 

@@ -114,9 +114,9 @@ def cases(config):
 def written(samplers):
   """The options.Choice of each sampler of a text, see options.parse_all."""
   choices = [options.choose(*one) for one in options.parse_all(samplers)]
-  once = {(x.name, str(x.settings())): x for x in choices}
-  place = {(x.name, str(x.static)): n for n, x in enumerate(choices)}
-  return sorted(once.values(), key=lambda x: place[x.name, str(x.static)])
+  once = {(x.name, str(x.settings())): x for x in choices}.values()
+  program = [(x.name, x.static) for x in choices]
+  return sorted(once, key=lambda x: program.index((x.name, x.static)))
 
 
 def asked(config, models, samplers):
