@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from punt_jax import checks
 from punt_jax.oracles import inputs, messages
@@ -36,11 +37,11 @@ def chain(
     ValueError: the shapes do not agree, the length is not known, no canvas is
       possible, or what inputs.log_weights says.
   """
-  if jnp.ndim(log_initial) != 1 or not jnp.size(log_initial):
+  if np.ndim(log_initial) != 1 or not np.size(log_initial):
     raise ValueError(
-      f'log_initial is (V,) log-weights, got shape {jnp.shape(log_initial)}.'
+      f'log_initial is (V,) log-weights, got shape {np.shape(log_initial)}.'
     )
-  vocab, given = jnp.size(log_initial), jnp.shape(log_transition)
+  vocab, given = np.size(log_initial), np.shape(log_transition)
   shape = given
   if len(given) == 2 and length is not None:
     shape = (checks.whole('length', length, 1) - 1, *given)

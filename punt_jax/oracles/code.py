@@ -34,9 +34,9 @@ def code(checks: Array) -> World:
   Raises:
     ValueError: checks is not a matrix of 0 and 1.
   """
-  if jnp.ndim(checks) != 2 or 0 in jnp.shape(checks):
+  if np.ndim(checks) != 2 or 0 in np.shape(checks):
     raise ValueError(
-      f'checks is an (R, L) matrix of 0 and 1, got shape {jnp.shape(checks)}.'
+      f'checks is an (R, L) matrix of 0 and 1, got shape {np.shape(checks)}.'
     )
   if not isinstance(checks, jax.core.Tracer):
     stray = np.setdiff1d(np.asarray(checks), [0, 1])
@@ -45,7 +45,7 @@ def code(checks: Array) -> World:
         f'checks has {stray[0]}: row r marks the positions of check r with 1,'
         ' all others are 0'
       )
-  length = jnp.shape(checks)[1]
+  length = np.shape(checks)[1]
   checks = jnp.asarray(checks) != 0
   whole = jnp.ones(length, bool)
   rows, _, leading = _eliminate(checks, ~whole, whole)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from punt_jax import checks
 from punt_jax.oracles import inputs, messages, sections
@@ -64,15 +65,15 @@ def documents(
     ValueError: the shapes do not agree, a number is out of range or not
       finite, or what inputs.log_weights says.
   """
-  vocab = jnp.size(log_first)
+  vocab = np.size(log_first)
   tables = log_heading, log_structure, log_detail
-  if jnp.shape(log_first) != (vocab,) or any(
-    jnp.shape(table) != (vocab, vocab) for table in tables
+  if np.shape(log_first) != (vocab,) or any(
+    np.shape(table) != (vocab, vocab) for table in tables
   ):
     raise ValueError(
       f'documents of {vocab} tokens take ({vocab},) log_first and three '
       f'({vocab}, {vocab}) tables, got '
-      f'{[jnp.shape(x) for x in (log_first, *tables)]}.'
+      f'{[np.shape(x) for x in (log_first, *tables)]}.'
     )
   for name, number in (
     ('paragraphs', paragraphs), ('details', details), ('length', length)

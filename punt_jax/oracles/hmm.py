@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from punt_jax import checks
 from punt_jax.oracles import inputs, messages
@@ -52,30 +53,32 @@ def hmm(
       inputs.log_weights says.
   """
   checks.whole('length', length, 1)
-  if jnp.ndim(log_emission) < 2 or 0 in jnp.shape(log_emission):
+  if np.ndim(log_emission) < 2 or 0 in np.shape(log_emission):
     raise ValueError(
       'log_emission is (L, S, V) or (S, V) log-weights, got shape'
-      f' {jnp.shape(log_emission)}.'
+      f' {np.shape(log_emission)}.'
     )
-  states, vocab = jnp.shape(log_emission)[-2:]
+  states, vocab = np.shape(log_emission)[-2:]
   shapes = (states,), (length - 1, states, states), (length, states, vocab)
   given = log_initial, log_transition, log_emission
-  try:
-    spread = [
-      jnp.broadcast_to(jnp.asarray(x), shape)
-      for x, shape in zip(given, shapes, strict=True)
-    ]
-  except ValueError:
+  found = [np.shape(x) for x in given]
+  if found[0] != shapes[0] or any(
+    have not in (want, want[1:])
+    for have, want in zip(found[1:], shapes[1:], strict=True)
+  ):
     raise ValueError(
       f'{length} positions, {states} states and {vocab} tokens take arrays of '
       f'shapes {shapes}, the last two also without their first axis; got '
-      f'{[jnp.shape(x) for x in given]}.'
-    ) from None
+      f'{found}.'
+    )
   names = 'log_initial', 'log_transition', 'log_emission'
-  spread = [*map(inputs.log_weights, names, spread)]
-  for name, values in zip(names, spread, strict=True):
+  looked_at = [*map(inputs.log_weights, names, given)]
+  for name, values in zip(names, looked_at, strict=True):
     inputs.possible(name, values)
-  initial, transition, emission = (normalize(x)[0] for x in spread)
+  initial, transition, emission = (
+    normalize(jnp.broadcast_to(values, shape))[0]
+    for values, shape in zip(looked_at, shapes, strict=True)
+  )
 
   def log_prob(allowed):
     seen = _seen(emission, allowed)

@@ -25,13 +25,15 @@ def log_weights(name: str, values: Array, whole: bool = False) -> Array:
     ValueError: one sentence: NaN, +inf, all -inf, no real numbers, or
       probabilities in the place of their logarithms.
   """
-  dtype = jnp.result_type(values)
+  if not hasattr(values, 'dtype'):
+    values = np.asarray(values)
+  dtype = values.dtype
   if not jnp.issubdtype(dtype, jnp.number) or jnp.iscomplexobj(values):
     raise ValueError(
       f'{name} holds {dtype}: pass logarithms of weights (nats), -inf for what'
       ' is impossible'
     )
-  if not isinstance(values, jax.core.Tracer) and jnp.size(values):
+  if not isinstance(values, jax.core.Tracer) and np.size(values):
     _check(name, np.asarray(values, np.float32), whole)
   return jnp.asarray(values, jnp.float32)
 

@@ -29,10 +29,10 @@ def permuted(world: World, order: Array) -> World:
   Raises:
     ValueError: it is none, as far as it can be told.
   """
-  if jnp.shape(order) != (world.length,):
+  if np.shape(order) != (world.length,):
     raise ValueError(
       f'this world has {world.length} positions, the order '
-      f'{jnp.shape(order)}: pass a permutation of 0 .. {world.length - 1}.'
+      f'{np.shape(order)}: pass a permutation of 0 .. {world.length - 1}.'
     )
   if not isinstance(order, jax.core.Tracer) and (
     np.sort(order) != np.arange(world.length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from punt_jax.oracles import inputs
 from punt_jax.oracles.sums import fold, log_sum_exp, normalize
@@ -28,11 +29,11 @@ def product(log_p: Array) -> World:
     ValueError: it is no matrix, a position has no possible token, or what
       inputs.log_weights says.
   """
-  if jnp.ndim(log_p) != 2 or 0 in jnp.shape(log_p):
+  if np.ndim(log_p) != 2 or 0 in np.shape(log_p):
     raise ValueError(
-      f'a product takes (L, V) log-weights, got shape {jnp.shape(log_p)}.'
+      f'a product takes (L, V) log-weights, got shape {np.shape(log_p)}.'
     )
-  length, vocab = jnp.shape(log_p)
+  length, vocab = np.shape(log_p)
   log_p = inputs.log_weights('log_p', log_p)
   inputs.possible('log_p', log_p)
   log_p, _ = normalize(log_p)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold, log_sum_exp
@@ -38,17 +39,17 @@ def strip(log_down: Array, log_right: Array) -> World:
     ValueError: the shapes do not agree, no canvas is possible, or what
       inputs.log_weights says.
   """
-  if jnp.ndim(log_down) != 3 or 0 in jnp.shape(log_down):
+  if np.ndim(log_down) != 3 or 0 in np.shape(log_down):
     raise ValueError(
-      f'log_down is (C, V, V) log-weights, got shape {jnp.shape(log_down)}.'
+      f'log_down is (C, V, V) log-weights, got shape {np.shape(log_down)}.'
     )
-  columns, vocab = jnp.shape(log_down)[:2]
+  columns, vocab = np.shape(log_down)[:2]
   right_shape = (columns - 1, 2, vocab, vocab)
-  if jnp.shape(log_down)[2] != vocab or jnp.shape(log_right) != right_shape:
+  if np.shape(log_down)[2] != vocab or np.shape(log_right) != right_shape:
     raise ValueError(
       f'{columns} columns of {vocab} tokens take ({columns}, {vocab}, {vocab}) '
       f'potentials down and {right_shape} to the right; got '
-      f'{jnp.shape(log_down)} and {jnp.shape(log_right)}.'
+      f'{np.shape(log_down)} and {np.shape(log_right)}.'
     )
   down = inputs.log_weights('log_down', log_down).reshape(columns, vocab**2)
   right = inputs.log_weights('log_right', log_right)

@@ -29,7 +29,7 @@ def table(log_joint: Array | np.ndarray) -> World:
     ValueError: the axes differ in size, so there is no vocabulary; or what
       inputs.log_weights says.
   """
-  shape = jnp.shape(log_joint)
+  shape = np.shape(log_joint)
   if not shape or len(set(shape)) != 1 or not shape[0]:
     raise ValueError(
       f'a table has L axes of the same size V, got shape {shape}.'

@@ -38,15 +38,15 @@ def tree(log_root: Array, log_edge: Array, parent: Array) -> World:
     ValueError: the shapes do not agree, a parent comes after its child, no
       canvas is possible, or what inputs.log_weights says.
   """
-  vocab, shape = jnp.size(log_root), jnp.shape(log_edge)
+  vocab, shape = np.size(log_root), np.shape(log_edge)
   length = shape[0] + 1 if shape else 0
-  if (jnp.shape(log_root), shape, jnp.shape(parent)) != (
+  if (np.shape(log_root), shape, np.shape(parent)) != (
     (vocab,), (length - 1, vocab, vocab), (length - 1,)
   ):
     raise ValueError(
       f'a tree over {vocab} tokens takes a ({vocab},) root, (L - 1, {vocab}, '
-      f'{vocab}) edges and (L - 1,) parents; got {jnp.shape(log_root)}, {shape}'
-      f' and {jnp.shape(parent)}.'
+      f'{vocab}) edges and (L - 1,) parents; got {np.shape(log_root)}, {shape}'
+      f' and {np.shape(parent)}.'
     )
   root = inputs.log_weights('log_root', log_root)
   edge = inputs.log_weights('log_edge', log_edge)
