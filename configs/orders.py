@@ -36,6 +36,7 @@ def get_config(name='variational'):
     config.task = dict(model='shakespeare', length=128, rows=1)
   config.rate = 0.003 if method == 'pairs' else 0.005
   config.warmup = 20
+  config.decay = 0  # steps over which the rate falls; 0: all of them
   config.clip = 1.0
   config.log_every = 10
   config.eval_every = 100

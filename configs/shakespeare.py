@@ -45,7 +45,8 @@ def get_config():
   config.adam_rate = 0.006
   config.weight_decay = 0.0
   config.warmup = 100
-  config.final_share = 0.01
+  config.decay = 0  # steps over which the rate falls; 0: all of them
+  config.final_share = 0.01  # of the rate, in the end; 1: it does not fall
   config.clip = 1.0
   config.ema = 0.998
   config.log_every = 20

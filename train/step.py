@@ -27,13 +27,23 @@ class State(NamedTuple):
   opt: Any  # optax state
 
 
+def decay_steps(config):
+  """Steps over which the learning rate falls; None where it is constant."""
+  if config.get('final_share') == 1:
+    return None
+  return config.get('decay') or config.get('steps')
+
+
 def schedule(config, peak):
-  """Linear warm-up, then cosine decay to config.final_share of the peak."""
+  """Linear warm-up, then cosine decay to config.final_share of the peak.
+
+  It falls over config.decay steps, or all of them, and then stays.
+  """
   return optax.warmup_cosine_decay_schedule(
     init_value=0.0,
     peak_value=peak,
     warmup_steps=config.warmup,
-    decay_steps=config.steps,
+    decay_steps=decay_steps(config) or config.steps,
     end_value=config.final_share * peak,
   )
 

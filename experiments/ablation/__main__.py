@@ -58,6 +58,9 @@ SAMPLERS = {
   )
 }
 MODEL = ('temperature', 'judged')  # settings of what drafts are drawn from
+# Of the config: they choose rows, or what of them the table compares.
+FREE = ('worlds', 'length', 'base', 'factors', 'gaps', 'loss')
+SECONDS = 1.0  # a row, see sweep
 
 
 def curve(base, changes):
@@ -193,7 +196,7 @@ def run(config, workdir):
 
   rows = sweep(
     'ablation', workdir, config, points(found, config.worlds, config.length),
-    measure, ('gap', 'log_p', 'seconds'),
+    measure, ('gap', 'log_p', 'seconds'), FREE, SECONDS,
   )
   said = plot.write(
     pathlib.Path(workdir), rows, found, config.gaps, config.loss

@@ -29,6 +29,7 @@ WHEELS = {
   'antiberty': 'antiberty-0.1.3-py3-none-any.whl',
   'sapiens': 'sapiens-1.0.5-py3-none-any.whl',
 }
+SECONDS = 1.0  # a row, see sweep
 SUBJECTS = 'domain', 'loops'
 CHAINS = 'heavy', 'light', 'mixed', 'unclear'
 
@@ -160,6 +161,7 @@ def run(config, workdir, wheels='.'):
   rows = sweep(
     'antibody', workdir, config, [point for point, _ in plan], measure,
     ('nll', 'heavy', 'light', 'mixed', 'identity', 'seconds', 'judge_seconds'),
+    ('subjects',), SECONDS,
   )
   plot.write(workdir / 'antibody.png', rows)
   (workdir / 'table.md').write_text(plot.markdown(rows))

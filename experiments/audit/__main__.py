@@ -30,6 +30,7 @@ from punt_jax.generation import options
 from punt_jax.oracles import named
 
 MODELS = ('exact', 'trained')
+SECONDS = 1.0  # a row, see sweep
 
 
 def points(config):
@@ -149,7 +150,7 @@ def run(config, workdir):
   rows = sweep('audit', workdir, config, points(config), measure, (
     'gap', 'nelbo', 'joint_accept', 'pair_accept', 'false_reject',
     'unstable_own', 'seconds',
-  ))
+  ), ('subjects', 'epsilons', 'first'), SECONDS)
   plot.write(workdir / 'audit.png', rows)
   print(f'in {workdir}: results.jsonl, audit.png')
   return rows

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import tqdm
 
 from punt_jax.checkpoints import saving
 from punt_jax.models import transformer
+from punt_jax.viz.progress import progress
 from train import step as step_lib
 
 
@@ -80,7 +80,7 @@ def learn(config, subject, file):
   state = step_lib.init_state(config, module, length)
   update = step_lib.make_update(config, module, jax.local_devices()[:1])
   what = f'{subject.name}: training'
-  for n in tqdm.trange(config.steps, desc=what, leave=False, disable=None):
+  for n in progress(range(config.steps), what, unit='step'):
     state, _ = update(state, batch(n))
   tokens = np.asarray(world.sample(last, config.heldout))
   evaluate = step_lib.make_evaluate(module, config.batch)

@@ -26,6 +26,7 @@ from experiments.common.sweep import Point, sweep
 from punt_jax.cli import command
 from punt_jax.models import transformer
 
+SECONDS = 1.0  # a row, see sweep
 TABLE = {
   'sampler': '{sampler}', 'subject': '{subject}', 'B': '{batch}',
   'T': '{temperature:g}', 'overhead': '{overhead:.3f}',
@@ -104,7 +105,10 @@ def run(config, workdir, model_shape=None):
       steps=config.steps, seed=config.seed,
     )
 
-  rows = sweep('bench', workdir, config, points, measure, ('overhead',))
+  rows = sweep(
+    'bench', workdir, config, points, measure, ('overhead',),
+    ('samplers', 'vocab', 'batch', 'temperature', 'length'), SECONDS,
+  )
   plot.samplers(pathlib.Path(workdir) / 'bench.png', rows)
   print('\noverhead: wall / (device forwards x forward alone); 1 is free')
   print('scratch: MiB of the compiled decode; B x L x V: a float32 canvas\n')

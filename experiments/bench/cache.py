@@ -34,6 +34,12 @@ from punt_jax.checkpoints import huggingface
 from punt_jax.cli import command
 from punt_jax.types import Denoiser
 
+SECONDS = 1.0  # a row, see sweep
+# Of the config: they choose rows.
+FREE = (
+  'model_shape', 'dtype', 'samplers', 'refresh', 'prompt', 'length',
+  'block_length', 'temperature',
+)
 TABLE = {
   'sampler': '{sampler}', 'prompt': '{prompt}', 'refresh': '{refresh}',
   'steps': '{plain_steps}/{fast_steps}', 'NFE': '{plain_nfe}/{fast_nfe}',
@@ -189,7 +195,7 @@ def run(config, workdir):
 
   rows = sweep(
     'bench_cache', workdir, config, points, measure,
-    ('positions_ratio', 'wall_ratio', 'differ', 'kl'),
+    ('positions_ratio', 'wall_ratio', 'differ', 'kl'), FREE, SECONDS,
   )
   print('\nratios: with the cache / without; written/step, without\n')
   print(timing.table(TABLE, rows))

@@ -51,6 +51,8 @@ SHAPES = {  # config.json
   'dream_small': describe('dream', 'small', 8192),
   'dream_tiny': describe('dream', 'tiny', 512),
 }
+# Of the config: they choose rows.
+FREE = ('model_shape', 'dtype', 'samplers', 'batch', 'length', 'temperature')
 TABLE = {
   'sampler': '{sampler}', 'L': '{length}', 'B': '{batch}',
   'forwards': '{forwards[0]}', 'tokens/s': '{tokens_per_second:.3g}',
@@ -194,7 +196,7 @@ def run(config, workdir):
     )
 
   rows = sweep(
-    'bench_model', workdir, config, points, measure, ('overhead', 'mfu')
+    'bench_model', workdir, config, points, measure, ('overhead', 'mfu'), FREE
   )
   plot.models(pathlib.Path(workdir) / 'bench_model.png', rows)
   print('\noverhead: wall / (device forwards x forward alone); memory in MiB\n')

@@ -27,6 +27,7 @@ from punt_jax.checkpoints import huggingface, tensors
 from punt_jax.checks import known, whole
 from punt_jax.cli import command, random_checkpoint
 
+SECONDS = 1.0  # a row, see sweep
 TABLE = {
   'model': '{subject}', 'B x L': '{batch}x{length}',
   'ours': '{ours_wall:.3f}', 'torch': '{torch_wall:.3f}',
@@ -168,7 +169,8 @@ def run(config, workdir):
 
   rows = sweep(
     'bench_torch_forward', workdir, config, points, measure,
-    ('wall_ratio', 'cpu_ratio'),
+    ('wall_ratio', 'cpu_ratio'), ('model', 'width', 'threads', 'sizes'),
+    SECONDS,
   )
   print('\nseconds; ratios are ours / theirs\n')
   print(timing.table(TABLE, rows))

@@ -26,6 +26,8 @@ from punt_jax.checks import in_range, known
 from punt_jax.cli import command
 from punt_jax.generation.warm_up import learn
 
+SECONDS = 1.0  # a row, see sweep
+
 
 def points(config):
   """Every Point of a config, those that share a program together.
@@ -41,7 +43,7 @@ def points(config):
       known('contender', contender, CONTENDERS)
       known('contender without a grid:', contender, config.grids)
       found += [
-        Point(name, length, contender, settings)
+        Point(subjects.label(name), length, contender, settings)
         for settings in grid(config.grids[contender].to_dict())
       ]
   return found
@@ -98,11 +100,14 @@ def fill(subject, rows, decode, params, settings, seed):
 def run(config, workdir):
   """The whole comparison. Returns the rows of results.jsonl."""
   workdir, settings = pathlib.Path(workdir), config.settings.to_dict()
+  plan = points(config)
+  source = {subjects.label(name): name for name, *_ in config.subjects}
 
   @functools.lru_cache(1)
   def subject_of(name, length):
     return subjects.of(
-      name, length, settings, config.seed, config.text_rows, config.draws
+      source[name], length, settings, config.seed, config.text_rows,
+      config.draws,
     )
 
   @functools.lru_cache(1)
@@ -134,8 +139,8 @@ def run(config, workdir):
     }
 
   rows = sweep(
-    'beyond', workdir, config, points(config), measure,
-    ('excess_nll', 'unigram_tv', 'pair_tv'),
+    'beyond', workdir, config, plan, measure,
+    ('excess_nll', 'unigram_tv', 'pair_tv'), ('subjects', 'grids'), SECONDS,
   )
   plot.write(workdir, rows)
   return rows

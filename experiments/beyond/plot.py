@@ -3,6 +3,7 @@
 import math
 import pathlib
 
+from experiments.beyond.contenders import CONTENDERS
 from experiments.common import plots, subjects
 from experiments.common.plots import plt
 from punt_jax.viz.table import number, table
@@ -97,17 +98,17 @@ def draw(path, groups):
     figsize=(3.5 + 3.3 * len(groups), 7),
   )
   figure.suptitle('What each forward pass buys: lower left is better')
-  names = list(dict.fromkeys(
+  names = dict.fromkeys(
     row['sampler'] for group in groups.values() for row in group
-  ))
+  )
   for ((name, length), group), pair in zip(groups.items(), axes.T, strict=True):
     tv = 'unigram_tv' if 'unigram_tv' in group[0] else 'pair_tv'
     for axis, key in zip(pair, ('excess_nll', tv), strict=True):
-      for i, sampler in enumerate(names):
+      for sampler in names:
         line = sorted((
           r for r in group if r['sampler'] == sampler and r[key] is not None
         ), key=lambda row: row['nfe'])
-        plots.curve(axis, line, key, sampler, **look(sampler, i))
+        plots.curve(axis, line, key, sampler, **look(sampler))
       plots.clean(axis)
       plots.log_passes(axis, max(row['nfe'] for row in group))
     pair[0].set_title(f'{name.replace("_", " ")}, {length} tokens')
@@ -128,13 +129,11 @@ def draw(path, groups):
   plots.save(figure, path)
 
 
-def look(sampler, i):
-  """How the curve of the contender number i looks."""
+def look(sampler):
+  """How the curve of a contender looks: the same in every picture."""
   if sampler in COLORS:
     return dict(
       color=COLORS[sampler], marker='o', markersize=5, linewidth=2.2, zorder=3
     )
-  return dict(
-    color=plt.get_cmap('tab20')(i % 20), marker='sv^D<>PX*'[i % 9],
-    markersize=5, linewidth=0.8, alpha=0.7, zorder=2,
-  )
+  own = plots.look(list(CONTENDERS).index(sampler))
+  return dict(markersize=5, linewidth=0.8, alpha=0.7, zorder=2, **own)

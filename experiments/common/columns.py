@@ -18,6 +18,7 @@ TYPES = {  # of the columns that experiments share; numbers may be None
   'sampler': str, 'settings': dict, 'origin': dict,
   'rows': int,  # canvases that were filled
   'seconds': float,  # of decoding, with compilation if that was needed
+  'took': float,  # seconds of the row, all that was built for it included
   'temperature': float,  # of the drafts
   'nfe': float,  # forward passes of a canvas, mean
   'nfe_low': float, 'nfe_median': float, 'nfe_high': float,

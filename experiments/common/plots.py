@@ -1,13 +1,11 @@
 """What the pictures of experiments share: names, colors, axes."""
 
-import matplotlib
-
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from punt_jax import samplers
+from punt_jax.generation.options import WRAPPERS
+from punt_jax.viz import figures
+from punt_jax.viz.figures import plt as plt
 
 TITLES = {
   'chain': 'a Markov chain',
@@ -22,12 +20,14 @@ TITLES = {
 }
 PASSES = 'forward passes per canvas (NFE)'
 STRONG = ('#c1121f', '#f4845f')  # PUNT, whatever else is there
+# In an order in which none looks like the next two.
 MUTED = (
-  '#222222', '#1f77b4', '#2ca02c', '#9467bd', '#8c564b', '#e377c2', '#7f7f7f',
-  '#bcbd22', '#17becf', '#1b4f3a', '#b5793b',
+  '#1b3a6b', '#d99a2b', '#8a8a8a', '#9467bd', '#bcbd22', '#17becf', '#222222',
+  '#e377c2', '#1f77b4', '#2ca02c', '#7a4a2b',
 )
-MARKERS = 'svD^v<>PXdph8*'
-STYLES = ('-', '--', ':')
+MARKERS = 'svD^<>PXdph8*'
+LINES = ('-', '--', ':', '-.')
+FILLS = ('full', 'none')  # of markers
 
 
 def title(subject):
@@ -43,19 +43,33 @@ def split(rows):
   names = {row['sampler']: {} for row in rows}
   for row in rows:
     for hyperparam, value in row['settings'].items():
-      if isinstance(value, str) or hyperparam == 'particles':
+      if isinstance(value, str) or hyperparam in WRAPPERS:
         names[row['sampler']].setdefault(hyperparam, set()).add(value)
   lines = {}
   for row in sorted(rows, key=lambda row: row['nfe']):
     vary = names[row['sampler']]
     words = [
-      f'{v} particles' if k == 'particles' else v
-      for k, v in row['settings'].items()
-      if k == 'particles' or len(vary.get(k, ())) > 1
+      word(k, v) for k, v in row['settings'].items()
+      if k in WRAPPERS or len(vary.get(k, ())) > 1
     ]
     lines.setdefault(' '.join([row['sampler'], *words]), []).append(row)
   listed = samplers.NAMES.index
   return dict(sorted(lines.items(), key=lambda x: listed(x[1][0]['sampler'])))
+
+
+def word(hyperparam, value):
+  """A setting in the name of a curve."""
+  if isinstance(value, str) and hyperparam not in WRAPPERS:
+    return value
+  value = f'{value:g}' if isinstance(value, float) else value
+  if hyperparam == 'particles':
+    return f'{value} particles'
+  return f'{hyperparam.replace("_", " ")} {value}'
+
+
+def look(i):
+  """The color and marker of the i-th of many: no two of 143 have both."""
+  return dict(color=MUTED[i % len(MUTED)], marker=MARKERS[i % len(MARKERS)])
 
 
 def style(sampler, variant=0):
@@ -63,18 +77,18 @@ def style(sampler, variant=0):
 
   Args:
     sampler: its name.
-    variant: 0, 1, ... of several curves of it.
+    variant: 0, 1, ... of several curves of it; 8 of them look different.
   """
   i = samplers.NAMES.index(sampler)
-  shared = dict(markersize=5, capsize=2, linestyle=STYLES[variant % 3])
+  shared = dict(
+    markersize=5, capsize=2, linestyle=LINES[variant % len(LINES)],
+    fillstyle=FILLS[variant // len(LINES) % len(FILLS)],
+  )
   if i == 0:
     return shared | dict(
-      marker='o', color=STRONG[min(variant, 1)], linewidth=2.2, zorder=3
+      marker='o', color=STRONG[variant % 2], linewidth=2.2, zorder=3
     )
-  return shared | dict(
-    marker=MARKERS[i % len(MARKERS)], color=MUTED[(i - 1) % len(MUTED)],
-    linewidth=1.1, zorder=2, alpha=0.8,
-  )
+  return shared | look(i - 1) | dict(linewidth=1.1, zorder=2, alpha=0.8)
 
 
 def curve(axis, rows, key, label, **look):
@@ -113,7 +127,4 @@ def legend(figure, axis, title='sampler, a point per setting'):
   )
 
 
-def save(figure, path, dpi=110):
-  """Writes the PNG and forgets the figure."""
-  figure.savefig(path, dpi=dpi)
-  plt.close(figure)
+save = figures.save

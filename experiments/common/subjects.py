@@ -8,10 +8,15 @@ In an exact world the reference is its joint distribution. A model of text has
 no known joint, so its reference is its own writing, one by one in uniformly
 random order: the excess is that of the chain-rule NLL under the same model in
 random order (the NELBO, with the same random masks for all), the total
-variation that of adjacent pairs of characters, pooled over positions.
+variation that of adjacent pairs of tokens, pooled over positions. Such a model
+is one that ships, or a user's own: a file of train.export, or a checkpoint
+directory. Rows call it by its name and a digest of what it holds.
 """
 
+import functools
+import hashlib
 import math
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,8 +25,8 @@ import numpy as np
 
 import punt_jax
 from experiments.common import columns
-from punt_jax import checkpoints, checks, oracles, samplers
-from punt_jax.generation import quality
+from punt_jax import checkpoints, oracles, samplers
+from punt_jax.generation import generator, quality
 from punt_jax.generation.warm_up import distances
 from punt_jax.oracles import named
 
@@ -50,7 +55,7 @@ def of(name, length, settings, seed, rows=0, draws=0) -> Subject:
   """The world or the model of text `name`; worlds of one length share a key.
 
   Args:
-    name: of NAMES.
+    name: of NAMES, or the path of a model.
     length: L.
     settings: of a world.
     seed: of it, or of the texts.
@@ -84,17 +89,17 @@ def of_world(name, length, settings, key) -> Subject:
 
 
 def of_text(name, length, rows, draws, seed) -> Subject:
-  """A model of text that ships, and `rows` texts it is compared with.
+  """A model of text, and `rows` texts it is compared with.
 
   Args:
-    name: of checkpoints.names().
+    name: of checkpoints.names(), or a path.
     length: L.
     rows: canvases that the model writes one by one, when errors are first
       asked for; twice, so that the floor is known.
     draws: masks per text when it is scored.
     seed: of the texts and the masks.
   """
-  loaded = checkpoints.load(name)
+  loaded = load(name)
   reference = []
 
   def errors(decoded):
@@ -103,7 +108,7 @@ def of_text(name, length, rows, draws, seed) -> Subject:
     return reference[0](decoded)
 
   return Subject(
-    name, length, loaded.text.vocab, loaded.params, loaded.denoiser,
+    label(name), length, loaded.text.vocab, loaded.params, loaded.denoiser,
     errors, text=loaded.text, alike=distances(length),
   )
 
@@ -121,19 +126,15 @@ def text_errors(loaded, length, rows, draws, seed):
   nats = lambda tokens: np.array(score(tokens)) * math.log(2)
   mean, spread = nats(exact)
 
-  def distance(tokens, others):
-    a, b = pairs(tokens, loaded.text.vocab), pairs(others, loaded.text.vocab)
-    return float(np.abs(a - b).sum() / 2)
-
   def errors(decoded):
     found, error = nats(decoded.tokens)
     return {
       'excess_nll': float(found - mean),
       'excess_nll_error': math.hypot(error, spread),
       'excess_nll_floor': float(spread),
-      'pair_tv': distance(decoded.tokens, exact),
+      'pair_tv': pair_tv(decoded.tokens, exact),
       'pair_tv_error': 0.0,
-      'pair_tv_floor': distance(other, exact),
+      'pair_tv_floor': pair_tv(other, exact),
       'impossible': 0.0,
     }
 
@@ -146,26 +147,79 @@ def check(name, length, settings):
   Raises:
     ValueError: one sentence.
   """
-  checks.known('subject', name, NAMES)
+  if name not in NAMES and not pathlib.Path(name).exists():
+    raise ValueError(
+      f'unknown subject {name!r}: use one of {", ".join(NAMES)}, or the path of'
+      ' a model'
+    )
   if name in named.NAMES:
     draw = lambda key: named.draw(name, key, length, settings)
     params = draw(jax.random.key(0))
     make = lambda params: named.make(name, params, length, settings) and None
     jax.eval_shape(make, params)
+    return
+  loaded = load(name)
+  tokens = jax.ShapeDtypeStruct((1, length), np.int32)
+
+  def look(params, tokens):
+    model = loaded.denoiser(params)
+    memo = model.init(tokens, tokens >= 0)
+    return model.ask(memo, tokens, tokens[:, 0] >= 0)[1].features
+
+  jax.eval_shape(look, loaded.params, tokens)
+
+
+@functools.lru_cache(2)
+def load(name):
+  """A model of text: checkpoints.Pretrained.
+
+  Raises:
+    ValueError: one sentence: there is none, or it has no vocabulary.
+  """
+  loaded = checkpoints.load(name)
+  generator.need_text(loaded)
+  return loaded
+
+
+@functools.cache
+def label(name):
+  """What rows call a subject: 'chain', 'shakespeare', 'my_model-1a2b3c4d'.
+
+  Of a file or folder it is the name without its path, and the start of a
+  SHA-256 of its content, so that another model in its place has other rows.
+  """
+  path = pathlib.Path(name)
+  if name in NAMES or not path.exists():
+    return name
+  digest = hashlib.sha256()
+  for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+    if file.is_file():
+      with open(file, 'rb') as stream:
+        inside = hashlib.file_digest(stream, 'sha256').digest()
+      digest.update(file.name.encode() * path.is_dir() + inside)
+  stem = path.resolve().name.removesuffix('.safetensors')
+  return f'{stem}-{digest.hexdigest()[:8]}'
 
 
 def offers(name):
   """What the subject `name` can be asked beyond log-probabilities."""
   if name in named.NAMES:
     return frozenset({'in_order'})
-  return checkpoints.load(name).offers
+  return load(name).offers
 
 
-def pairs(tokens, vocab):
-  """Shares (V * V,) of adjacent pairs of tokens (B, L)."""
-  codes = tokens[:, :-1] * vocab + tokens[:, 1:]
-  counts = np.bincount(codes.ravel(), minlength=vocab * vocab)
-  return counts / counts.sum()
+def pair_tv(tokens, others):
+  """Total variation between the adjacent pairs of tokens of two (B, L)."""
+  both = [
+    np.stack([x[:, :-1], x[:, 1:]], -1).reshape(-1, 2) for x in (tokens, others)
+  ]
+  _, codes = np.unique(np.concatenate(both), axis=0, return_inverse=True)
+  n, codes = len(both[0]), codes.ravel()
+  shares = [
+    np.bincount(x, minlength=codes.max() + 1) / len(x)
+    for x in (codes[:n], codes[n:])
+  ]
+  return float(np.abs(np.subtract(*shares)).sum() / 2)
 
 
 def tv(row):

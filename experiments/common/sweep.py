@@ -2,13 +2,14 @@
 
 results.jsonl holds a row per Point, all of one schema: `schema` (its version),
 `experiment`, the columns of the Point, what was measured (columns.py has what
-experiments share) and `origin`. A run that was stopped goes on; rows of another
-version are refused.
+experiments share), `took` and `origin`. A run that was stopped goes on, and so
+does one that is asked for more; rows of another version are refused.
 """
 
 import itertools
 import json
 import pathlib
+import time
 from typing import Any, NamedTuple
 
 from experiments.common import columns
@@ -46,21 +47,25 @@ def grid(settings):
   ]
 
 
-def sweep(experiment, workdir, config, points, measure, shown=(), free=()):
+def sweep(
+  experiment, workdir, config, points, measure, shown=(), free=(), seconds=None
+):
   """Measures every Point that has no row in workdir yet.
 
   Points that share a subject or a compiled program should stand together, and
   `measure` keep the last of each (functools.lru_cache): nothing is built for
-  points that are done.
+  points that are done. Rows that no Point asks for stay in results.jsonl.
 
   Args:
     experiment: its name.
     workdir: folder of this run.
-    config: of this run; the folder belongs to it.
+    config: of this run; the folder belongs to all of it that is not free.
     points: of all rows.
     measure: Point -> {column: value}.
     shown: columns that are printed as a row is finished.
-    free: see records.resume.
+    free: keys of the config that no row depends on beside its Point: they may
+      change from one start to the next.
+    seconds: that a row took on two CPU cores, with the default config.
 
   Returns:
     the rows, in the order of points.
@@ -69,26 +74,101 @@ def sweep(experiment, workdir, config, points, measure, shown=(), free=()):
     ValueError: workdir holds something else, or rows of another schema.
     TypeError: a column has another type than elsewhere.
   """
-  import tqdm  # here, after an experiment may have set TQDM_DISABLE for others
+  # Here, after an experiment may have set TQDM_DISABLE for others.
+  from punt_jax.viz import progress
 
-  workdir = pathlib.Path(workdir)
-  rows = records.resume(workdir, config, free)
+  file = pathlib.Path(workdir) / 'results.jsonl'
+  rows = records.resume(workdir, config, free, experiment)
   origin = records.origin(config.seed)
-  found = []
-  bar = tqdm.tqdm(points, unit='row', disable=None)
-  for n, point in enumerate(bar, 1):
-    about = point.columns()
-    row = next((row for row in rows if about.items() <= row.items()), None)
-    if row is None:
-      row = as_read({
-        'schema': records.SCHEMA, 'experiment': experiment, **about,
-        **measure(point), 'origin': origin,
-      })
-      hidden = {key for key in about if about[key] != row[key]}
-      assert not hidden, f'measured columns hide {hidden} of a point'
-      columns.check(row, found)
-      jsonl.append(workdir / 'results.jsonl', row)
+  found = [find(rows, point) for point in points]
+  left = [n for n, row in enumerate(found) if row is None]
+  print(plan(experiment, points, left, rows, seconds), flush=True)
+  bar = progress.progress(
+    what=experiment, total=len(points), unit='row',
+    start=len(points) - len(left),
+  )
+  bar.bar_format = '{desc}: {n_fmt}/{total_fmt} rows in {elapsed}{postfix}'
+  with progress.alive(bar):
+    for i, n in enumerate(left):
+      point = points[n]
+      wait = remaining([points[m] for m in left[i:]], rows, seconds)
+      wait = '' if wait is None else f'about {progress.duration(wait)} to go, '
+      bar.set_postfix_str(f'{wait}now {name(point)}', refresh=False)
+      begun = time.perf_counter()
+      row = {
+        'schema': records.SCHEMA, 'experiment': experiment, **point.columns(),
+        **measure(point), 'took': time.perf_counter() - begun, 'origin': origin,
+      }
+      found[n] = keep(file, as_read(row), point, [x for x in found if x])
+      rows.append(found[n])
       said = columns.line(row, ('nfe', *shown), point.about)
-      tqdm.tqdm.write(f'{n:4d}/{len(points)} {said}')
-    found.append(row)
+      bar.write(f'{n + 1:4d}/{len(points)} {said}')
+      bar.set_postfix_str('', refresh=False)
+      bar.update()
   return found
+
+
+def find(rows, point):
+  """The row of a Point, or None."""
+  about = point.columns().items()
+  return next((row for row in rows if about <= row.items()), None)
+
+
+def keep(file, row, point, others):
+  """Checks a row and appends it to a file -> the row."""
+  about = point.columns()
+  hidden = {key for key in about if about[key] != row[key]}
+  assert not hidden, f'measured columns hide {hidden} of a point'
+  columns.check(row, others)
+  jsonl.append(file, row)
+  return row
+
+
+def name(point):
+  """A Point in a few words."""
+  said = f'{point.subject} {point.length} {point.sampler}'
+  return f'{said}, {columns.words(point.settings)}'.removesuffix(', ')
+
+
+def remaining(points, rows, otherwise=None):
+  """About how many seconds points will take, or None.
+
+  A row takes what those took that are most like it.
+
+  Args:
+    points: that are left.
+    rows: that are there.
+    otherwise: seconds of a row if none is there.
+  """
+  groups = ('subject', 'length', 'sampler'), ('subject', 'length'), ()
+  key = lambda columns, keys: tuple(map(columns.get, keys))
+  times = {}
+  for row in rows:
+    for keys in groups if 'took' in row else ():
+      times.setdefault((keys, key(row, keys)), []).append(row['took'])
+  total = 0.0
+  for columns_ in (point.columns() for point in points):
+    near = ((keys, key(columns_, keys)) for keys in groups)
+    own = next((times[x] for x in near if x in times), [otherwise])
+    if own[0] is None:
+      return None
+    total += sum(own) / len(own)
+  return total
+
+
+def plan(experiment, points, left, rows, seconds):
+  """What is going to be measured, and about how long that takes: a line."""
+  from punt_jax.viz.progress import duration
+
+  there = len(points) - len(left)
+  if not left:
+    return f'{experiment}: all {there} rows are there'
+  said = f'{experiment}: {len(points)} rows, {there} there, {len(left)} to'
+  wait = remaining([points[n] for n in left], rows, seconds)
+  if wait is None:
+    return f'{said} measure; the first one tells how long they take'
+  known = any('took' in row for row in rows)
+  by = 'by those that are there' if known else (
+    f'at {seconds:g} s a row as by default on two CPU cores'
+  )
+  return f'{said} measure: about {duration(wait)}, {by}'

@@ -38,6 +38,8 @@ from experiments.evaluate import plan as evaluate_plan
 from punt_jax import metrics
 from punt_jax.cli import command, records
 
+# Of the config: they choose rows; what a task says of itself is in its rows.
+FREE = (*records.FREE, 'tasks', 'samplers', 'sampler')
 SHOTS_SEED = 1234  # lm-eval's: the same examples stand before each question
 
 
@@ -74,7 +76,7 @@ def run(config, workdir, model=None, data=None, may_run_code=False):
 
     rows = sweep(
       'evaluate', workdir, config, [place.point() for place in plan], measure,
-      ('accuracy', 'seconds'), records.FREE,
+      ('accuracy', 'seconds'), FREE,
     )
   for name in config.tasks:
     draw(workdir / f'{name}.png', [r for r in rows if r['subject'] == name])
@@ -115,12 +117,11 @@ def score(place, model, limit, chat, draws):
     'accuracy': scores[headline],
     'accuracy_error': scores.get(f'{metric}_stderr,{kind}'), 'scores': scores,
     'items': said['n-samples'][place.name]['effective'],
-    'shots': place.shots, 'chat': chat,
+    'chat': chat,
     'nfe': nfe.mean, 'nfe_error': columns.finite(nfe.stderr),
     'nfe_low': nfe.low, 'nfe_median': nfe.median, 'nfe_high': nfe.high,
     'tokens': mean('tokens'),
     'seconds': mean('seconds'),  # per answer, compilation aside
-    **place.conditions(),
   }
 
 

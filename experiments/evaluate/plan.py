@@ -33,7 +33,10 @@ class Place(NamedTuple):
   def point(self):
     """What its row is about."""
     length = self.config.max_new_tokens
-    return Point(self.name, length, self.sampler, self.settings)
+    return Point(
+      self.name, length, self.sampler, self.settings,
+      {'shots': self.shots, 'seed': self.config.seed, **self.conditions()},
+    )
 
   def conditions(self):
     """{one of CONDITIONS: its value}."""
@@ -119,7 +122,7 @@ def made_for(config, loaded, name):
 
 def finish(place, made):
   """The Place, its Engine told how to read prompts and all that matters."""
-  _, *said, _ = place.point()
+  _, *said, _ = place.point()  # the length, the sampler, its settings
   said += [place.config.seed, place.conditions()]
   engine = place.engine._replace(encode=made.encode, settings=said)
   return place._replace(engine=engine)

@@ -2,14 +2,20 @@
 
   python -m experiments.frontier --config=configs/frontier.py \\
     --workdir=runs/frontier
+  python -m experiments.frontier --config=configs/frontier.py \\
+    --workdir=runs/mine --models=my.safetensors,permuted \\
+    --samplers='punt(epsilon=0.05) top_k(k=2)'
 
 Sweeps the hyperparameters of each sampler over the worlds of
 punt_jax/oracles/named.py and over lengths. A world is an exact model, so all
-error is the sampler's. The name of a model that ships stands for its text (see
-experiments/common/subjects.py). A sampler is compiled once per subject and
+error is the sampler's. The name of a model that ships, a file of train.export
+or a checkpoint directory stands for its text (see
+experiments/common/subjects.py). --models and --samplers take the place of
+config.worlds and config.samplers, whose numbers are then as they are written.
+A sampler is compiled once per subject and
 length; hyperparameters, temperatures and the world's parameters are traced.
-Writes results.jsonl (a row per point; a run that was stopped goes on) and
-frontier_<subject>.png.
+Writes results.jsonl (a row per point; a run that was stopped, or is asked for
+more, goes on) and frontier_<subject>.png.
 
 At temperature 1 a row holds both kinds of error; at others, where errors have
 no meaning (see experiments/common/columns.py), how well the tokens fit. These
@@ -37,19 +43,23 @@ from punt_jax.generation import options
 from punt_jax.generation.warm_up import hyperparams_of, learn, warm_up
 from punt_jax.oracles import named
 
+# Of the config: they choose rows.
+FREE = ('worlds', 'lengths', 'samplers', 'shares', 'temperatures')
+SECONDS = 1.0  # a row, see sweep
+
 
 class Case(NamedTuple):
   """A setting of the grid."""
 
-  subject: str
+  subject: str  # a name or path, see subjects.check
   length: int
   temperature: float
   choice: options.Choice
 
   def point(self):
     return Point(
-      self.subject, self.length, self.choice.name, self.choice.settings(),
-      {'temperature': self.temperature},
+      subjects.label(self.subject), self.length, self.choice.name,
+      self.choice.settings(), {'temperature': self.temperature},
     )
 
   def program(self):
@@ -78,15 +88,21 @@ def cases(config):
     in_range(name, config[name], least)
   in_range('shown', config.shown, 0, 1)
   settings, found = config.settings.to_dict(), []
+  listed = isinstance(config.samplers, str)
   for name, length in itertools.product(config.worlds, config.lengths):
     in_range('length', length, 2)
     subjects.check(name, length, settings)
     offers = subjects.offers(name)
-    for choice in options.grid(
+    for choice in written(config.samplers) if listed else options.grid(
       config.samplers.to_dict(), length, config.shares
     ):
       if choice.needs and choice.needs not in offers:
-        continue
+        if not listed:
+          continue
+        raise ValueError(
+          f'{choice.name} needs {choice.needs}, which {name} does not offer:'
+          ' leave it out of --samplers'
+        )
       for heat in config.temperatures.get(name, (1.0,)):
         in_range('temperature', heat, 0)
         if heat != 1 and name not in named.NAMES:
@@ -95,12 +111,31 @@ def cases(config):
   return found
 
 
+def written(samplers):
+  """The options.Choice of each sampler of a text, see options.parse_all."""
+  choices = [options.choose(*one) for one in options.parse_all(samplers)]
+  once = {(x.name, str(x.settings())): x for x in choices}.values()
+  program = [(x.name, x.static) for x in choices]
+  return sorted(once, key=lambda x: program.index((x.name, x.static)))
+
+
+def asked(config, models, samplers):
+  """The config with what was asked for by flags; None: as it is."""
+  if models is not None:
+    config.worlds = tuple(filter(None, map(str.strip, models.split(','))))
+  if samplers is not None:
+    with config.unlocked():
+      del config.samplers  # not of the same type
+      config.samplers = samplers
+  return config
+
+
 def prepare(config, name, length, learns=()) -> Start:
   """The subject and its canvases. Worlds of one length share keys.
 
   Args:
     config: of the frontier.
-    name: of subjects.NAMES.
+    name: of subjects.NAMES, or a path.
     length: L.
     learns: what samplers need to be told, see options.Choice.
   """
@@ -177,9 +212,16 @@ def fill(config, case, start, decode):
   }
 
 
-def run(config, workdir):
-  """The whole sweep. Returns the rows of results.jsonl."""
-  plan = cases(config)
+def run(config, workdir, models=None, samplers=None):
+  """The whole sweep. Returns the rows of results.jsonl.
+
+  Args:
+    config: of configs/frontier.py.
+    workdir: folder of this run.
+    models: names and paths, by commas, in place of config.worlds.
+    samplers: a text as options.parse_all reads it, for config.samplers.
+  """
+  plan = cases(asked(config, models, samplers))
   by_point = {str(case.point()): case for case in plan}
   learns = {
     case[:2]: {c.choice.learns for c in plan if c[:2] == case[:2]} - {None}
@@ -207,8 +249,9 @@ def run(config, workdir):
   rows = sweep(
     'frontier', workdir, config, [case.point() for case in plan], measure,
     ('gap', 'excess_nll', 'agreement', 'log_p', 'impossible', 'seconds'),
+    FREE, SECONDS,
   )
-  for name in config.worlds:
+  for name in map(subjects.label, config.worlds):
     plot.write(
       pathlib.Path(workdir) / f'frontier_{name}.png',
       [row for row in rows if row['subject'] == name],
@@ -219,4 +262,8 @@ def run(config, workdir):
 
 if __name__ == '__main__':
   command.compile_quickly()
-  command.run_config(run)
+  command.run_config(
+    run,
+    models='Names, files of train.export or folders, by commas.',
+    samplers="Samplers, for instance 'punt(epsilon=0.05) top_k(k=2)'.",
+  )

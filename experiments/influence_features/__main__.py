@@ -21,13 +21,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import punt_jax
+from experiments.common import subjects
 from experiments.common.sweep import Point, sweep
 from experiments.influence_features import plot
-from punt_jax import checkpoints, samplers, scores
+from punt_jax import samplers, scores
 from punt_jax.cli import command
 from punt_jax.decode import film
 from punt_jax.models import transformer
 
+SECONDS = 1.0  # a row, see sweep
 CHUNK = 32  # canvases per forward pass
 
 
@@ -119,14 +121,17 @@ def by_distance(pairs, length):
 def run(config, workdir):
   """All sets of features. Returns the rows of results.jsonl."""
   model, length = config.model, config.length
+  if not isinstance(subjects.load(model).module, transformer.Transformer):
+    raise ValueError(f'{model} is no model of train.main: its attention and'
+                     ' features cannot be read')
   points = [
-    Point(model, length, 'explore', {'features': list(names)})
+    Point(subjects.label(model), length, 'explore', {'features': list(names)})
     for names in config.features
   ]
 
   @functools.lru_cache(1)
   def pairs():
-    loaded = checkpoints.load(model)
+    loaded = subjects.load(model)
     seen = probes_of(loaded, config.rows, length, config.seed)
     return pairs_of(loaded, *seen)
 
@@ -141,7 +146,8 @@ def run(config, workdir):
     }
 
   rows = sweep(
-    'influence_features', workdir, config, points, measure, ('explained',)
+    'influence_features', workdir, config, points, measure, ('explained',),
+    ('features', 'model', 'length'), SECONDS,
   )
   plot.draw(pathlib.Path(workdir) / 'influence_features.png', rows)
   return rows

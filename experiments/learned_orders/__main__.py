@@ -33,6 +33,12 @@ from punt_jax.cli import command, records
 from train import puzzles
 from train.orders import tasks
 
+SECONDS = 1.0  # a row, see sweep
+# Of the config: they choose rows, or what of them the table compares.
+FREE = (
+  *records.FREE, 'contenders', 'grids', 'seeds', 'orders', 'columns'
+)
+
 
 def probed(settings, head, rounds):
   """Candidates that the head admits, then so many of PUNT's rounds."""
@@ -77,7 +83,8 @@ def plan(config):
     ValueError: one sentence about what the config asks for.
   """
   task, found, networks = config.task, [], {}
-  place = task.model, puzzles.LENGTH if 'clues' in task else task.length
+  length = puzzles.LENGTH if 'clues' in task else task.length
+  place = subjects.label(task.model), length
   for contender in config.contenders:
     known('contender', contender, CONTENDERS)
     many = grid(config.grids[known('grid', contender, config.grids)].to_dict())
@@ -178,7 +185,7 @@ def run(config, workdir):
 
   rows = sweep(
     'learned_orders', workdir, config, points, measure,
-    ('accuracy', 'excess_nll', 'seconds'), records.FREE,
+    ('accuracy', 'excess_nll', 'seconds'), FREE, SECONDS,
   )
   plot.write(pathlib.Path(workdir), rows, config.columns)
   return rows

@@ -16,11 +16,10 @@ COLORS = {  # of the learned ones
   'reinforce, biased': '#f4845f', 'pairs': '#1b7f4b',
   'pairs, 1 probe': '#63b17a', 'pairs, 2 probes': '#a6d3a0',
 }
-MUTED = (  # of the others, in turn
-  '0.75', '0.15', '#b5793b', '#d9b38c', '#7f6fa8', '#3fa7a7', '#c77cb0',
-  '#e3b5d4',
+OTHERS = (
+  'independent', 'one by one', 'top probability', 'margin', 'threshold',
+  'entropy bound', 'punt', 'punt by confidence',
 )
-MARKERS = 's*^D<>PX'
 AXIS = {
   'accuracy': 'puzzles solved (share)\nhigher is better',
   'excess_nll': 'excess NLL (nats per token)\ncloser to 0 is better',
@@ -142,13 +141,10 @@ def write(workdir, rows, columns):
 def frontier(axis, rows):
   """A line per contender against passes."""
   key = judged(rows[0])
-  for i, (name, line) in enumerate(lines(rows).items()):
-    strong = name in COLORS
+  for name, line in lines(rows).items():
     plots.curve(
       axis, [p._asdict() for p in broken(line)], 'value', name, capsize=2,
-      color=COLORS.get(name, MUTED[i % len(MUTED)]), markersize=5,
-      marker='o' if strong else MARKERS[i % len(MARKERS)],
-      linewidth=2.4 if strong else 1, zorder=3 if strong else 2,
+      markersize=5, **look(name),
     )
   axis.set_title(
     f'{rows[0]["rows"]} canvases; a point per setting, mean over seeds\n'
@@ -159,6 +155,13 @@ def frontier(axis, rows):
   if key == 'excess_nll':
     axis.axhline(0, color='0.6', linewidth=0.8)
   axis.legend(frameon=False, fontsize=8)
+
+
+def look(name):
+  """How the curve of a contender looks: the same in every picture."""
+  if name in COLORS:
+    return dict(color=COLORS[name], marker='o', linewidth=2.4, zorder=3)
+  return plots.look(OTHERS.index(name)) | dict(linewidth=1, zorder=2)
 
 
 def broken(line):

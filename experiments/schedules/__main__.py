@@ -46,6 +46,7 @@ LISTS = {
     schedules.geometric(k, 'dtc'), len(h)
   ),
 }
+SECONDS = 1.0  # a row, see sweep
 DRAWN = {'random tc': 'tc', 'random dtc': 'dtc'}  # samplers.random_size
 
 
@@ -182,7 +183,7 @@ def prepare(config):
 def run(config, workdir):
   """Returns the rows of results.jsonl."""
   check(config)
-  place = config.subject, config.length
+  place = subjects.label(config.subject), config.length
   points = [Point(*place, 'curve', {})] + [
     Point(*place, name, {'steps': steps})
     for steps in config.steps for name in (*LISTS, *DRAWN)
@@ -206,6 +207,7 @@ def run(config, workdir):
   rows = sweep(
     'schedules', workdir, config, points, measure,
     ('tc', 'dtc', 'predicted', 'measured', 'over_equal'),
+    ('subject', 'length', 'steps'), SECONDS,
   )
   plot.draw(pathlib.Path(workdir) / 'schedules.png', rows)
   print(f'in {workdir}: schedules.png, results.jsonl')

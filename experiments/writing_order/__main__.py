@@ -30,6 +30,7 @@ from punt_jax.cli import command
 from punt_jax.generation import options
 from punt_jax.oracles import named
 
+SECONDS = 1.0  # a row, see sweep
 BINS = 16  # moments of the heat maps
 DOCUMENT = ('heading', 'structure', 'detail')
 TEXT = ('line break', 'space', 'punctuation', 'capital', 'letter')
@@ -137,11 +138,15 @@ def run(config, workdir):
     name: options.choose(name, settings)
     for name, settings in config.samplers.items()
   }
-  points = []
+  points, source = [], {}
   for name, world in worlds(config):
     subjects.check(name, length, world)
+    source[subjects.label(name)] = name
     points += [
-      Point(name, length, choice.name, choice.settings(), {'world': world})
+      Point(
+        subjects.label(name), length, choice.name, choice.settings(),
+        {'world': world},
+      )
       for choice in choices.values()
     ]
   subject_of = functools.lru_cache(1)(
@@ -150,11 +155,15 @@ def run(config, workdir):
 
   def measure(point):
     world = point.about['world']
-    subject = subject_of(point.subject, tuple((world or {}).items()))
+    place = source[point.subject], tuple((world or {}).items())
+    subject = subject_of(*place)
     rows = config.text_rows if world is None else config.rows
     return fill(subject, world, choices[point.sampler], rows, seed)
 
-  rows = sweep('writing_order', workdir, config, points, measure, ('tau',))
+  rows = sweep(
+    'writing_order', workdir, config, points, measure, ('tau',),
+    ('texts', 'down', 'up', 'samplers', 'length'), SECONDS,
+  )
   workdir = pathlib.Path(workdir)
   plot.kinds(workdir / 'kinds.png', rows)
   plot.heat_maps(workdir / 'order.png', rows)

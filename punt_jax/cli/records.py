@@ -1,8 +1,9 @@
 """What a run leaves in its work folder: the config it belongs to, and rows.
 
-A workdir belongs to one config. A run that is started again finds the rows it
-has finished in results.jsonl, a half-written last row is dropped, and only the
-rest is computed.
+A workdir belongs to what its rows depend on. A run that is started again finds
+the rows it has finished in results.jsonl, a half-written last row is dropped,
+and only the rest is computed. Values of the config on which no row depends may
+be others then: they choose which rows are asked for, or how they are shown.
 """
 
 import json
@@ -22,6 +23,8 @@ FREE = 'batch', 'bucket', 'group'
 def claim(workdir, config, free=()):
   """Makes workdir this config's own, or raises ValueError.
 
+  config.json is that of the newest start.
+
   Args:
     workdir: pathlib.Path.
     config: of this run.
@@ -35,31 +38,41 @@ def claim(workdir, config, free=()):
         f'{workdir} is not empty and holds no run: use another --workdir'
       )
     workdir.mkdir(parents=True, exist_ok=True)
-    jsonl.replace_text(file, json.dumps(mine, indent=2))
-    return
-  theirs = jsonl.read_object(file)
-  changed = sorted(
-    k for k in (set(mine) | set(theirs)) - set(free)
-    if mine.get(k) != theirs.get(k)
-  )
-  if changed:
+  elif changed := different(mine, jsonl.read_object(file), free):
     raise ValueError(
       f'{workdir} holds a run with another config (different:'
       f' {", ".join(changed)}): use another --workdir'
     )
+  jsonl.replace_text(file, json.dumps(mine, indent=2))
 
 
-def resume(workdir, config, free=()):
+def different(one, other, free=(), above=''):
+  """Names of the values in which two dicts differ, `free` ones left out.
+
+  Those of dicts in them are named with dots: 'settings.vocab'.
+  """
+  found = []
+  for key in sorted((one.keys() | other.keys()) - set(free)):
+    a, b = one.get(key), other.get(key)
+    if isinstance(a, dict) and isinstance(b, dict):
+      found += different(a, b, (), f'{above}{key}.')
+    elif a != b or (key in one) != (key in other):
+      found.append(above + key)
+  return found
+
+
+def resume(workdir, config, free=(), experiment=None):
   """Makes workdir this config's own -> the rows that are already there.
 
   Args:
     workdir: folder.
     config: of this run.
     free: keys of it that may change from one start to the next.
+    experiment: whose rows they must be; None: they do not say.
 
   Raises:
-    ValueError: workdir holds something else, or rows of another schema;
-      nothing is written then.
+    ValueError: workdir holds something else, or rows of another schema or
+      experiment; nothing is written then.
   """
   workdir = pathlib.Path(workdir)
   file = workdir / 'results.jsonl'
@@ -69,6 +82,11 @@ def resume(workdir, config, free=()):
       raise ValueError(
         f'{file} has rows of schema {row.get("schema", 1)}, and this version'
         f' reads and writes schema {SCHEMA}: use another --workdir'
+      )
+    if experiment and row['experiment'] != experiment:
+      raise ValueError(
+        f'{file} has rows of {row["experiment"]}, not of {experiment}: use'
+        ' another --workdir'
       )
   claim(workdir, config, free)
   jsonl.replace(file, rows)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from punt_jax.oracles import messages
+from punt_jax import checks
+from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold
 from punt_jax.oracles.world import World, lift
 from punt_jax.types import Array
@@ -16,8 +18,15 @@ def chain(
 ) -> World:
   """p(x) ~ exp(initial[x_0] + sum_t transition[t, x_t, x_{t+1}]).
 
+  Three bits that keep their value nine times out of ten:
+
+  >>> stay = jnp.log(jnp.array([[9.0, 1.0], [1.0, 9.0]]))
+  >>> world = chain(jnp.zeros(2), stay, length=3)
+  >>> round(float(jnp.exp(world.log_prob(jnp.array([0, 0, 1])))), 3)
+  0.045
+
   Args:
-    log_initial: (V,) nats.
+    log_initial: (V,) nats, unnormalized log-weights.
     log_transition: (L - 1, V, V) nats from row to column, or (V, V) for the
       same one everywhere. Neither argument has to be normalized: they may be
       any potentials, -inf included. Rows that are normalized are the
@@ -25,23 +34,30 @@ def chain(
     length: L; needed with one (V, V) matrix only.
 
   Raises:
-    ValueError: the shapes do not agree, or the length is not known.
+    ValueError: the shapes do not agree, the length is not known, no canvas is
+      possible, or what inputs.log_weights says.
   """
-  vocab = log_initial.shape[0]
-  if log_transition.ndim == 2 and length is not None:
-    shape = (length - 1, *log_transition.shape)
-    log_transition = jnp.broadcast_to(log_transition, shape)
-  found = log_transition.shape[0] + 1
-  if log_transition.shape[1:] != (vocab, vocab) or length not in (None, found):
+  if np.ndim(log_initial) != 1 or not np.size(log_initial):
+    raise ValueError(
+      f'log_initial is (V,) log-weights, got shape {np.shape(log_initial)}.'
+    )
+  vocab, given = np.size(log_initial), np.shape(log_transition)
+  shape = given
+  if len(given) == 2 and length is not None:
+    shape = (checks.whole('length', length, 1) - 1, *given)
+  found = shape[0] + 1 if shape else None
+  if shape[1:] != (vocab, vocab) or length not in (None, found):
     raise ValueError(
       f'a chain over {vocab} tokens takes (L - 1, {vocab}, {vocab}) '
-      f'transitions, or ({vocab}, {vocab}) and a length; got '
-      f'{log_transition.shape} and length {length}.'
+      f'transitions, or ({vocab}, {vocab}) and a length; got {given} and '
+      f'length {length}.'
     )
+  log_initial = inputs.log_weights('log_initial', log_initial)
+  log_transition = inputs.log_weights('log_transition', log_transition)
   initial, transition = messages.normalize_chain(
-    jnp.asarray(log_initial, jnp.float32),
-    jnp.asarray(log_transition, jnp.float32),
+    log_initial, jnp.broadcast_to(log_transition, shape)
   )
+  inputs.possible('the chain', initial)
 
   def log_prob(allowed):
     _, totals = messages.forward(initial, transition, messages.known(allowed))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from punt_jax.oracles import messages
 from punt_jax.oracles.world import World, lift
@@ -21,17 +22,30 @@ def code(checks: Array) -> World:
   Given any evidence a bit is known or uniform, so logits are 0, -inf or
   -log(2); bits may well be dependent all the same.
 
+  Four bits, of which three sum to an even number:
+
+  >>> world = code(jnp.array([[0, 1, 1, 1]]))
+  >>> jnp.exp(world.logits(jnp.array([2, 1, 0, 2])))[3].tolist()
+  [0.0, 1.0]
+
   Args:
     checks: (R, L) of 0 and 1, R >= 1; row r marks the positions of check r.
 
   Raises:
-    ValueError: checks is not a matrix.
+    ValueError: checks is not a matrix of 0 and 1.
   """
-  if jnp.ndim(checks) != 2 or 0 in jnp.shape(checks):
+  if np.ndim(checks) != 2 or 0 in np.shape(checks):
     raise ValueError(
-      f'checks is an (R, L) matrix of 0 and 1, got shape {jnp.shape(checks)}.'
+      f'checks is an (R, L) matrix of 0 and 1, got shape {np.shape(checks)}.'
     )
-  length = jnp.shape(checks)[1]
+  if not isinstance(checks, jax.core.Tracer):
+    stray = np.setdiff1d(np.asarray(checks), [0, 1])
+    if stray.size:
+      raise ValueError(
+        f'checks has {stray[0]}: row r marks the positions of check r with 1,'
+        ' all others are 0'
+      )
+  length = np.shape(checks)[1]
   checks = jnp.asarray(checks) != 0
   whole = jnp.ones(length, bool)
   rows, _, leading = _eliminate(checks, ~whole, whole)

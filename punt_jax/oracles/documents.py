@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from punt_jax.checks import in_range
-from punt_jax.oracles import messages, sections
+from punt_jax import checks
+from punt_jax.oracles import inputs, messages, sections
 from punt_jax.oracles.sums import fold, normalize
 from punt_jax.oracles.world import World, lift
 from punt_jax.types import Array, Scalar
@@ -41,8 +42,15 @@ def documents(
   details say about it jointly: nothing at 0; where it is large, structure is
   the sum of its details.
 
+  A heading, a structure token and two details that (nearly) sum to it:
+
+  >>> flat = jnp.zeros((3, 3))
+  >>> world = documents(jnp.zeros(3), flat, flat, flat, 20.0, 1, 2, length=4)
+  >>> int(world.logits(jnp.array([0, 3, 1, 1]))[1].argmax())
+  2
+
   Args:
-    log_first: (V,) nats.
+    log_first: (V,) nats, unnormalized log-weights.
     log_heading: (V, V) nats, rows for the heading before.
     log_structure: (V, V) nats, rows for the heading.
     log_detail: (V, V) nats, rows for the structure token. Any potentials, as
@@ -54,20 +62,31 @@ def documents(
       as 0 in the distribution above.
 
   Raises:
-    ValueError: the shapes do not agree, or a number is out of range.
+    ValueError: the shapes do not agree, a number is out of range or not
+      finite, or what inputs.log_weights says.
   """
-  vocab = jnp.shape(log_first)[0]
+  vocab = np.size(log_first)
   tables = log_heading, log_structure, log_detail
-  if any(jnp.shape(table) != (vocab, vocab) for table in tables):
+  if np.shape(log_first) != (vocab,) or any(
+    np.shape(table) != (vocab, vocab) for table in tables
+  ):
     raise ValueError(
-      f'documents of {vocab} tokens take three ({vocab}, {vocab}) tables, got '
-      f'{[jnp.shape(table) for table in tables]}.'
+      f'documents of {vocab} tokens take ({vocab},) log_first and three '
+      f'({vocab}, {vocab}) tables, got '
+      f'{[np.shape(x) for x in (log_first, *tables)]}.'
     )
-  in_range('paragraphs', paragraphs, 1)
-  in_range('details', details, 1)
-  in_range('up', up, 0, 80)
+  for name, number in (
+    ('paragraphs', paragraphs), ('details', details), ('length', length)
+  ):
+    checks.whole(name, number, 1)
+  checks.in_range('up', up, 0, 80)
+  given = dict(
+    log_first=log_first, log_heading=log_heading, log_structure=log_structure,
+    log_detail=log_detail,
+  )
   potentials = sections.Potentials(
-    *(jnp.asarray(x, jnp.float32) for x in (log_first, *tables, up))
+    *(inputs.finite(*item) for item in given.items()),
+    jnp.asarray(up, jnp.float32),
   )
   section = 1 + paragraphs * (1 + details)
   spare = -length % section

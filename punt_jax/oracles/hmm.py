@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from punt_jax.oracles import messages
+from punt_jax import checks
+from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold, normalize
 from punt_jax.oracles.world import World, lift
 from punt_jax.types import Array
@@ -29,8 +31,16 @@ def hmm(
   conditional entropies are exact, so its standard error is small, at most
   0.007 sqrt(L) nats in the random_hmm that were looked at.
 
+  A coin that is one of two, both of them biased, in all throws the same:
+
+  >>> same = jnp.where(jnp.eye(2) == 1, 0.0, -jnp.inf)
+  >>> bias = jnp.log(jnp.array([[9.0, 1.0], [1.0, 9.0]]))
+  >>> world = hmm(jnp.zeros(2), same, bias, length=3)
+  >>> round(float(jnp.exp(world.log_prob(jnp.array([0, 0, 2])))), 3)
+  0.41
+
   Args:
-    log_initial: (S,) nats.
+    log_initial: (S,) nats, unnormalized log-weights.
     log_transition: (L - 1, S, S) nats from row to column, or (S, S) for the
       same one everywhere.
     log_emission: (L, S, V) nats, or (S, V) for the same one everywhere. The
@@ -39,22 +49,36 @@ def hmm(
     length: L.
 
   Raises:
-    ValueError: the shapes do not agree.
+    ValueError: the shapes do not agree, a row is all -inf, or what
+      inputs.log_weights says.
   """
-  states, vocab = log_emission.shape[-2:]
+  checks.whole('length', length, 1)
+  if np.ndim(log_emission) < 2 or 0 in np.shape(log_emission):
+    raise ValueError(
+      'log_emission is (L, S, V) or (S, V) log-weights, got shape'
+      f' {np.shape(log_emission)}.'
+    )
+  states, vocab = np.shape(log_emission)[-2:]
   shapes = (states,), (length - 1, states, states), (length, states, vocab)
   given = log_initial, log_transition, log_emission
-  try:
-    initial, transition, emission = (
-      normalize(jnp.broadcast_to(jnp.asarray(x, jnp.float32), shape))[0]
-      for x, shape in zip(given, shapes, strict=True)
-    )
-  except ValueError:
+  found = [np.shape(x) for x in given]
+  if found[0] != shapes[0] or any(
+    have not in (want, want[1:])
+    for have, want in zip(found[1:], shapes[1:], strict=True)
+  ):
     raise ValueError(
       f'{length} positions, {states} states and {vocab} tokens take arrays of '
       f'shapes {shapes}, the last two also without their first axis; got '
-      f'{[jnp.shape(x) for x in given]}.'
-    ) from None
+      f'{found}.'
+    )
+  names = 'log_initial', 'log_transition', 'log_emission'
+  looked_at = [*map(inputs.log_weights, names, given)]
+  for name, values in zip(names, looked_at, strict=True):
+    inputs.possible(name, values)
+  initial, transition, emission = (
+    normalize(jnp.broadcast_to(values, shape))[0]
+    for values, shape in zip(looked_at, shapes, strict=True)
+  )
 
   def log_prob(allowed):
     seen = _seen(emission, allowed)

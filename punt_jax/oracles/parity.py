@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from punt_jax.checks import whole
 from punt_jax.oracles.table import table
 from punt_jax.oracles.world import World
 
@@ -20,15 +21,33 @@ from punt_jax.oracles.world import World
 def parity(length: int, checks: Sequence[Sequence[int]]) -> World:
   """Uniform over the bit strings in which each check's positions xor to 0.
 
+  Three bits of which the last is the xor of the others:
+
+  >>> world = parity(3, [(0, 1, 2)])
+  >>> float(np.exp(world.log_prob(np.array([0, 1, 1]))))
+  0.25
+
   Args:
     length: L; V is 2.
     checks: tuples of positions, each of even parity.
+
+  Raises:
+    ValueError: there is no such position.
   """
+  whole('length', length, 1)
+  for check in checks:
+    for position in check:
+      if not 0 <= position < length:
+        raise ValueError(
+          f'the check {tuple(check)} has the position {position}: there are'
+          f' 0 .. {length - 1}'
+        )
   bits = np.array(list(itertools.product((0, 1), repeat=length)))
   kept = np.ones(len(bits), bool)
   for check in checks:
     kept &= bits[:, list(check)].sum(1) % 2 == 0
-  return table(kept.astype(np.float32).reshape((2,) * length))
+  log_joint = np.where(kept, 0.0, -np.inf).astype(np.float32)
+  return table(log_joint.reshape((2,) * length))
 
 
 def xor() -> World:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from punt_jax.oracles.world import World
 from punt_jax.types import Array
@@ -16,15 +17,31 @@ from punt_jax.types import Array
 def permuted(world: World, order: Array) -> World:
   """The world with position order[i] shown at position i.
 
+  >>> plain = product(jnp.log(jnp.array([[9.0, 1.0], [5.0, 5.0]])))
+  >>> world = permuted(plain, jnp.array([1, 0]))
+  >>> round(float(jnp.exp(world.log_prob(jnp.array([2, 0])))), 3)
+  0.9
+
   Args:
     world: any world.
     order: (L,) int32, a permutation of 0 .. L - 1.
+
+  Raises:
+    ValueError: it is none, as far as it can be told.
   """
-  if jnp.shape(order) != (world.length,):
+  if np.shape(order) != (world.length,):
     raise ValueError(
       f'this world has {world.length} positions, the order '
-      f'{jnp.shape(order)}: pass a permutation of 0 .. {world.length - 1}.'
+      f'{np.shape(order)}: pass a permutation of 0 .. {world.length - 1}.'
     )
+  if not isinstance(order, jax.core.Tracer) and (
+    np.sort(order) != np.arange(world.length)
+  ).any():
+    raise ValueError(
+      f'{np.asarray(order).tolist()} is no permutation of 0 ..'
+      f' {world.length - 1}'
+    )
+  order = jnp.asarray(order)
   back = jnp.argsort(order)
   return world._replace(
     sample=jax.jit(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from punt_jax.oracles import messages
+from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold, log_sum_exp
 from punt_jax.oracles.world import World, lift
 from punt_jax.types import Array
@@ -20,29 +21,43 @@ def strip(log_down: Array, log_right: Array) -> World:
 
   Column c holds the positions 2 c (above) and 2 c + 1 (below).
 
+  Two columns in which equal neighbors are e times as likely as others:
+
+  >>> equal = jnp.eye(2)
+  >>> world = strip(jnp.stack([equal] * 2), equal[None, None].repeat(2, 1))
+  >>> ratio = world.log_prob(jnp.array([[0, 0, 0, 0], [0, 1, 1, 0]]))
+  >>> round(float(ratio[0] - ratio[1]), 3)
+  4.0
+
   Args:
-    log_down: (C, V, V) nats, rows for the token above, columns for the one
-      below.
+    log_down: (C, V, V) nats, unnormalized log-weights, rows for the token
+      above, columns for the one below.
     log_right: (C - 1, 2, V, V) nats of each row's token and the next one on
       its right. Any potentials, -inf included, as in `chain`.
 
   Raises:
-    ValueError: the shapes do not agree.
+    ValueError: the shapes do not agree, no canvas is possible, or what
+      inputs.log_weights says.
   """
-  columns, vocab = log_down.shape[:2]
+  if np.ndim(log_down) != 3 or 0 in np.shape(log_down):
+    raise ValueError(
+      f'log_down is (C, V, V) log-weights, got shape {np.shape(log_down)}.'
+    )
+  columns, vocab = np.shape(log_down)[:2]
   right_shape = (columns - 1, 2, vocab, vocab)
-  if log_down.shape[2] != vocab or log_right.shape != right_shape:
+  if np.shape(log_down)[2] != vocab or np.shape(log_right) != right_shape:
     raise ValueError(
       f'{columns} columns of {vocab} tokens take ({columns}, {vocab}, {vocab}) '
-      f'potentials down and {right_shape} to the right; got {log_down.shape} '
-      f'and {log_right.shape}.'
+      f'potentials down and {right_shape} to the right; got '
+      f'{np.shape(log_down)} and {np.shape(log_right)}.'
     )
-  down = jnp.asarray(log_down, jnp.float32).reshape(columns, vocab**2)
-  right = jnp.asarray(log_right, jnp.float32)
+  down = inputs.log_weights('log_down', log_down).reshape(columns, vocab**2)
+  right = inputs.log_weights('log_right', log_right)
   # State a * V + b: token a above, b below.
   step = right[:, 0, :, None, :, None] + right[:, 1, None, :, None, :]
   step = step.reshape(columns - 1, vocab**2, vocab**2) + down[1:, None, :]
   initial, transition = messages.normalize_chain(down[0], step)
+  inputs.possible('the strip', initial)
 
   def seen(allowed):
     known = messages.known(allowed).reshape(columns, 2, vocab)

@@ -4,16 +4,13 @@ the model rates the result."""
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
 from punt_jax.types import FilePath
-
-matplotlib.use('Agg')  # a file, whatever the machine has for a screen
-
-import matplotlib.pyplot as plt
-import numpy as np
+from punt_jax.viz import figures
+from punt_jax.viz.figures import plt
 
 BAR = '#4c6f8f'
 
@@ -49,8 +46,7 @@ def write(
   passes = [row['nfe'] for row in rows]
   costs(figure.add_subplot(grid[:, 1]), passes)
   scores(figure.add_subplot(grid[:, 2]), rows)
-  figure.savefig(path, dpi=130)
-  plt.close(figure)
+  figures.save(figure, path, 130)
 
 
 def heat_map(axis: Axes, outcome: Any) -> AxesImage:
@@ -113,5 +109,4 @@ def histograms(path: FilePath, what: str, values: dict[str, Any]) -> None:
   for axis, (label, numbers) in zip(axes[0], values.items(), strict=True):
     axis.hist(numbers, bins=24, color=BAR)
     axis.set(xlabel=label, ylabel=what)
-  figure.savefig(path, dpi=150)
-  plt.close(figure)
+  figures.save(figure, path, 150)

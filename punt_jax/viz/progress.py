@@ -1,19 +1,26 @@
 """How far a job is: a bar on a terminal, a line now and then elsewhere."""
 
+import contextlib
 import sys
-from collections.abc import Iterable
+import threading
+import time
+from collections.abc import Iterable, Iterator
 
 import tqdm
 
 EVERY = 10.0  # seconds between two lines of a log
+SILENT = 30.0  # seconds after which `alive` says that a job still runs
 
 
 class _Lines(tqdm.tqdm):
   """A bar whose every state is a line of its own, for files and pipes."""
 
+  said = float('-inf')  # when the last line was written
+
   def display(self, msg=None, pos=None):
     del pos
-    if self.n or msg:  # nothing to say before the first
+    if self.n > self.initial or msg:  # nothing to say before the first
+      self.said = time.monotonic()
       self.fp.write(f'{msg or self}\n')
       self.fp.flush()
 
@@ -25,6 +32,11 @@ class _Lines(tqdm.tqdm):
     if not self.disable:
       self.disable = True
       self.display()
+
+  @classmethod
+  def write(cls, s, *_, **__):
+    """Prints a line; there is no bar to get out of its way."""
+    print(s, flush=True)
 
 
 def progress(
@@ -44,5 +56,40 @@ def progress(
   return (tqdm.tqdm if tty else _Lines)(
     items, what, total, leave=not tty, unit=unit, initial=start,
     mininterval=0.1 if tty else EVERY, maxinterval=0.1 if tty else EVERY,
-    ncols=None if tty else 78, ascii=not tty,
+    ncols=None if tty else 78, ascii=not tty, disable=False,
   )
+
+
+@contextlib.contextmanager
+def alive(bar: tqdm.tqdm) -> Iterator[tqdm.tqdm]:
+  """Closes a bar of `progress` after a block, and shows that the block runs.
+
+  Where a compiled program takes minutes nobody can update the bar. On a
+  terminal its clock goes on, elsewhere a line is written whenever there was
+  none for SILENT seconds.
+  """
+  done, begun = threading.Event(), time.monotonic()
+
+  def show():
+    while not done.wait(min(1.0, SILENT)):
+      if not isinstance(bar, _Lines):
+        bar.refresh()
+      elif time.monotonic() - max(begun, bar.said) >= SILENT:
+        bar.display(str(bar))
+
+  thread = threading.Thread(target=show, daemon=True)
+  thread.start()
+  try:
+    yield bar
+  finally:
+    done.set()
+    thread.join()
+    bar.close()
+
+
+def duration(seconds: float) -> str:
+  """'40 s', '3 min' or '2.5 h'."""
+  if seconds < 99.5:
+    return f'{seconds:.0f} s'
+  minutes = seconds / 60
+  return f'{minutes:.0f} min' if minutes < 99.5 else f'{minutes / 60:.1f} h'

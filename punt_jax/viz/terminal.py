@@ -118,12 +118,16 @@ def strip(
 def strips(outcomes: Sequence[Any], row: int, color: bool) -> str:
   """One row of every sampler below each other, with its cost."""
   lines = []
+  label = max(14, *(len(outcome.choice.name) for outcome in outcomes))
+  width = min(64, max(8, table_lib.columns() - label - 4))
   for outcome in outcomes:
     letters, when, steps = outcome.row(row)
-    body = strip(letters, when, steps, color)
+    body = strip(letters, when, steps, color, width)
     passes = counted(outcome.decoded.meter.nfe[row], 'pass', 'es')
     labels = [outcome.choice.name, passes] + [''] * len(body)
-    lines += [f'  {a:>14}  {b}' for a, b in zip(labels, body, strict=False)]
+    lines += [
+      f'  {a:>{label}}  {b}' for a, b in zip(labels, body, strict=False)
+    ]
   return '\n'.join(lines)
 
 
@@ -161,7 +165,7 @@ def notes(
     busiest=', on the busiest device' if devices > 1 else '',
     reference=REFERENCE if several else '',
   )
-  return textwrap.fill(' '.join(said.split()), 80)
+  return textwrap.fill(' '.join(said.split()), min(80, table_lib.columns()))
 
 
 def _cells(row):

@@ -18,7 +18,7 @@ def joint():
 
 
 def build(params, hyperparams):
-  world = oracles.as_denoiser(oracles.table(params))
+  world = oracles.as_denoiser(oracles.table(jnp.log(params)))
   return world, samplers.top_k(**hyperparams)
 
 
@@ -33,7 +33,7 @@ def canvas():
 
 def test_log_q_of_one_by_one_is_the_joint(joint, run):
   out = run(joint, dict(k=1), jax.random.key(0), canvas())
-  world = oracles.table(joint)
+  world = oracles.table(jnp.log(joint))
   np.testing.assert_allclose(out.log_q, world.log_prob(out.tokens), atol=1e-5)
   assert (np.sort(out.when, -1) == np.arange(L)).all()
   assert (out.steps == L).all() and out.done.all()
@@ -185,7 +185,7 @@ def test_epsilon_schedule_sees_the_masked_fraction(joint):
   # Strict while everything is masked, then lax: one token, then the rest.
   strict_first = lambda f: jnp.where(f == 1, -1.0, jnp.inf)
   sampler = samplers.punt(strict_first)
-  model = lambda params: oracles.as_denoiser(oracles.table(params))
+  model = lambda params: oracles.as_denoiser(oracles.table(jnp.log(params)))
   run = punt_jax.compile(lambda params, hyperparams: (model(params), sampler))
   out = run(joint, (), jax.random.key(0), canvas())
   assert (out.steps == 2).all()

@@ -5,6 +5,7 @@ import itertools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ EMPTY = np.full(LENGTH, VOCAB)
 
 @functools.cache
 def world():
-  return oracles.table(JOINT)
+  return oracles.table(jnp.log(JOINT))
 
 
 def draw(joint, n, seed):
@@ -92,12 +93,12 @@ def run_of(name, **settings):
   """(world, its joint, 20,000 rows) of a sampler on four coupled bits."""
   joint = normalized(reference.random_joint(3, 4, 2))
   build = lambda joint, _: (
-    oracles.as_denoiser(oracles.table(joint)),
+    oracles.as_denoiser(oracles.table(jnp.log(joint))),
     getattr(samplers, name)(**settings),
   )
   run = punt_jax.compile(build)
   decoded = run(joint, (), jax.random.key(0), np.full((20_000, 4), 2))
-  return oracles.table(joint), joint, decoded
+  return oracles.table(jnp.log(joint)), joint, decoded
 
 
 def gap_of(world, decoded):

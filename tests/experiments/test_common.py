@@ -1,15 +1,20 @@
 """What experiments share: the one loop over points, and its rows."""
 
+import io
 import json
+import sys
+import time
 from types import SimpleNamespace
 
 import ml_collections
 import numpy as np
 import pytest
 
-from experiments.common import columns
+from experiments.common import columns, subjects
+from experiments.common import sweep as sweep_lib
 from experiments.common.sweep import Point, sweep
 from punt_jax.cli import records
+from punt_jax.viz import progress
 
 POINTS = [
   Point('chain', 8, 'uniform', {'k': k}, {'temperature': heat, 'world': world})
@@ -42,6 +47,14 @@ def go(workdir, measure, points=POINTS, **changes):
   )
 
 
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+  """Every row takes a second."""
+  ticks = iter(range(10**6))
+  time = SimpleNamespace(perf_counter=lambda: float(next(ticks)))
+  monkeypatch.setattr(sweep_lib, 'time', time)
+
+
 def contents(folder):
   return {file.name: file.read_bytes() for file in folder.iterdir()}
 
@@ -60,13 +73,17 @@ def test_a_row_for_each_point_in_their_order(tmp_path, capsys):
   for row, point in zip(rows, POINTS, strict=True):
     assert list(row) == [
       'schema', 'experiment', 'subject', 'length', 'sampler', 'settings',
-      'temperature', 'world', 'nfe', 'nfe_error', 'forwards', 'gap', 'origin',
+      'temperature', 'world', 'nfe', 'nfe_error', 'forwards', 'gap', 'took',
+      'origin',
     ]
     assert (row['schema'], row['experiment']) == (records.SCHEMA, 'toy')
     assert row['settings'] == point.settings and row['origin']['seed'] == 3
     assert {key: row[key] for key in point.about} == point.about
   said = capsys.readouterr().out.splitlines()
-  assert len(said) == 6 and said[0] == (
+  assert len(said) == 7 and said[0] == (
+    'toy: 6 rows, 0 there, 6 to measure; the first one tells how long they take'
+  )
+  assert said[1] == (
     '   1/6 chain 8 uniform, k 1, temperature 1, world None,'
     ' nfe 8.000 +- 0.250, gap -'
   )
@@ -178,3 +195,117 @@ def test_costs_of_one_canvas_have_no_error():
   assert cost(3, 5)['nfe'] == 4 and cost(3)['forwards'] == [3]
   assert columns.finite(float('inf')) is columns.finite('N/A') is None
   assert columns.finite(2) == 2
+
+
+def test_more_points_go_on_and_rows_that_nobody_asks_for_stay(tmp_path):
+  """Of a config whose `values` choose points, and `rows` do not."""
+  def run(values, measure, rows=2):
+    points = [Point('chain', 8, 'uniform', {'k': k}) for k in values]
+    config = ml_collections.ConfigDict(
+      {'seed': 3, 'rows': rows, 'values': {'k': values}}
+    )
+    return sweep('toy', tmp_path, config, points, measure, free=('values',))
+
+  file, measure = tmp_path / 'results.jsonl', Measure()
+  first = run((1, 4), measure)
+  kept = file.read_bytes()
+  more = run((4, 2, 8), measure)
+  assert [x.settings['k'] for x in measure.asked] == [1, 4, 2, 8]
+  assert [row['settings']['k'] for row in more] == [4, 2, 8]
+  assert more[0] == first[1] and file.read_bytes().startswith(kept)
+  assert json.loads((tmp_path / 'config.json').read_text())['values'] == {
+    'k': [4, 2, 8]
+  }
+  assert run((1,), measure) == first[:1] and len(measure.asked) == 4
+  before = contents(tmp_path)
+  with pytest.raises(ValueError, match=r'config .different: rows.: use'):
+    run((1,), measure, rows=3)
+  assert contents(tmp_path) == before
+
+
+def test_changed_values_are_named_with_dots():
+  one = {'a': {'b': 1, 'c': {'d': 2}}, 'free': 1, 'n': None}
+  other = {'a': {'b': 1, 'c': {'d': 3}, 'e': 0}, 'free': 2}
+  assert records.different(one, other, ('free',)) == ['a.c.d', 'a.e', 'n']
+  assert records.different(one, one) == []
+
+
+def test_rows_of_another_experiment_are_left_alone(finished):
+  workdir, _ = finished
+  change(workdir, lambda lines: lines.append(
+    lines[0].replace('"toy"', '"game"')
+  ))
+  before = contents(workdir)
+  with pytest.raises(ValueError, match='has rows of game, not of toy'):
+    go(workdir, Measure())
+  assert contents(workdir) == before
+
+
+def test_how_long_it_takes_is_said_beforehand(tmp_path, capsys):
+  config = ml_collections.ConfigDict({'seed': 3, 'k': 0})
+  point = lambda subject, k: Point(subject, 8, 'uniform', {'k': k})
+
+  def run(points, seconds=None):
+    sweep('toy', tmp_path, config, points, Measure(), (), ('k',), seconds)
+    return capsys.readouterr().out.splitlines()[0]
+
+  assert run([point('a', 1), point('b', 1)], 45.0) == (
+    'toy: 2 rows, 0 there, 2 to measure: about 90 s, at 45 s a row as by'
+    ' default on two CPU cores'
+  )
+  file = tmp_path / 'results.jsonl'
+  file.write_text(file.read_text().replace('"took": 1.0', '"took": 300.0', 1))
+  a, b = [point('a', k) for k in (1, 2, 3)], [point('b', k) for k in (1, 2)]
+  assert run([*a, *b]) == (  # a takes as long as a did, b as b
+    'toy: 5 rows, 2 there, 3 to measure: about 10 min, by those that are there'
+  )
+  assert run([*a, *b]) == 'toy: all 5 rows are there'
+  rows = [dict(point('a', 1).columns(), took=took) for took in (10.0, 20.0)]
+  assert sweep_lib.remaining([point('a', 5), point('c', 1)], rows) == 30
+  assert sweep_lib.remaining([point('a', 5)], []) is None
+
+
+def test_a_long_setting_says_that_it_runs(tmp_path, monkeypatch):
+  """Off a terminal a line comes though nobody updates the bar."""
+  log = io.StringIO()
+  monkeypatch.setattr(progress, 'SILENT', 0.02)
+  monkeypatch.setattr(sys, 'stderr', log)
+
+  def slow(point):
+    many, end = log.getvalue().count('\n') + 2, time.monotonic() + 20
+    while log.getvalue().count('\n') < many and time.monotonic() < end:
+      time.sleep(0.005)
+    return {'nfe': 1.0}
+
+  go(tmp_path, slow, POINTS[:2])
+  said = log.getvalue().splitlines()
+  assert said[0].startswith('toy: 0/2 rows in 00:0')
+  assert said[0].endswith(', now chain 8 uniform, k 1')
+  last = [line for line in said if ' 1/2 rows' in line]
+  assert last[-1].endswith(', about 1 s to go, now chain 8 uniform, k 1')
+
+
+def test_a_model_of_the_user_is_called_by_name_and_content(tmp_path):
+  one, two = tmp_path / 'my.safetensors', tmp_path / 'b' / 'my.safetensors'
+  two.parent.mkdir()
+  one.write_text('weights')
+  two.write_text('weights')
+  name = subjects.label(str(one))
+  assert name.startswith('my-') and len(name) == 11
+  assert subjects.label(str(two)) == name  # wherever it lies
+  subjects.label.cache_clear()
+  one.write_text('other weights')
+  assert subjects.label(str(one)) != name
+  folder = subjects.label(str(two.parent))
+  assert folder.startswith('b-') and folder[2:] != name[3:]
+  assert subjects.label('chain') == 'chain'
+  subjects.label.cache_clear()
+  with pytest.raises(ValueError, match="'ring': use one of chain.*or the path"):
+    subjects.check('ring', 8, {})
+
+
+def test_pairs_of_tokens_are_compared_at_any_vocabulary():
+  tokens, others = np.array([[0, 1, 0]]), np.array([[0, 1, 2**20]])
+  assert subjects.pair_tv(tokens, others) == 0.5
+  assert subjects.pair_tv(tokens, tokens) == 0
+  assert subjects.pair_tv(np.tile(tokens, (3, 1)), tokens) == 0

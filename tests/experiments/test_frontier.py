@@ -13,12 +13,15 @@ import pytest
 from matplotlib import image
 
 from configs import frontier as configs
-from experiments.common import columns, plots
+from experiments.common import columns, plots, subjects
 from experiments.frontier import __main__ as frontier
 from experiments.frontier import plot
 from punt_jax import metrics, oracles, samplers
+from punt_jax.checkpoints import saving
 from punt_jax.cli import records
 from punt_jax.generation import options
+from punt_jax.models import transformer
+from punt_jax.text import vocabulary
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PASSES = {'k 1': 8, 'k 4': 2, 'k 8': 1, 'score entropy': 8}
@@ -45,7 +48,7 @@ def lines(workdir):
 
 
 def without_time(row):
-  return {k: v for k, v in row.items() if k != 'seconds'}
+  return {k: v for k, v in row.items() if k not in ('seconds', 'took')}
 
 
 @pytest.fixture(scope='module')
@@ -312,6 +315,82 @@ def test_the_command_ends_with_one_sentence(size, tmp_path):
   assert done.returncode != 0
   assert "unknown subject 'ring': use one of chain, permuted" in done.stderr
   assert done.stderr.strip().count('\n') == 0
+  assert not (tmp_path / 'new').exists()
+
+
+def test_more_values_go_on_and_the_rest_stays(finished, tmp_path):
+  """A value of k is new, others are left out, as is a world and a length."""
+  workdir, rows = finished
+  for name in ('config.json', 'results.jsonl'):
+    (tmp_path / name).write_bytes((workdir / name).read_bytes())
+  before = (tmp_path / 'results.jsonl').read_bytes()
+  found = frontier.run(
+    tiny(worlds=('chain',), lengths=(4,), samplers={'uniform': {'k': (2, 4)}}),
+    tmp_path,
+  )
+  assert [row['label'] for row in found] == ['k 2', 'k 4']
+  assert found[1] == next(
+    r for r in rows if (r['subject'], r['length']) == ('chain', 4)
+    and r['label'] == 'k 4'
+  )
+  assert found[0]['nfe'] == 2
+  after = (tmp_path / 'results.jsonl').read_bytes()
+  assert after.startswith(before) and len(lines(tmp_path)) == len(rows) + 1
+  assert not (tmp_path / 'frontier_permuted.png').exists()
+  with pytest.raises(ValueError, match='different: settings.beta'):
+    changed = tiny()
+    changed.settings.beta = 0.5
+    frontier.run(changed, tmp_path)
+  assert (tmp_path / 'results.jsonl').read_bytes() == after
+
+
+@pytest.fixture(scope='module')
+def own_model(tmp_path_factory):
+  """A file as train.export writes it."""
+  file = tmp_path_factory.mktemp('models') / 'my model.safetensors'
+  sizes = dict(width=8, layers=1, heads=2)
+  module = transformer.Transformer(vocab=3, **sizes)
+  params = module.init(jax.random.key(0), np.zeros((1, 6), np.int32))['params']
+  text = vocabulary.characters('abc').spec
+  saving.export_params(file, params, dict(model=sizes, text=text, length=6))
+  return file
+
+
+def test_a_model_and_samplers_by_flag(own_model, tmp_path):
+  """Programs stand together, what is asked for twice is measured once."""
+  config = tiny(lengths=(4,), text_rows=4, draws=2)
+  asked = 'top_k(k=2) one_by_one(score=entropy) top_k(k=4), top_k(k=2)'
+  rows = frontier.run(config, tmp_path, f'{own_model}', asked)
+  name = f'{subjects.label(str(own_model))}'
+  assert name.startswith('my model-') and str(own_model.parent) not in name
+  assert [(r['subject'], r['label'], r['nfe']) for r in rows] == [
+    (name, 'k 2', 2), (name, 'k 4', 1), (name, 'score entropy', 4)
+  ]
+  for row in rows:
+    assert row['rows'] == 4 and 0 <= row['pair_tv'] <= 1
+  assert (tmp_path / f'frontier_{name}.png').exists()
+  # The same file elsewhere is the same model: nothing is measured.
+  copy = tmp_path / 'my model.safetensors'
+  copy.write_bytes(own_model.read_bytes())
+  again = frontier.run(tiny(lengths=(4,), text_rows=4, draws=2), tmp_path,
+                       f' {copy} ', 'top_k(k=4)')
+  assert again == rows[1:2]
+
+
+@pytest.mark.parametrize('models, asked, said', [
+  ('chain', 'top_k(k=2) dapd(tau=0.1)', 'dapd needs attention, which chain'),
+  ('OWN', 'speculative(k=2)', 'speculative needs in_order, which .*my model'),
+  ('OWN', 'punt(epsilon=0.1', 'is not a sampler: write a name'),
+  ('OWN', 'punt', 'punt needs a value for its hyperparameter epsilon'),
+  ('none.safetensors', 'top_k(k=2)', "subject 'none.safetensors': use one of"),
+])
+def test_what_cannot_be_served_is_a_sentence(
+  models, asked, said, own_model, tmp_path
+):
+  models = models.replace('OWN', str(own_model))
+  with pytest.raises(ValueError, match=said) as caught:
+    frontier.run(tiny(), tmp_path / 'new', models, asked)
+  assert '\n' not in str(caught.value)
   assert not (tmp_path / 'new').exists()
 
 

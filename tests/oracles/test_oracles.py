@@ -60,8 +60,8 @@ def case_of(name):
   shuffled = chained.transpose(ORDER)
   world = oracles.chain(initial, transition)
   return {
-    'table': lambda: (oracles.table(7 * joint), joint),
-    'holed': lambda: (oracles.table(holed), holed / holed.sum()),
+    'table': lambda: (oracles.table(jnp.log(7 * joint)), joint),
+    'holed': lambda: (oracles.table(jnp.log(holed)), holed / holed.sum()),
     'product': lambda: (oracles.product(log_p), independent),
     'chain': lambda: (world, chained),
     'permuted': lambda: (oracles.permuted(world, ORDER), shuffled),
@@ -293,7 +293,7 @@ def test_traced_worlds_add_no_constants(name):
   def logits(joint, initial, transition, order):
     chain = oracles.chain(initial, transition)
     world = {
-      'table': lambda: oracles.table(joint),
+      'table': lambda: oracles.table(jnp.log(joint)),
       'product': lambda: oracles.product(transition[:, 0]),
       'chain': lambda: chain,
       'permuted': lambda: oracles.permuted(chain, order),

@@ -90,7 +90,8 @@ def test_the_rule_by_hand():
 
 def test_explore_records_what_each_reveal_moved():
   joint = reference.random_joint(0, 4, 3)
-  build = lambda p, k: (oracles.as_denoiser(oracles.table(p)), explore())
+  world = lambda p: oracles.as_denoiser(oracles.table(jnp.log(p)))
+  build = lambda p, k: (world(p), explore())
   tokens = np.array([[3, 3, 3, 3], [3, 1, 3, 3]])
   run = punt_jax.compile(build, driver=film)
   out, moves = jax.device_get(run(joint, (), jax.random.key(0), tokens))

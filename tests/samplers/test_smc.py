@@ -22,7 +22,7 @@ INNER = {
 
 
 def decode(make, joint=JOINT, tokens=TOKENS, devices=None, seed=0):
-  build = lambda p, _: (oracles.as_denoiser(oracles.table(p)), make())
+  build = lambda p, _: (oracles.as_denoiser(oracles.table(jnp.log(p))), make())
   run = punt_jax.compile(build, devices=devices)
   return jax.device_get(run(joint, (), jax.random.key(seed), tokens))
 
@@ -109,7 +109,7 @@ def test_every_says_when(every):
   worth = lambda canvas, move: 2.0 * (move.tokens == 0).sum(-1)
   inner = samplers.one_by_one('left_to_right')
   build = lambda p, _: (
-    oracles.as_denoiser(oracles.table(p)),
+    oracles.as_denoiser(oracles.table(jnp.log(p))),
     samplers.smc(inner, 4, worth, every),
   )
   start, advance = punt_jax.step(build)
@@ -132,7 +132,7 @@ def test_every_says_when(every):
 def test_a_finished_particle_earns_nothing_more():
   one = lambda canvas, move: jnp.ones(move.done.shape)
   sampler = samplers.smc(samplers.punt(0.3), 3, one, every=9.0)
-  build = lambda p, _: (oracles.as_denoiser(oracles.table(p)), sampler)
+  build = lambda p, _: (oracles.as_denoiser(oracles.table(jnp.log(p))), sampler)
   start, advance = punt_jax.step(build)
   state = start(JOINT, (), jax.random.key(0), np.full((16, L), V))
   waited = 0
@@ -147,7 +147,7 @@ def test_a_finished_particle_earns_nothing_more():
 
 def decode_watched(make, tokens, joint=JOINT, seed=0):
   """The carries of a run, one after each step, and how many steps it took."""
-  build = lambda p, _: (oracles.as_denoiser(oracles.table(p)), make())
+  build = lambda p, _: (oracles.as_denoiser(oracles.table(jnp.log(p))), make())
   run = punt_jax.watch(build, 4 * tokens.shape[1])
   runs = [state for state, _ in run(joint, (), jax.random.key(seed), tokens)]
   assert runs[-1].done.all()

@@ -17,6 +17,7 @@ import optax
 import pytest
 
 from configs import table_world
+from punt_jax import jsonl
 from punt_jax.checkpoints import saving
 from punt_jax.cli import records
 from punt_jax.models import transformer
@@ -222,6 +223,69 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
   with pytest.raises(ValueError, match='is not empty and holds no run'):
     records.claim(tmp_path, tiny())
   assert sorted(f.name for f in tmp_path.iterdir()) == ['file', 'run']
+
+
+def test_more_steps_are_to_the_bit_those_of_a_longer_run(tmp_path, capsys):
+  """After a last step between two rows of the curve, at the final rate."""
+  how = dict(log_every=5, save_every=5, eval_every=10)
+  run = lambda name, **more: loop.train(
+    loop.prepare(tiny(**how, **more), tmp_path / name)
+  )
+  run('grown', steps=12)
+  said = capsys.readouterr()
+  assert said.out.splitlines()[0] == (
+    'training: 12 steps to go; after 5 of them it is known for how long'
+  )
+  assert 'for 7 more, evaluations aside' in said.out
+  assert said.err.strip().splitlines()[-1].count('12/12') == 1
+  before = (tmp_path / 'grown' / 'metrics.jsonl').read_text()
+  run('grown', steps=20, decay=12)
+  run('whole', steps=20, decay=12)
+  expected, leaves = final(tmp_path / 'whole')
+  found, again = final(tmp_path / 'grown')
+  assert found == expected and found.startswith(before)
+  assert [json.loads(x)['step'] for x in found.splitlines()] == [
+    5, 10, 10, 15, 20, 20
+  ]
+  for one, other in zip(leaves, again, strict=True):
+    np.testing.assert_array_equal(one, other)
+  rows = jsonl.read(tmp_path / 'grown' / 'results.jsonl')
+  assert [row['step'] for row in rows] == [12, 20]
+
+
+@pytest.mark.parametrize('changes, said', [
+  (dict(steps=39), 'run has 40 steps done, and config.steps = 39: ask for at'),
+  (
+    dict(steps=80), 'falls over 40 steps and now would over 80, so that its 40'
+    ' steps would have been others: set --config.decay=40 to go on',
+  ),
+  (dict(steps=80, decay=40), None),
+  (dict(steps=80, final_share=1.0), 'different: final_share'),
+  (dict(steps=80, decay=40, batch=8), 'different: batch'),
+])
+def test_what_may_go_on(tmp_path, changes, said):
+  """A run of 40 steps, as far as its folder tells."""
+  run = tmp_path / 'run'
+  records.claim(run, tiny())
+  (run / 'checkpoints' / '40').mkdir(parents=True)
+  kept = (run / 'config.json').read_text()
+  if said is None:
+    loop.go_on(tiny(**changes), run)
+    return
+  with pytest.raises(ValueError, match=said) as caught:
+    loop.begin(tiny(**changes), run, None)
+  assert '\n' not in str(caught.value)
+  assert (run / 'config.json').read_text() == kept
+
+
+def test_a_constant_rate_knows_no_end():
+  rates = [
+    step.schedule(tiny(steps=steps, final_share=1.0), 0.3)
+    for steps in (40, 4000)
+  ]
+  assert step.decay_steps(tiny(final_share=1.0)) is None
+  for n in (0, 2, 4, 39, 400):
+    assert float(rates[0](n)) == float(rates[1](n))
 
 
 def test_rows_after_the_checkpoint_are_cut(tmp_path):

@@ -1,8 +1,10 @@
 """What people see of the main job: labels, colored texts, the film."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from punt_jax.generation import options, quality
 from punt_jax.text import vocabulary as text_lib
@@ -63,3 +65,30 @@ def test_a_script_in_a_text_cannot_end_the_data(tmp_path):
 def test_distinct_counts_within_rows():
   assert quality.distinct(np.array([[0, 0, 0, 0, 0, 0]])) == 1 / 3
   assert quality.distinct(np.array([[0, 1, 2, 3, 4], [0, 1, 2, 3, 9]])) == 3 / 4
+
+
+@pytest.mark.parametrize('width', [60, 80, 120])
+def test_what_the_demo_prints_fits_the_terminal(width, monkeypatch):
+  monkeypatch.setenv('COLUMNS', str(width))
+  names = 'punt', 'adaptive_parallel', 'hierarchical'
+  row = dict(
+    label='mix 0.5, block_length 32, score confidence', nfe=45.25, depth=45.25,
+    steps=6.5, forwards=[53], seconds=1.5, characters_per_nfe=2.84,
+    bits_per_character=2.02, bits_error=0.04, distinct_4=0.98, rows=4,
+    temperature=0.5,
+  )
+  rows = [row | {'sampler': name} for name in names]
+  outcomes = [
+    SimpleNamespace(
+      choice=SimpleNamespace(name=name),
+      row=lambda r: (['x'] * 128, np.zeros(128, int), 3),
+      decoded=SimpleNamespace(meter=SimpleNamespace(nfe=[45])),
+    ) for name in names
+  ]
+  table = terminal.table(rows)
+  strips = terminal.strips(outcomes, 0, False)
+  for said in (table, strips, terminal.notes(rows, 2, 2.7)):
+    assert max(map(len, said.split('\n'))) <= width
+  assert table.count('2.02 +- 0.04') == 3 and strips.count('x') == 3 * 128
+  starts = {line.index('x' * 8) for line in strips.split('\n') if 'x' in line}
+  assert len(starts) == 1  # texts stand below each other

@@ -4,9 +4,9 @@
 
 `:variational`, `:reinforce` and `:pairs` learn on Sudoku, `:variational_text`
 and `:pairs_text` on the shipped text model. Any value of the config is a flag:
---config.seed=1. Run the same command again to go on after an interruption. The
-work folder ends with order.safetensors, which
-punt_jax.checkpoints.order_files.load reads.
+--config.seed=1. Run the same command again to go on after an interruption, or
+with more --config.steps (see train/loop.py). The work folder ends with
+order.safetensors, which punt_jax.checkpoints.order_files.load reads.
 """
 
 import json
@@ -41,11 +41,11 @@ def train(config, workdir, said=''):
   workdir = pathlib.Path(workdir)
   task = tasks.load(config, config.seed)
   way = make(config, task)
-  state, manager = loop.begin(
+  state, recent, manager = loop.begin(
     config, workdir, lambda: method.start(config, way.init)
   )
   state, seconds = loop.drive(
-    config, workdir, manager, state, way.advance, way.evaluate
+    config, workdir, manager, state, recent, way.advance, way.evaluate
   )
   params = way.keep(state.params)
   card = {

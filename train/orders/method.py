@@ -9,6 +9,7 @@ import optax
 
 from punt_jax.sampler import look
 from punt_jax.types import Canvas
+from train.step import decay_steps
 
 
 class State(NamedTuple):
@@ -33,11 +34,11 @@ def optimizer(config, epochs=1):
   """optax: clip the gradient's norm, then Adam with a cosine decay.
 
   Args:
-    config: rate, warmup, steps and clip.
+    config: rate, warmup, decay or steps, and clip.
     epochs: times that each update descends.
   """
   rate = optax.warmup_cosine_decay_schedule(
-    0.0, config.rate, config.warmup * epochs, config.steps * epochs,
+    0.0, config.rate, config.warmup * epochs, decay_steps(config) * epochs,
     0.01 * config.rate,
   )
   return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(rate))

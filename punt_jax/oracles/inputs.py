@@ -1,0 +1,78 @@
+"""What the constructors of worlds take: unnormalized log-weights, in nats.
+
+All of them, in arguments that are called log_...: log-probabilities, or any
+potentials, -inf for what is impossible. Numbers that are traced cannot be
+looked at; of others it is checked here what can be told.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from punt_jax.types import Array
+
+
+def log_weights(name: str, values: Array, whole: bool = False) -> Array:
+  """The values as float32.
+
+  Args:
+    name: of the argument.
+    values: unnormalized log-weights, nats.
+    whole: whether they are one distribution, not one per row of the last axis;
+      looked at for probabilities only.
+
+  Raises:
+    ValueError: one sentence: NaN, +inf, all -inf, no real numbers, or
+      probabilities in the place of their logarithms.
+  """
+  if not hasattr(values, 'dtype'):
+    values = np.asarray(values)
+  dtype = values.dtype
+  if not jnp.issubdtype(dtype, jnp.number) or jnp.iscomplexobj(values):
+    raise ValueError(
+      f'{name} holds {dtype}: pass logarithms of weights (nats), -inf for what'
+      ' is impossible'
+    )
+  if not isinstance(values, jax.core.Tracer) and np.size(values):
+    _check(name, np.asarray(values, np.float32), whole)
+  return jnp.asarray(values, jnp.float32)
+
+
+def finite(name: str, values: Array) -> Array:
+  """Like log_weights, where -inf is not allowed either."""
+  found = log_weights(name, values)
+  if not isinstance(found, jax.core.Tracer) and np.isneginf(found).any():
+    raise ValueError(f'{name} has -inf: here log-weights must be finite')
+  return found
+
+
+def possible(name: str, values: Array) -> None:
+  """Raises ValueError where a row (..., n) of log-weights is all -inf."""
+  if isinstance(values, jax.core.Tracer):
+    return
+  nothing = np.isneginf(np.asarray(values)).all(-1)
+  if nothing.any():
+    where = tuple(map(int, np.argwhere(nothing)[0]))
+    row = f' in row {", ".join(map(str, where))}' if where else ''
+    raise ValueError(
+      f'{name} leaves nothing possible{row}: all log-weights are -inf'
+    )
+
+
+def _check(name, values, whole):
+  if np.isnan(values).any() or np.isposinf(values).any():
+    what = 'NaN' if np.isnan(values).any() else '+inf'
+    raise ValueError(f'{name} has {what}: log-weights are numbers or -inf')
+  if np.isneginf(values).all():
+    raise ValueError(
+      f'{name} leaves nothing possible: all log-weights are -inf'
+    )
+  sums = values.sum() if whole else values.sum(-1)
+  whole_numbers = (values == np.round(values)).all()
+  if values.min() >= 0 and np.allclose(sums, 1, atol=1e-5) and not (
+    whole_numbers  # potentials of an identity, say
+  ):
+    raise ValueError(
+      f'{name} holds probabilities (none negative, sums of 1): pass their'
+      ' logarithms, like jnp.log(p)'
+    )
