@@ -48,11 +48,15 @@ setup(
   package_data={
     'punt_jax': [
       'py.typed', 'assets/*.safetensors', 'assets/orders/*', 'viz/*.html',
+      'cli/evaluate/tasks/*.yaml',
     ]
   },
   entry_points={
     'console_scripts': ['punt-jax = punt_jax.cli.__main__:main'],
+    'lm_eval.models': ['punt_jax = punt_jax.generation.lm_eval:PuntJax'],
   },
+  # Into site-packages: releases of lm-eval up to 0.4.13 read no entry points.
+  data_files=[('../purelib', ['punt_jax_lm_eval.pth'])],
   python_requires='>=3.11,<3.14',
   install_requires=[
     'absl-py',

@@ -26,11 +26,11 @@ import numpy as np
 import punt_jax
 from experiments.ablation import plot
 from experiments.common import columns, subjects
-from experiments.common.sweep import Point, grid, sweep
 from experiments.punt_variants import rivals, variants
 from punt_jax import samplers, schedules
 from punt_jax.checks import in_range, known
 from punt_jax.cli import command
+from punt_jax.cli.sweep import Point, grid, sweep
 from punt_jax.oracles import named
 
 

@@ -6,8 +6,8 @@ others.
 
 import numpy as np
 
-from experiments.common import plots
-from experiments.common.plots import plt
+from punt_jax.cli import plots
+from punt_jax.cli.plots import plt
 from punt_jax.viz.table import number, table
 
 ERRORS = {

@@ -19,10 +19,10 @@ import jax
 
 from experiments.antibody import chains, judge, models, plot, writer
 from experiments.common import columns
-from experiments.common.sweep import Point, sweep
 from punt_jax import metrics, samplers
 from punt_jax.checks import in_range, known
 from punt_jax.cli import command
+from punt_jax.cli.sweep import Point, sweep
 from punt_jax.generation import options
 
 WHEELS = {

@@ -2,8 +2,8 @@
 
 import math
 
-from experiments.common import columns, plots
-from experiments.common.plots import plt
+from punt_jax.cli import columns, plots
+from punt_jax.cli.plots import plt
 from punt_jax.viz.table import number, table
 
 NAMES = {

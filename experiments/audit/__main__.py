@@ -22,10 +22,10 @@ import numpy as np
 import punt_jax
 from experiments.audit import filming, numbers, plot, stability
 from experiments.common import columns
-from experiments.common.sweep import Point, sweep
 from punt_jax import samplers
 from punt_jax.checks import in_range, known
 from punt_jax.cli import command
+from punt_jax.cli.sweep import Point, sweep
 from punt_jax.generation import options
 from punt_jax.oracles import named
 

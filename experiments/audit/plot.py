@@ -5,8 +5,8 @@ import textwrap
 
 import numpy as np
 
-from experiments.common import plots
-from experiments.common.plots import plt
+from punt_jax.cli import plots
+from punt_jax.cli.plots import plt
 
 LEAST, MOST = 1e-7, 10.0  # nats: 0 and infinity are drawn here
 INKS = {'msb': '#c1121f', 'lsb': '#1f5f8b'}

@@ -22,8 +22,8 @@ import numpy as np
 
 from experiments.bench import model as bench_model
 from experiments.bench import plot, timing
-from experiments.common.sweep import Point, sweep
 from punt_jax.cli import command
+from punt_jax.cli.sweep import Point, sweep
 from punt_jax.models import transformer
 
 SECONDS = 1.0  # a row, see sweep

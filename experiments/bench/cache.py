@@ -28,10 +28,10 @@ import numpy as np
 import punt_jax
 from experiments.bench import model as bench_model
 from experiments.bench import timing
-from experiments.common.sweep import Point, sweep
 from punt_jax import samplers, scores
 from punt_jax.checkpoints import huggingface
 from punt_jax.cli import command
+from punt_jax.cli.sweep import Point, sweep
 from punt_jax.types import Denoiser
 
 SECONDS = 1.0  # a row, see sweep

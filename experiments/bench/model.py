@@ -28,11 +28,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.bench import plot, timing
-from experiments.common.sweep import Point, sweep
 from punt_jax import readout
 from punt_jax.checkpoints import huggingface
 from punt_jax.checks import known
 from punt_jax.cli.random_checkpoint import describe
+from punt_jax.cli.sweep import Point, sweep
 from punt_jax.models.layout import STACKED
 
 MIB = 2**20

@@ -1,7 +1,7 @@
 """The pictures of the benchmarks: overhead, memory, use of the device."""
 
-from experiments.common import plots
-from experiments.common.plots import plt
+from punt_jax.cli import plots
+from punt_jax.cli.plots import plt
 
 OVERHEAD = 'wall / (forwards x forward alone)'
 

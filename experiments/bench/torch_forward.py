@@ -22,10 +22,10 @@ import jax
 import numpy as np
 
 from experiments.bench import timing
-from experiments.common.sweep import Point, sweep
 from punt_jax.checkpoints import huggingface, tensors
 from punt_jax.checks import known, whole
 from punt_jax.cli import command, random_checkpoint
+from punt_jax.cli.sweep import Point, sweep
 
 SECONDS = 1.0  # a row, see sweep
 TABLE = {

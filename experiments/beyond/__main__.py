@@ -21,9 +21,9 @@ import punt_jax
 from experiments.beyond import plot
 from experiments.beyond.contenders import CONTENDERS, FIXED, TABLES
 from experiments.common import columns, subjects
-from experiments.common.sweep import Point, grid, sweep
 from punt_jax.checks import in_range, known
 from punt_jax.cli import command
+from punt_jax.cli.sweep import Point, grid, sweep
 from punt_jax.generation.warm_up import learn
 
 SECONDS = 1.0  # a row, see sweep

@@ -4,8 +4,9 @@ import math
 import pathlib
 
 from experiments.beyond.contenders import CONTENDERS
-from experiments.common import plots, subjects
-from experiments.common.plots import plt
+from experiments.common import subjects
+from punt_jax.cli import plots
+from punt_jax.cli.plots import plt
 from punt_jax.viz.table import number, table
 
 BAR = ('punt', 'punt msb')  # what the others are measured against

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments.common import plots
-from experiments.common.plots import plt
+from punt_jax.cli import plots
+from punt_jax.cli.plots import plt
 
 # Row of the figure -> label of the axis: where canvases were impossible, at
 # temperature 1, and at others.

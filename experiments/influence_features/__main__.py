@@ -22,10 +22,10 @@ import numpy as np
 
 import punt_jax
 from experiments.common import subjects
-from experiments.common.sweep import Point, sweep
 from experiments.influence_features import plot
 from punt_jax import samplers, scores
 from punt_jax.cli import command
+from punt_jax.cli.sweep import Point, sweep
 from punt_jax.decode import film
 from punt_jax.models import transformer
 

@@ -1,7 +1,7 @@
 """The picture of influence: how far it reaches, and what predicts it."""
 
-from experiments.common import plots
-from experiments.common.plots import plt
+from punt_jax.cli import plots
+from punt_jax.cli.plots import plt
 
 
 def draw(path, rows):

@@ -24,12 +24,12 @@ import numpy as np
 
 import punt_jax
 from experiments.common import columns, subjects
-from experiments.common.sweep import Point, grid, sweep
 from experiments.learned_orders import plot
 from punt_jax import samplers, schedules
 from punt_jax.checkpoints import order_files
 from punt_jax.checks import in_range, known
 from punt_jax.cli import command, records
+from punt_jax.cli.sweep import Point, grid, sweep
 from train import puzzles
 from train.orders import tasks
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.common import plots
-from experiments.common.plots import plt
+from punt_jax.cli import plots
+from punt_jax.cli.plots import plt
 from punt_jax.viz.table import number, table
 
 GAP = 2.5  # times as many passes: nothing is said between points so far apart

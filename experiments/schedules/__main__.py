@@ -24,11 +24,11 @@ import numpy as np
 
 import punt_jax
 from experiments.common import columns, subjects
-from experiments.common.sweep import Point, sweep
 from experiments.schedules import plot
 from punt_jax import samplers, schedules
 from punt_jax.checks import in_range, known
 from punt_jax.cli import command
+from punt_jax.cli.sweep import Point, sweep
 from punt_jax.oracles import named
 from punt_jax.samplers.random_size import DISTRIBUTIONS, drawn_marks
 from train import data

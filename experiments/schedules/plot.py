@@ -3,9 +3,9 @@
 import numpy as np
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-from experiments.common import plots
-from experiments.common.plots import plt
 from punt_jax import schedules
+from punt_jax.cli import plots
+from punt_jax.cli.plots import plt
 
 COLORS = {
   'optimal': '#c1121f',

@@ -22,11 +22,11 @@ import numpy as np
 
 import punt_jax
 from experiments.common import columns, subjects
-from experiments.common.sweep import Point, sweep
 from experiments.writing_order import plot
 from punt_jax import metrics
 from punt_jax.checks import in_range
 from punt_jax.cli import command
+from punt_jax.cli.sweep import Point, sweep
 from punt_jax.generation import options
 from punt_jax.oracles import named
 

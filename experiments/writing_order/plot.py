@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from experiments.common import plots
-from experiments.common.plots import plt
+from punt_jax.cli import plots
+from punt_jax.cli.plots import plt
 
 COLORS = ('#c1121f', '#f4a259', '#1d6fb8', '#6a4c93', '#2a9d8f')
 STRIPES = ('#c1121f', '#f4a259', '#dddddd')

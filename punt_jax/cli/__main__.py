@@ -12,6 +12,8 @@ COMMANDS = {  # name: (module, what it does)
   'generate': ('generate', 'texts for a prompt or a file of prompts'),
   'chat': ('chat', 'talk to a model and watch it write'),
   'describe': ('describe', 'what a model is and needs; --check its mask'),
+  'evaluate': ('evaluate', 'accuracy against passes: GSM8K, IFEval, programs'),
+  'lm-eval': ('lm_eval', "lm-eval's command, for any of its tasks"),
   'convert': ('convert', 'files of torch.save to safetensors, without torch'),
   'random-checkpoint': (
     'random_checkpoint', 'a directory with random weights, to try things out'

@@ -50,8 +50,9 @@ def write_with(config, text):
     ValueError: one sentence, see options.choose.
   """
   name, said = options.parse(text)
-  listed = config.samplers.get(name, {})
-  options.choose(name, {**listed, **said})
+  listed = config.samplers.get(name, {})  # one value or several of each
+  first = lambda value: value[0] if isinstance(value, (tuple, list)) else value
+  options.choose(name, {**{k: first(v) for k, v in listed.items()}, **said})
   config.sampler.update(name=name, **said)
 
 

@@ -15,8 +15,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from punt_jax.types import FilePath, Messages
+if TYPE_CHECKING:  # the process runs this file by itself, without the library
+  from punt_jax.types import FilePath, Messages
 
 SECONDS = 5  # a template's time
 MEMORY = 2**29  # bytes, where the system can limit them
@@ -26,7 +28,9 @@ LOCK = threading.Lock()  # of CHILD: one question at a time
 CHILD = []  # the process, once there is one
 
 
-def chat_template(folder: FilePath) -> Callable[[Messages], str] | None:
+def chat_template(
+  folder: 'FilePath'
+) -> 'Callable[[Messages], str] | None':
   """What turns messages into this checkpoint's prompt.
 
   Returns:

@@ -15,7 +15,15 @@ from absl import flags
 from configs import frontier
 from punt_jax import extras
 from punt_jax.cli import __main__ as top
-from punt_jax.cli import command, configs, demo, families, job, manual
+from punt_jax.cli import (
+  command,
+  configs,
+  demo,
+  evaluate,
+  families,
+  job,
+  manual,
+)
 from punt_jax.cli import random_checkpoint as made
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -87,6 +95,7 @@ def test_help_has_every_flag_and_value_in_a_line(name, typed, capsys):
   assert max(map(len, said.splitlines())) <= 80
   config = {
     'demo': job.defaults, 'generate': configs.defaults,
+    'evaluate': evaluate.defaults.get_config,
   }.get(name, dict)()
   for key in config:
     if not isinstance(config[key], ml_collections.ConfigDict):

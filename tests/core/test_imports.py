@@ -154,7 +154,7 @@ def test_pmap_and_shard_map_stay_in_two_files():
 
 
 @pytest.mark.parametrize('package, rooms', [
-  ('matplotlib', r'punt_jax\.viz\..*|experiments\.(common\.plots|.*\.plot)'),
+  ('matplotlib', r'punt_jax\.(viz\..*|cli\.plots)|.*\.plot'),
   ('absl', r'punt_jax\.cli\..*|train\..*|experiments\..*'),
   ('ml_collections', r'punt_jax\.cli\..*|train\..*|configs\..*'),
   ('pickle', r'punt_jax\.checkpoints\.torch_files'),

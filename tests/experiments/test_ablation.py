@@ -11,8 +11,8 @@ from matplotlib import image
 from configs import ablation as default
 from experiments.ablation import __main__ as ablation
 from experiments.ablation import plot
-from experiments.common.sweep import Point
 from punt_jax import oracles, samplers
+from punt_jax.cli.sweep import Point
 
 FACTORS = {
   'sampler': {'a slow one': {'sampler': 'one_by_one'}, 'punt': {}},

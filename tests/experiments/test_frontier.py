@@ -159,7 +159,7 @@ def test_impossible_rows_are_left_out_and_counted():
   assert row['agreement'] is None and row['impossible'] == 1
 
 
-@pytest.mark.slow  # tests/experiments/test_common.py has the sweep's own
+@pytest.mark.slow  # tests/cli/test_sweep.py has the sweep's own
 def test_a_stopped_run_goes_on(finished, tmp_path, monkeypatch):
   """17 rows were finished and the next one was being written."""
   workdir, rows = finished

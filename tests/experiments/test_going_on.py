@@ -7,9 +7,9 @@ import importlib
 
 import pytest
 
-from experiments.common.sweep import sweep
 from punt_jax import jsonl
 from punt_jax.cli import records
+from punt_jax.cli.sweep import sweep
 
 
 class Done(Exception):

@@ -1,247 +1,46 @@
-"""lm-eval and this library together, on made-up questions and random weights.
+"""The model of lm-eval's registry, and what answers its requests.
 
-Slow, and skipped without the extra punt-jax[eval].
+Skipped without the extra punt-jax[eval].
 """
 
 import json
+import os
 import pathlib
+import subprocess
+import sys
 from typing import Any, NamedTuple
 
 import pytest
 
-from configs import evaluate as configs
-from experiments.evaluate import __main__ as evaluate
-from experiments.evaluate import plan, scoring
 from punt_jax.text import vocabulary as text_lib
 
-pytestmark = [pytest.mark.slow, pytest.mark.torch]  # runs with both
-
-QUESTIONS = {
-  'gsm8k/test.jsonl': [
-    {'question': f'What is {n} + {n}?', 'answer': f'It is so.\n#### {2 * n}'}
-    for n in range(3)
-  ],
-  'ifeval/input_data.jsonl': [
-    {
-      'key': 1, 'prompt': 'Say much, without commas, in 9 sentences at most.',
-      'instruction_id_list': [
-        'punctuation:no_comma', 'length_constraints:number_sentences'
-      ],
-      'kwargs': [{}, {'relation': 'less than', 'num_sentences': 9}],
-    },
-    {
-      'key': 2, 'prompt': 'Say "zebra".',
-      'instruction_id_list': ['keywords:existence'],
-      'kwargs': [{'keywords': ['zebra']}],
-    },
-  ],
-  'humaneval/HumanEval.jsonl': [{
-    'task_id': 'HumanEval/0', 'entry_point': 'f',
-    'prompt': 'def f(x):\n  """Returns x."""\n',
-    'canonical_solution': '  return x\n',
-    'test': 'def check(f):\n  assert f(1) == 1\n',
-  }],
-  'mbpp/mbpp.jsonl': [
-    {
-      'task_id': n, 'text': 'Write f.', 'code': 'def f(x):\r\n  return x',
-      'test_list': [f'assert f({i}) == {i}' for i in range(3)],
-      'test_setup_code': '', 'challenge_test_list': [],
-    }
-    for n in (1, 2, 3, 11, 12, 511)
-  ],
-}
-QUESTIONS['gsm8k/train.jsonl'] = QUESTIONS['gsm8k/test.jsonl']
+pytestmark = pytest.mark.torch
 
 
 @pytest.fixture(scope='module')
 def harness():
   pytest.importorskip('lm_eval')
-  pytest.importorskip('punkt')
-  return plan.import_harness()
+  from punt_jax.generation import harness
 
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('data')
-  for name, rows in QUESTIONS.items():
-    (folder / name).parent.mkdir(exist_ok=True)
-    text = ''.join(json.dumps(row) + '\n' for row in rows)
-    (folder / name).write_text(text)
-  return folder
-
-
-def small(preset='llada'):
-  config = configs.get_config(preset)
-  config.update(dict(batch=8, bucket=512))
-  for task in config.tasks.values():
-    shots = min(1, task.get('shots', 0))
-    task.update(dict(max_new_tokens=8, block_length=4, shots=shots))
-  config.samplers = dict(punt=dict(epsilon=0.04), top_k=dict(k=(2, 4)))
-  return config
-
-
-def lines(file):
-  return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def test_the_whole_job_and_its_continuation(
-  harness, data, tmp_path, monkeypatch
-):
-  from punt_jax.cli import random_checkpoint
-
-  pytest.importorskip('tokenizers')
-  import nltk
-
-  fetch = lambda *args, **kwargs: pytest.fail('something was to be fetched')
-  monkeypatch.setattr(nltk, 'download', fetch)
-  model, work = tmp_path / 'model', tmp_path / 'run'
-  random_checkpoint.write(model, 'llada', 'tiny', dtype='float32')
-  config = small()
-  rows = evaluate.run(config, work, str(model), str(data), True)
-  assert [(row['subject'], row['sampler'], row['items']) for row in rows] == [
-    (task, sampler, items)
-    for task, items in (
-      ('gsm8k', 3), ('humaneval_instruct', 1), ('ifeval', 2),
-      ('mbpp_instruct', 2),
-    )
-    for sampler in ('random', 'punt', 'top_k', 'top_k')
-  ]
-  assert [row['nfe'] for row in rows[2:4]] == [4, 2]
-  assert all(row['nfe'] == 0 for row in rows if row['sampler'] == 'random')
-  assert all(0 <= row['accuracy'] <= 1 for row in rows)
-  assert rows[0]['shots'] == 1 and rows[0]['scores'].keys() >= {
-    'exact_match,strict-match', 'exact_match,flexible-extract'
-  }
-  for task in config.tasks:
-    assert (work / f'{task}.png').stat().st_size > 1000
-  said = lines(work / 'answers.jsonl')
-  assert len(said) == sum(row['items'] for row in rows)
-
-  # Killed in the middle of an answer: it is written again, the same.
-  text = (work / 'answers.jsonl').read_text()
-  (work / 'answers.jsonl').write_text(text[:-40])
-  done = (work / 'results.jsonl').read_text().splitlines(keepends=True)
-  (work / 'results.jsonl').write_text(''.join(done[:-1]))
-  asked = []
-  write = harness.Harness.generate_until
-
-  def watched(self, requests):
-    before = len(self.known.rows)
-    found = write(self, requests)
-    asked.append(len(self.known.rows) - before)
-    return found
-
-  monkeypatch.setattr(harness.Harness, 'generate_until', watched)
-  again = evaluate.run(config, work, str(model), str(data), True)
-  assert asked == [1]
-  free = lambda rows: json.loads(json.dumps(
-    [{k: v for k, v in row.items() if k != 'seconds'} for row in rows]
-  ))
-  assert free(again) == free(rows)
-  same = lambda row: (row['key'], row['text'], row['nfe'])
-  assert list(map(same, lines(work / 'answers.jsonl'))) == list(map(same, said))
-
-
-GOLD = {
-  'gsm8k': lambda doc: doc['answer'] + '\nQuestion: #### 7',
-  'humaneval': lambda doc: doc['canonical_solution'] + '\ndef broken(',
-  'humaneval_instruct': lambda doc: doc['canonical_solution'] + '```\nSo.',
-  'mbpp': lambda doc: doc['code'] + '\n[DONE]\nbroken(',
-  'mbpp_instruct': lambda doc: doc['code'] + '\n```\nSo `f` it is.',
-}
-
-
-@pytest.mark.parametrize('name', GOLD)
-@pytest.mark.parametrize('right', [True, False])
-def test_right_answers_score_one(harness, data, tmp_path, name, right):
-  config = small('llada_base')
-  config.tasks, config.data = {name: dict(shots=0)}, str(data)
-  task = plan.load_tasks(config, tmp_path, True)[name]
-  answer = GOLD[name] if right else lambda doc: 'x'
-
-  def write(prompts, numbers):
-    assert all(isinstance(prompt, str) for prompt in prompts)
-    yield [harness.Guess(n, answer(task.eval_docs[n]), 1) for n in numbers]
-
-  model = harness.Harness(
-    harness.Engine('gold', lambda text: text, write, None, None, None),
-    harness.answers(tmp_path / 'answers.jsonl'),
-  )
-  place = plan.Place(name, task, config, 'random', {}, 0, None)
-  row = evaluate.score(place, model, 0, config.chat, config.draws)
-  assert row['accuracy'] == float(right), row
-
-
-CHOICES = """
-task: pets
-custom_dataset: !function experiments.evaluate.scoring.files
-dataset_kwargs: {test: pets.jsonl}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{question}}"
-doc_to_choice: ["a cat", "a dog", "an eel"]
-doc_to_target: label
-metric_list:
-  - {metric: acc, aggregation: mean, higher_is_better: true}
-"""
-
-
-def test_multiple_choice_by_likelihood(harness, data, tmp_path):
-  (tmp_path / 'pets.yaml').write_text(CHOICES)
-  rows = [{'question': 'Is it so? ' * n, 'label': n - 1} for n in (1, 2, 3)]
-  text = ''.join(json.dumps(row) + '\n' for row in rows)
-  (data / 'pets.jsonl').write_text(text)
-  config = small('llada_base')
-  config.update(dict(more=str(tmp_path), draws=4, bucket=32))
-  config.tasks = {'pets': {}}
-  (row,) = evaluate.run(config, tmp_path / 'run', 'shakespeare', str(data))
-  assert (row['sampler'], row['metric']) == ('likelihood', 'acc')
-  assert row['items'] == 3 and row['nfe'] == 4
-  assert 0 <= row['accuracy'] <= 1
-  known = lines(tmp_path / 'run' / 'answers.jsonl')
-  assert len(known) == 9 and all(line['nats'] > 0 for line in known)
-  assert not (tmp_path / 'run' / 'pets.png').exists()
-
-
-def test_programs_run_with_consent_alone(harness, data, tmp_path):
-  with pytest.raises(ValueError, match='agree with --allow_code_execution'):
-    evaluate.run(small(), tmp_path / 'run', 'shakespeare', str(data))
-  with pytest.raises(ValueError, match='has no chat template'):
-    config = small('llada/gsm8k')
-    evaluate.run(config, tmp_path / 'run', 'shakespeare', str(data))
-  with pytest.raises(ValueError, match='no data file .*gsm8k/test.jsonl'):
-    evaluate.run(config, tmp_path / 'run', 'shakespeare', str(tmp_path))
-  config = small('llada_base')
-  config.tasks = {'gsm8k': dict(kv_cache=True)}
-  with pytest.raises(ValueError, match='^gsm8k: .* config.tasks.gsm8k$'):
-    evaluate.run(config, tmp_path / 'run', 'shakespeare', str(data))
-  with pytest.raises(ValueError, match='with --data=DIR'):
-    evaluate.run(small(), tmp_path / 'run')
-  assert not (tmp_path / 'run').exists()
-
-
-def test_every_instruction_about_sentences_is_checked(harness, tmp_path):
-  scoring.ready_ifeval(tmp_path / 'nltk')
-  from lm_eval.tasks.ifeval import utils
-
-  doc = QUESTIONS['ifeval/input_data.jsonl'][0]
-  count = lambda text: utils.process_results(doc, [text])
-  text = 'Dr. Jones came at 5 p.m. today. ' * 8
-  assert count(text)['inst_level_strict_acc'] == [True, True]
-  assert count(text + 'One, more.')['inst_level_strict_acc'] == [False, False]
+  return harness
 
 
 class Loaded(NamedTuple):
-  """Of models.Pretrained, what the harness reads."""
+  """Of checkpoints.Pretrained, what the harness reads."""
 
   text: Any
   length: int
+  room: int
   chat: Any
-  ids: Any = None
 
 
 class Request(NamedTuple):
   args: tuple
+  task_name: str = 'toy'
+
+
+def lines(file):
+  return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def engine(harness, asked, length=6, prefix=''):
@@ -255,8 +54,8 @@ def engine(harness, asked, length=6, prefix=''):
 
   text = text_lib.characters('abc ')
   chat = lambda messages: ''.join(m['content'] for m in messages) + 'a'
-  loaded = Loaded(text, length, chat)
-  return harness.Engine('toy', None, None, score, loaded, {'k': 1}, prefix)
+  loaded = Loaded(text, length, length, chat)
+  return harness.Engine('toy', None, score, loaded, {'k': 1}, prefix)
 
 
 def test_likelihoods_of_lm_eval(harness, tmp_path):
@@ -302,34 +101,198 @@ def test_an_answer_that_has_been_begun_is_not_closed(harness, tmp_path):
   assert model.apply_chat_template(turns, False) == 'bacc'
 
 
-def test_random_texts_depend_on_the_question_alone(harness):
-  config = configs.get_config()
-  config.max_new_tokens = 5
-  loaded = Loaded(text_lib.characters('abcd'), 9, None, {'eos': 3})
-  write = harness.guesses(config, loaded)
-  texts = lambda numbers: {
-    row.number: row.text for batch in write([None] * len(numbers), numbers)
-    for row in batch
-  }
-  some, all_of_them = texts([3, 1]), texts(range(50))
-  assert some == {n: all_of_them[n] for n in (1, 3)}
-  assert {len(text) for text in all_of_them.values()} == {5}
-  assert set(''.join(all_of_them.values())) == set('abc')  # no special token
-  assert len(set(all_of_them.values())) > 30
+class Row(NamedTuple):
+  """Of generator.Written, what the harness reads."""
+
+  number: int
+  text: str
+  count: int = 1
+  nfe: int = 3
+  seconds: float = 0.5
+  shared: int = 1
 
 
-def test_task_files_are_found(harness, data):
-  from lm_eval.tasks import TaskManager
+def test_texts_of_a_task_do_not_depend_on_others(harness, tmp_path):
+  asked = []
 
-  manager = TaskManager(
-    include_path=str(plan.TASKS), include_defaults=False,
-    metadata={'data': str(data)},
+  def writer(wanted):
+    def write(prompts, numbers):
+      asked.append((wanted['max_gen_toks'], numbers))
+      for prompt, number in zip(prompts, numbers, strict=True):
+        yield [Row(number, f'{prompt}{number}.end')]
+
+    return harness.Writer(str.upper, write, wanted['max_gen_toks'])
+
+  ask = lambda prompt, most, task, until: Request(
+    (prompt, {'max_gen_toks': most, 'until': until}), task
   )
-  names = sorted(f.stem for f in pathlib.Path(plan.TASKS).glob('*.y*'))
-  assert manager.all_tasks == names
-  task = manager.load(['mbpp'])['tasks']['mbpp']
-  assert [doc['task_id'] for doc in task.eval_docs] == [11, 12]
-  task.set_fewshot_seed(0)
-  prompt = task.fewshot_context(task.eval_docs[0], 2)
-  assert prompt.count('return x\n[DONE]\n\n') == 2
-  assert prompt.endswith('[BEGIN]\n')
+  mixed = [
+    ask('a', 2, 'x', ['.']), ask('b', 2, 'y', 'nd'), ask('c', 2, 'x', []),
+    ask('d', 4, 'x', None),
+  ]
+  file = tmp_path / 'new' / 'answers.jsonl'
+  toy = engine(harness, [])._replace(writer=writer)
+  model = harness.Harness(toy, harness.answers(file))
+  texts = model.generate_until(mixed)
+  assert texts == ['A0', 'B0.e', 'C1.end', 'D0.end']
+  assert asked == [(2, [0, 1]), (2, [0]), (4, [0])]
+  assert [row['text'] for row in model.used] == [
+    'A0.end', 'B0.end', 'C1.end', 'D0.end'
+  ]
+  # Alone, or in another order, a task's texts are known.
+  del asked[:]
+  model = harness.Harness(toy, harness.answers(file))
+  assert model.generate_until([mixed[0], mixed[2]]) == ['A0', 'C1.end']
+  assert not any(numbers for _, numbers in asked) and len(lines(file)) == 4
+  # Nothing is kept without a file.
+  model = harness.Harness(toy, harness.answers())
+  assert model.generate_until(mixed) == texts and len(lines(file)) == 4
+
+
+def test_a_file_of_something_else_is_left_alone(harness, tmp_path):
+  file = tmp_path / 'thesis.jsonl'
+  file.write_text('{"a": 1}\n')
+  for other in (file, tmp_path):
+    with pytest.raises(ValueError, match='holds no answers: name another'):
+      harness.answers(other)
+  assert file.read_text() == '{"a": 1}\n'
+
+
+@pytest.fixture(scope='module')
+def folder(harness, tmp_path_factory):
+  """A checkpoint directory."""
+  pytest.importorskip('tokenizers')
+  from punt_jax.cli import random_checkpoint
+
+  folder = tmp_path_factory.mktemp('models') / 'llada'
+  random_checkpoint.write(folder, 'llada', 'tiny', dtype='float32')
+  return str(folder)
+
+
+def test_a_model_of_the_registry(folder, tmp_path, monkeypatch):
+  import lm_eval.api.registry as registry
+
+  from punt_jax.generation import lm_eval
+
+  told = []
+  monkeypatch.setattr(lm_eval.LOG, 'warning', told.append)
+  lm_eval.warn.cache_clear()
+  assert registry.get_model('punt_jax') is lm_eval.PuntJax
+  assert 'hf' in registry.model_registry  # lm-eval's own are there as well
+  file = tmp_path / 'answers.jsonl'
+  said = (
+    f'pretrained={folder},sampler=top_k(k=2, score=draft),max_new_tokens=8,'
+    f'temperature=0.5,answers={file},bucket=16'
+  )
+  made = lambda: registry.get_model('punt_jax').create_from_arg_string(
+    said, {'batch_size': 4, 'device': 'cuda:0', 'max_batch_size': None}
+  )
+  model = made()
+  settings = {'do_sample': False, 'until': [], 'max_gen_toks': 4}
+  asked = [Request((word, settings)) for word in ('one', 'two')]
+  texts = model.generate_until(asked)
+  assert model.get_model_info() == {
+    'sampler': 'top_k', 'settings': {'k': 2, 'score': 'draft'}, 'nfe': 4.0
+  }
+  assert told == [
+    'max_new_tokens=4 of a task is not used: --model_args say 8',
+    'temperature=0.0 of a task is not used: --model_args say 0.5',
+  ]
+  kept = file.read_text()
+  assert made().generate_until(asked) == texts and file.read_text() == kept
+  ((nats, greedy),) = model.loglikelihood([Request(('one', ' two'))])
+  assert nats < 0 and not greedy
+  (rolling,) = model.loglikelihood_rolling([Request(('one two',))])
+  assert rolling < nats
+  turns = [{'role': 'user', 'content': 'Why?'}]
+  assert 'Why?<|eot_id|>' in model.apply_chat_template(turns)
+  assert model.chat_template(True) == '' == model.chat_template(False)
+  with pytest.raises(ValueError, match='none is called default'):
+    model.chat_template('default')
+
+
+@pytest.mark.parametrize('values, said', [
+  ({}, 'say which model, with --model_args pretrained=DIR'),
+  (dict(pretrained='nowhere'), 'there is no file or folder nowhere'),
+  (dict(pretrained='shakespeare', tau=1), "unknown value .* 'tau': use one"),
+  (dict(pretrained='shakespeare', sampler='punt(k=1)'), 'of punt: .k'),
+  (dict(pretrained='shakespeare', max_new_tokens=0), 'max_new_tokens = 0'),
+  (dict(pretrained='shakespeare', draws=0), 'draws = 0'),
+  (dict(pretrained='shakespeare', kv_cache=True), 'kv_cache needs blocks'),
+])
+def test_arguments_end_in_a_sentence(harness, values, said):
+  from punt_jax.generation import lm_eval
+
+  with pytest.raises(ValueError, match=said) as caught:
+    lm_eval.PuntJax(batch_size=1, **values)
+  assert '\n' not in str(caught.value)
+
+
+def test_a_model_without_a_chat_template(harness):
+  from punt_jax.generation import lm_eval
+
+  model = lm_eval.PuntJax(pretrained='shakespeare')
+  with pytest.raises(ValueError, match='leave out --apply_chat_template'):
+    model.chat_template(True)
+
+
+TASK = """
+task: {kind}
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {data}}}}}
+test_split: test
+output_type: {kind}
+doc_to_text: "{text}"
+doc_to_target: "{target}"
+metric_list: [{{metric: {metric}}}]
+generation_kwargs: {{until: ["\\n"], max_gen_toks: 8}}
+"""
+KINDS = {
+  'generate_until': ('Q: {{question}} A:', ' {{answer}}', 'exact_match'),
+  'loglikelihood': ('Q: {{question}} A:', ' {{answer}}', 'perplexity'),
+  'loglikelihood_rolling': ('', '{{question}}', 'bits_per_byte'),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', ['lm_eval', 'punt_jax.cli.lm_eval'])
+def test_the_command(folder, tmp_path, how):
+  """lm-eval's own with the line of the wheel's .pth file, and ours."""
+  root = pathlib.Path(__file__).resolve().parents[2]
+  data = tmp_path / 'data.jsonl'
+  rows = [{'question': f'{n} + {n}?', 'answer': str(2 * n)} for n in (1, 2)]
+  data.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  for kind, (text, target, metric) in KINDS.items():
+    (tmp_path / f'{kind}.yaml').write_text(TASK.format(
+      kind=kind, data=data, text=text, target=target, metric=metric
+    ))
+  site = tmp_path / 'site'
+  site.mkdir()
+  if how == 'lm_eval':
+    pth = 'punt_jax_lm_eval.pth'
+    (site / pth).write_text((root / pth).read_text())
+  (site / 'sitecustomize.py').write_text(
+    f'import site\nsite.addsitedir({str(site)!r})\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-m', how, '--model', 'punt_jax', '--model_args',
+     f'pretrained={folder},sampler=punt(epsilon=0.05;first=msb),draws=4',
+     '--tasks', ','.join(KINDS), '--include_path', str(tmp_path),
+     '--batch_size', '2', '--apply_chat_template', '--output_path',
+     str(tmp_path / 'out')],
+    cwd=root, capture_output=True, text=True, env={
+      **os.environ, 'PYTHONPATH': str(site), 'HF_HUB_OFFLINE': '1',
+      'HF_DATASETS_OFFLINE': '1', 'HF_HOME': str(tmp_path / 'hf'),
+      'XLA_FLAGS': '',
+    },
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  (file,) = (tmp_path / 'out').rglob('results*.json')
+  found = json.loads(file.read_text())
+  assert found['config']['sampler'] == 'punt' and found['config']['nfe'] >= 1
+  scores = {kind: found['results'][kind] for kind in KINDS}
+  assert scores['generate_until']['exact_match,none'] in (0, 0.5, 1)
+  assert scores['loglikelihood']['perplexity,none'] > 1
+  assert scores['loglikelihood_rolling']['bits_per_byte,none'] > 1
+  for kind in KINDS:
+    assert kind in done.stdout

@@ -1,6 +1,7 @@
 """Chat templates: two known ones, and hostile ones."""
 
 import json
+import subprocess
 import sys
 import time
 from unittest import mock
@@ -207,3 +208,11 @@ def test_where_memory_cannot_be_limited(jinja2, monkeypatch, capsys):
     resource.RLIMIT_CORE, resource.RLIMIT_FSIZE
   }
   assert signals.alarm.mock_calls == [mock.call(3), mock.call(0)]
+
+
+def test_the_process_of_templates_needs_no_library():
+  done = subprocess.run(
+    [sys.executable, '-I', '-S', chat.__file__], stdin=subprocess.DEVNULL,
+    capture_output=True, text=True,
+  )
+  assert done.returncode == 0, done.stderr

@@ -10,11 +10,11 @@ from matplotlib.colors import to_rgb
 
 from experiments.beyond import plot as beyond
 from experiments.beyond.contenders import CONTENDERS
-from experiments.common import plots
 from experiments.frontier import plot as frontier
 from experiments.learned_orders import __main__ as learned_orders
 from experiments.learned_orders import plot as orders_plot
 from punt_jax import samplers
+from punt_jax.cli import plots
 from punt_jax.viz import figures, picture
 from tests.helpers import pictures
 

@@ -12,9 +12,8 @@ import pathlib
 import time
 from typing import Any, NamedTuple
 
-from experiments.common import columns
 from punt_jax import jsonl
-from punt_jax.cli import records
+from punt_jax.cli import columns, records
 
 
 class Point(NamedTuple):
@@ -49,7 +48,7 @@ def grid(settings):
 
 def sweep(
   experiment, workdir, config, points, measure, shown=(), free=(), seconds=None
-):
+) -> list[Any]:
   """Measures every Point that has no row in workdir yet.
 
   Points that share a subject or a compiled program should stand together, and
@@ -82,6 +81,7 @@ def sweep(
   origin = records.origin(config.seed)
   found = [find(rows, point) for point in points]
   left = [n for n, row in enumerate(found) if row is None]
+  vary = varying([dict(point.about) for point in points])
   print(plan(experiment, points, left, rows, seconds), flush=True)
   bar = progress.progress(
     what=experiment, total=len(points), unit='row',
@@ -99,13 +99,20 @@ def sweep(
         'schema': records.SCHEMA, 'experiment': experiment, **point.columns(),
         **measure(point), 'took': time.perf_counter() - begun, 'origin': origin,
       }
-      found[n] = keep(file, as_read(row), point, [x for x in found if x])
-      rows.append(found[n])
-      said = columns.line(row, ('nfe', *shown), point.about)
+      row = keep(file, as_read(row), point, [x for x in found if x])
+      found[n] = row
+      rows.append(row)
+      about = {k: v for k, v in dict(point.about).items() if k in vary}
+      said = columns.line(row, ('nfe', *shown), about)
       bar.write(f'{n + 1:4d}/{len(points)} {said}')
       bar.set_postfix_str('', refresh=False)
       bar.update()
   return found
+
+
+def varying(dicts):
+  """The keys whose values are not the same in all of them."""
+  return {k for one in dicts for k in one if one[k] != dicts[0].get(k)}
 
 
 def find(rows, point):
@@ -149,10 +156,11 @@ def remaining(points, rows, otherwise=None):
   total = 0.0
   for columns_ in (point.columns() for point in points):
     near = ((keys, key(columns_, keys)) for keys in groups)
-    own = next((times[x] for x in near if x in times), [otherwise])
-    if own[0] is None:
+    own = next((times[x] for x in near if x in times), None)
+    a_row = sum(own) / len(own) if own else otherwise
+    if a_row is None:
       return None
-    total += sum(own) / len(own)
+    total += a_row
   return total
 
 

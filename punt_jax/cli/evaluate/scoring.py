@@ -1,7 +1,7 @@
 """What the task files of tasks/ need beside lm-eval.
 
 Data comes from the user's own files; nothing is fetched. Programs are scored by
-pass@1: the share whose tests pass, run by experiments/evaluate/sandbox.py.
+pass@1: the share whose tests pass, run by punt_jax/cli/evaluate/sandbox.py.
 """
 
 import ast
@@ -9,8 +9,8 @@ import gzip
 import pathlib
 import re
 
-from experiments.evaluate import sandbox
 from punt_jax import jsonl
+from punt_jax.cli.evaluate import sandbox
 
 TRAIN = range(2, 11)  # task_id of MBPP's examples; lm-eval shows 2, 3 and 4
 TEST = range(11, 511)  # and of its test problems
@@ -46,7 +46,7 @@ def files(data, **splits):
     data: the user's folder.
     **splits: test= and train=, files in it; what else lm-eval passes on.
   """
-  import datasets
+  import datasets  # pyright: ignore[reportMissingImports]
 
   return {
     split: datasets.Dataset.from_list(read(pathlib.Path(data, splits[split])))
@@ -118,9 +118,9 @@ def ready_ifeval(folder):
   Args:
     folder: where to write, to be kept while texts are checked.
   """
-  import langdetect
-  import nltk
-  from punkt.data import english
+  import langdetect  # pyright: ignore[reportMissingImports]
+  import nltk  # pyright: ignore[reportMissingImports]
+  from punkt.data import english  # pyright: ignore[reportMissingImports]
 
   tab = lambda pairs: ['\t'.join(map(str, pair)) for pair in sorted(pairs)]
   tables = {

@@ -2,8 +2,8 @@
 
 import pathlib
 
-from experiments.common import plots
-from experiments.common.plots import plt
+from punt_jax.cli import plots
+from punt_jax.cli.plots import plt
 
 
 def write(path, rows):

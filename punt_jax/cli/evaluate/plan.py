@@ -5,10 +5,11 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-from experiments.common.sweep import Point, grid
-from experiments.evaluate import sandbox, scoring
-from punt_jax import checks
+from punt_jax import checks, extras
 from punt_jax.cli import configs
+from punt_jax.cli.evaluate import sandbox, scoring
+from punt_jax.cli.evaluate.guesses import guesses
+from punt_jax.cli.sweep import Point, grid
 from punt_jax.generation import generator, likelihood
 
 TASKS = pathlib.Path(__file__).parent / 'tasks'
@@ -28,7 +29,7 @@ class Place(NamedTuple):
   sampler: str  # 'random' for random tokens, 'likelihood' where none writes
   settings: dict
   shots: int  # examples before a question
-  engine: Any  # lm_eval.Engine
+  engine: Any  # harness.Engine
 
   def point(self):
     """What its row is about."""
@@ -44,7 +45,7 @@ class Place(NamedTuple):
 
 
 def import_harness():
-  """punt_jax.generation.lm_eval, offline and quiet.
+  """punt_jax.generation.harness, offline and quiet.
 
   Raises:
     ValueError: the extra is not installed.
@@ -54,20 +55,12 @@ def import_harness():
     'HF_DATASETS_DISABLE_PROGRESS_BARS',
   ):
     os.environ.setdefault(name, '1')
-  try:
-    import immutabledict  # noqa: F401
-    import langdetect  # noqa: F401
-    import nltk  # noqa: F401
-    import punkt  # noqa: F401
+  for name in 'immutabledict', 'langdetect', 'nltk', 'punkt', 'lm_eval':
+    extras.load(name, 'evaluate')
+  from punt_jax.generation import harness
 
-    from punt_jax.generation import lm_eval
-  except ModuleNotFoundError as error:
-    raise ValueError(
-      f'benchmarks need {error.name}, which is not installed: pip install'
-      " 'punt-jax[eval]'"
-    ) from None
   logging.getLogger('lm_eval').setLevel(logging.CRITICAL)
-  return lm_eval
+  return harness
 
 
 def prepare(config, harness, folder, may_run_code):
@@ -84,30 +77,32 @@ def prepare(config, harness, folder, may_run_code):
       f'{config.model} has no chat template: use --config.chat=False, or a'
       ' config for base models'
     )
-  plan = []
-  for name, task in tasks.items():
-    own = task_config(config, name)
-    shots = config.tasks[name].get('shots', 0)
-    engine = harness.Engine(
-      config.model, None, harness.guesses(configs.settings(own), loaded),
-      likelihood.scorer(configs.settings(own), loaded, config.draws),
-      loaded, None, own.prefix,
+  loaded = harness.shared(loaded, configs.mesh(config))
+  return [
+    place._replace(
+      engine=engine_of(place, harness, loaded, encode, write, config)
     )
-    made, _ = made_for(own, loaded, name)
-    if task.OUTPUT_TYPE != 'generate_until':
-      said = 'likelihood', {'draws': config.draws}
-      plan.append(finish(Place(name, task, own, *said, shots, engine), made))
-      continue
-    place = Place(name, task, own, 'random', {}, shots, engine)
-    plan.append(finish(place, made))
-    for one in swept(config, own):
-      made, choice = made_for(one, loaded, name)
-      place = Place(
-        name, task, one, choice.name, choice.settings(), shots,
-        engine._replace(write=made.write),
-      )
-      plan.append(finish(place, made))
-  return plan
+    for name, task in tasks.items()
+    for place, encode, write in places(config, name, task, loaded)
+  ]
+
+
+def places(config, name, task, loaded):
+  """Yields (Place without its engine, encode, write) of a task."""
+  own = task_config(config, name)
+  made, _ = made_for(own, loaded, name)
+  shots = config.tasks[name].get('shots', 0)
+  if task.OUTPUT_TYPE != 'generate_until':
+    said = 'likelihood', {'draws': config.draws}
+    yield Place(name, task, own, *said, shots, None), made.encode, None
+    return
+  guess = guesses(configs.settings(own), loaded)
+  yield Place(name, task, own, 'random', {}, shots, None), made.encode, guess
+  for one in swept(config, own):
+    made, choice = made_for(one, loaded, name)
+    said = choice.name, choice.settings()
+    place = Place(name, task, one, *said, shots, None)
+    yield place, made.encode, made.write
 
 
 def made_for(config, loaded, name):
@@ -120,17 +115,27 @@ def made_for(config, loaded, name):
     ) from None
 
 
-def finish(place, made):
-  """The Place, its Engine told how to read prompts and all that matters."""
+def engine_of(place, harness, loaded, encode, write, config):
+  """What answers in a Place, and all that its answers depend on.
+
+  What a task asks of texts (generation_kwargs) is not looked at, but for the
+  strings that end them: the config says it.
+  """
   _, *said, _ = place.point()  # the length, the sampler, its settings
   said += [place.config.seed, place.conditions()]
-  engine = place.engine._replace(encode=made.encode, settings=said)
-  return place._replace(engine=engine)
+  writer = harness.Writer(encode, write, said)
+  score = likelihood.scorer(
+    configs.settings(place.config), loaded, config.draws
+  )
+  return harness.Engine(
+    config.model, lambda wanted: writer, score, loaded, said,
+    place.config.prefix,
+  )
 
 
 def load_tasks(config, folder, may_run_code):
   """{name: task of lm-eval}, with its questions."""
-  from lm_eval.tasks import TaskManager
+  from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
   manager = TaskManager(
     include_path=[str(TASKS), *([config.more] if config.more else [])],

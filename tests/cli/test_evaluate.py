@@ -19,10 +19,13 @@ import pytest
 import yaml
 
 from configs import evaluate as configs
-from experiments.evaluate import __main__ as evaluate
-from experiments.evaluate import plan, scoring
 from punt_jax import oracles
+from punt_jax.cli import configs as cli_configs
+from punt_jax.cli import evaluate
+from punt_jax.cli.evaluate import defaults, plan, scoring
+from punt_jax.cli.evaluate.guesses import guesses
 from punt_jax.generation import generator, likelihood, prompts
+from punt_jax.text import vocabulary as text_lib
 
 LENGTH, VOCAB = 8, 2
 LINE = np.array([0, 1, 1, 0, 1])
@@ -33,7 +36,7 @@ class Toy(NamedTuple):
 
   params: Any
   denoiser: Any
-  length: int
+  room: int
 
 
 def world():
@@ -176,7 +179,7 @@ def test_data_files(tmp_path):
     scoring.read(tmp_path / 'none.jsonl')
 
 
-@pytest.mark.parametrize('name', configs.PRESETS)
+@pytest.mark.parametrize('name', defaults.PRESETS)
 def test_presets_are_of_tasks_that_exist(name):
   config = configs.get_config(name)
   for task in config.tasks:
@@ -185,7 +188,7 @@ def test_presets_are_of_tasks_that_exist(name):
     assert len(own) == 10 and {one.max_new_tokens for one in own} == {
       own[0].max_new_tokens
     }
-    preset = configs.PRESETS[name][task]
+    preset = defaults.PRESETS[name][task]
     assert own[0].max_new_tokens == preset['max_new_tokens']
     assert not own[0].chat
     ranked = [one for one in own if one.sampler.name == 'top_k']
@@ -276,3 +279,48 @@ def test_rows_and_picture_of_a_run(tmp_path, monkeypatch):
   }
   config.batch += 1  # which changes no answer
   assert evaluate.run(config, tmp_path / 'run') == rows and len(asked) == 3
+
+
+def test_random_texts_depend_on_the_question_alone():
+  config = configs.get_config()
+  config.max_new_tokens = 5
+  text = text_lib.characters('abcd')
+  loaded = SimpleNamespace(text=text, ids={'eos': 3})
+  write = guesses(config, loaded)
+  texts = lambda numbers: {
+    row.number: row.text for batch in write([None] * len(numbers), numbers)
+    for row in batch
+  }
+  some, all_of_them = texts([3, 1]), texts(range(50))
+  assert some == {n: all_of_them[n] for n in (1, 3)}
+  assert {len(text) for text in all_of_them.values()} == {5}
+  assert set(''.join(all_of_them.values())) == set('abc')  # no special token
+  assert len(set(all_of_them.values())) > 30
+
+
+def test_the_preset_of_a_model(tmp_path):
+  folder = tmp_path / 'model'
+  folder.mkdir()
+  typed = lambda **said: defaults.default(said.get)
+  tasks = lambda preset: defaults.get_config(preset).tasks
+  assert not typed(model='shakespeare').chat
+  assert typed(model='shakespeare').tasks == tasks('llada_base')
+  (folder / 'config.json').write_text('{"model_type": "Dream"}')
+  assert typed(model=str(folder)).tasks == tasks('dream_base')
+  (folder / 'chat_template.jinja').write_text('x')
+  assert typed(model=str(folder)).tasks == tasks('dream')
+  some = typed(model=str(folder), preset='llada/ifeval').tasks
+  assert list(some) == ['ifeval']
+
+
+def test_a_sampler_in_the_place_of_the_sweep():
+  config = configs.get_config('llada/gsm8k')
+  cli_configs.write_with(config, 'top_k(k=3)')
+  own = plan.task_config(config, 'gsm8k')
+  (one,) = plan.swept(config, own)
+  assert cli_configs.choose(one)[0].settings() == {
+    'k': 3, 'block_length': 16, 'score': 'draft'
+  }
+  config = configs.get_config('llada/gsm8k')
+  cli_configs.write_with(config, 'top_k')  # its values are the sweep's
+  assert len(list(plan.swept(config, plan.task_config(config, 'gsm8k')))) == 4
