@@ -90,7 +90,7 @@ class PuntJax(Harness):
   @classmethod
   def create_from_arg_string(
     cls, arg_string: str, additional_config: dict | None = None
-  ):
+  ) -> 'PuntJax':
     """As lm-eval's, which would end a value at a comma inside of brackets."""
     whole = re.sub(
       r'\([^()]*\)', lambda found: found[0].replace(',', ';'), arg_string
