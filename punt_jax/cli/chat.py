@@ -15,7 +15,6 @@ Canvases have a multiple of --bucket positions; each length is compiled once.
 
 import contextlib
 import os
-import pathlib
 import shutil
 import sys
 import time
@@ -148,8 +147,6 @@ def default(typed):
   config = families.default(typed)
   for name in {'batch', 'blank', 'samples', 'fit'} & set(config):
     del config[name]
-  if not pathlib.Path(config.model, 'config.json').exists():
-    config.temperature = 0.5  # as in the demo
   return config
 
 

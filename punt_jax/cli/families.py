@@ -89,6 +89,8 @@ def default(typed):
   family = of_folder(model)
   if family:
     config = preset(family)
+  elif not pathlib.Path(model, 'config.json').exists():
+    config.temperature = 0.5  # a small model of train.export, as in the demo
   config.model = model
   config.chat = chat.chat_template(model) is not None
   # Lowers max_new_tokens where the canvas would be longer than the model knows.
