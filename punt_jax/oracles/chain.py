@@ -10,11 +10,11 @@ from punt_jax import checks
 from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold
 from punt_jax.oracles.world import World, lift
-from punt_jax.types import Array
+from punt_jax.types import Array, ArrayLike
 
 
 def chain(
-  log_initial: Array, log_transition: Array, length: int | None = None
+  log_initial: ArrayLike, log_transition: ArrayLike, length: int | None = None
 ) -> World:
   """p(x) ~ exp(initial[x_0] + sum_t transition[t, x_t, x_{t+1}]).
 
@@ -45,7 +45,7 @@ def chain(
   shape = given
   if len(given) == 2 and length is not None:
     shape = (checks.whole('length', length, 1) - 1, *given)
-  found = shape[0] + 1 if shape else None
+  found = shape[0] + 1 if shape else 0
   if shape[1:] != (vocab, vocab) or length not in (None, found):
     raise ValueError(
       f'a chain over {vocab} tokens takes (L - 1, {vocab}, {vocab}) '

@@ -10,13 +10,14 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from punt_jax.oracles import messages
 from punt_jax.oracles.world import World, lift
-from punt_jax.types import Array
+from punt_jax.types import Array, ArrayLike
 
 
-def code(checks: Array) -> World:
+def code(checks: ArrayLike) -> World:
   """Uniform over the bits x (L,) with checks @ x even everywhere.
 
   Given any evidence a bit is known or uniform, so logits are 0, -inf or
@@ -38,7 +39,7 @@ def code(checks: Array) -> World:
     raise ValueError(
       f'checks is an (R, L) matrix of 0 and 1, got shape {np.shape(checks)}.'
     )
-  if not isinstance(checks, jax.core.Tracer):
+  if not isinstance(checks, Tracer):
     stray = np.setdiff1d(np.asarray(checks), [0, 1])
     if stray.size:
       raise ValueError(

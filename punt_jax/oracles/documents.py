@@ -15,14 +15,14 @@ from punt_jax import checks
 from punt_jax.oracles import inputs, messages, sections
 from punt_jax.oracles.sums import fold, normalize
 from punt_jax.oracles.world import World, lift
-from punt_jax.types import Array, Scalar
+from punt_jax.types import Array, ArrayLike, Scalar
 
 
 def documents(
-  log_first: Array,
-  log_heading: Array,
-  log_structure: Array,
-  log_detail: Array,
+  log_first: ArrayLike,
+  log_heading: ArrayLike,
+  log_structure: ArrayLike,
+  log_detail: ArrayLike,
   up: Scalar,
   paragraphs: int,
   details: int,
@@ -80,12 +80,11 @@ def documents(
   ):
     checks.whole(name, number, 1)
   checks.in_range('up', up, 0, 80)
-  given = dict(
-    log_first=log_first, log_heading=log_heading, log_structure=log_structure,
-    log_detail=log_detail,
-  )
   potentials = sections.Potentials(
-    *(inputs.finite(*item) for item in given.items()),
+    inputs.finite('log_first', log_first),
+    inputs.finite('log_heading', log_heading),
+    inputs.finite('log_structure', log_structure),
+    inputs.finite('log_detail', log_detail),
     jnp.asarray(up, jnp.float32),
   )
   section = 1 + paragraphs * (1 + details)

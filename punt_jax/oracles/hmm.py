@@ -13,15 +13,15 @@ from punt_jax import checks
 from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold, normalize
 from punt_jax.oracles.world import World, lift
-from punt_jax.types import Array
+from punt_jax.types import Array, ArrayLike
 
 _SAMPLES = 2048
 
 
 def hmm(
-  log_initial: Array,
-  log_transition: Array,
-  log_emission: Array,
+  log_initial: ArrayLike,
+  log_transition: ArrayLike,
+  log_emission: ArrayLike,
   length: int,
 ) -> World:
   """Tokens x_t drawn from emission[t, s_t], states s_t from a Markov chain.

@@ -5,14 +5,14 @@ potentials, -inf for what is impossible. Numbers that are traced cannot be
 looked at; of others it is checked here what can be told.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from punt_jax.types import Array
+from punt_jax.types import Array, ArrayLike
 
 
-def log_weights(name: str, values: Array, whole: bool = False) -> Array:
+def log_weights(name: str, values: ArrayLike, whole: bool = False) -> Array:
   """The values as float32.
 
   Args:
@@ -25,30 +25,29 @@ def log_weights(name: str, values: Array, whole: bool = False) -> Array:
     ValueError: one sentence: NaN, +inf, all -inf, no real numbers, or
       probabilities in the place of their logarithms.
   """
-  if not hasattr(values, 'dtype'):
-    values = np.asarray(values)
-  dtype = values.dtype
-  if not jnp.issubdtype(dtype, jnp.number) or jnp.iscomplexobj(values):
+  given = values if isinstance(values, Array) else np.asarray(values)
+  dtype = given.dtype
+  if not jnp.issubdtype(dtype, jnp.number) or jnp.iscomplexobj(given):
     raise ValueError(
       f'{name} holds {dtype}: pass logarithms of weights (nats), -inf for what'
       ' is impossible'
     )
-  if not isinstance(values, jax.core.Tracer) and np.size(values):
-    _check(name, np.asarray(values, np.float32), whole)
-  return jnp.asarray(values, jnp.float32)
+  if not isinstance(given, Tracer) and given.size:
+    _check(name, np.asarray(given, np.float32), whole)
+  return jnp.asarray(given, jnp.float32)
 
 
-def finite(name: str, values: Array) -> Array:
+def finite(name: str, values: ArrayLike) -> Array:
   """Like log_weights, where -inf is not allowed either."""
   found = log_weights(name, values)
-  if not isinstance(found, jax.core.Tracer) and np.isneginf(found).any():
+  if not isinstance(found, Tracer) and np.isneginf(found).any():
     raise ValueError(f'{name} has -inf: here log-weights must be finite')
   return found
 
 
 def possible(name: str, values: Array) -> None:
   """Raises ValueError where a row (..., n) of log-weights is all -inf."""
-  if isinstance(values, jax.core.Tracer):
+  if isinstance(values, Tracer):
     return
   nothing = np.isneginf(np.asarray(values)).all(-1)
   if nothing.any():

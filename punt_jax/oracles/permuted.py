@@ -9,12 +9,13 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from punt_jax.oracles.world import World
-from punt_jax.types import Array
+from punt_jax.types import ArrayLike
 
 
-def permuted(world: World, order: Array) -> World:
+def permuted(world: World, order: ArrayLike) -> World:
   """The world with position order[i] shown at position i.
 
   >>> plain = product(jnp.log(jnp.array([[9.0, 1.0], [5.0, 5.0]])))
@@ -34,7 +35,7 @@ def permuted(world: World, order: Array) -> World:
       f'this world has {world.length} positions, the order '
       f'{np.shape(order)}: pass a permutation of 0 .. {world.length - 1}.'
     )
-  if not isinstance(order, jax.core.Tracer) and (
+  if not isinstance(order, Tracer) and (
     np.sort(order) != np.arange(world.length)
   ).any():
     raise ValueError(

@@ -9,10 +9,10 @@ import numpy as np
 from punt_jax.oracles import inputs
 from punt_jax.oracles.sums import fold, log_sum_exp, normalize
 from punt_jax.oracles.world import World, lift
-from punt_jax.types import Array
+from punt_jax.types import ArrayLike
 
 
-def product(log_p: Array) -> World:
+def product(log_p: ArrayLike) -> World:
   """Independent positions, each proportional to exp(log_p).
 
   Two bits, the first of them surer:

@@ -13,10 +13,10 @@ import numpy as np
 from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold, log_sum_exp
 from punt_jax.oracles.world import World, lift
-from punt_jax.types import Array
+from punt_jax.types import Array, ArrayLike
 
 
-def strip(log_down: Array, log_right: Array) -> World:
+def strip(log_down: ArrayLike, log_right: ArrayLike) -> World:
   """p(x) ~ exp(sum of pair potentials) on a 2 x C grid, L = 2 C.
 
   Column c holds the positions 2 c (above) and 2 c + 1 (below).

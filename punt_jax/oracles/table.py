@@ -9,10 +9,10 @@ import numpy as np
 from punt_jax.oracles import inputs
 from punt_jax.oracles.sums import fold, offset
 from punt_jax.oracles.world import World, lift
-from punt_jax.types import Array
+from punt_jax.types import Array, ArrayLike
 
 
-def table(log_joint: Array | np.ndarray) -> World:
+def table(log_joint: ArrayLike) -> World:
   """The distribution with probabilities proportional to exp(log_joint).
 
   Two bits, equal in three of four canvases:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold, log_sum_exp, normalize, offset
 from punt_jax.oracles.world import World, lift
-from punt_jax.types import Array
+from punt_jax.types import Array, ArrayLike
 
 
-def tree(log_root: Array, log_edge: Array, parent: Array) -> World:
+def tree(log_root: ArrayLike, log_edge: ArrayLike, parent: ArrayLike) -> World:
   """p(x) ~ exp(root[x_0] + sum_i edge[i - 1, x_parent(i), x_i]).
 
   A root and two children that copy it nine times out of ten:
@@ -50,7 +51,7 @@ def tree(log_root: Array, log_edge: Array, parent: Array) -> World:
     )
   root = inputs.log_weights('log_root', log_root)
   edge = inputs.log_weights('log_edge', log_edge)
-  if not isinstance(parent, jax.core.Tracer):
+  if not isinstance(parent, Tracer):
     early = np.asarray(parent)
     for i in np.flatnonzero((early < 0) | (early > np.arange(length - 1))):
       raise ValueError(

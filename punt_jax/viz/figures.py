@@ -11,7 +11,8 @@ import warnings
 from collections.abc import Iterator
 
 import matplotlib
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.text import Text
 
 from punt_jax.types import FilePath
@@ -64,28 +65,29 @@ def lay_out(figure: Figure) -> bool:
   return not any('collapsed' in str(warning.message) for warning in said)
 
 
-def parts(figure: FigureBase) -> Iterator[FigureBase]:
+def parts(figure: Figure | SubFigure) -> Iterator[Figure | SubFigure]:
   """A figure and the figures in it."""
   yield figure
   for part in figure.subfigs:
     yield from parts(part)
 
 
-def titles(figure: FigureBase) -> Iterator[tuple[Text, float]]:
+def titles(figure: Figure | SubFigure) -> Iterator[tuple[Text, float]]:
   """Titles and labels, each with the pixels that its lines may take."""
   wide, high = figure.bbox.width, figure.bbox.height
-  for text, room in (
-    (figure._suptitle, wide), (figure._supxlabel, wide),
-    (figure._supylabel, high),
+  for name, room in (
+    ('_suptitle', wide), ('_supxlabel', wide), ('_supylabel', high)
   ):
+    text = getattr(figure, name)
     if text is not None:
       yield text, room - 8
-  for axis in figure.axes:
+  axes: list[Axes] = figure.get_axes()  # pyright: ignore
+  for axis in axes:
     if axis.figure is not figure or not axis.get_visible():
       continue
     box = axis.get_window_extent()
-    for text in (axis.title, axis._left_title, axis._right_title):
-      yield text, box.width + 8
+    for name in ('title', '_left_title', '_right_title'):
+      yield getattr(axis, name), box.width + 8
     for text in (axis.xaxis.label, axis.yaxis.label):
       yield text, 8 + (box.height if text.get_rotation() else box.width)
 
