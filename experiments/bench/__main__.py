@@ -26,7 +26,7 @@ from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.models import transformer
 
-SECONDS = 1.0  # a row, see sweep
+SECONDS = 1.0  # of CPU time a row, see sweep
 TABLE = {
   'sampler': '{sampler}', 'subject': '{subject}', 'B': '{batch}',
   'T': '{temperature:g}', 'overhead': '{overhead:.3f}',

@@ -27,7 +27,7 @@ from punt_jax.checks import known, whole
 from punt_jax.cli import command, random_checkpoint
 from punt_jax.cli.sweep import Point, sweep
 
-SECONDS = 1.0  # a row, see sweep
+SECONDS = 1.0  # of CPU time a row, see sweep
 TABLE = {
   'model': '{subject}', 'B x L': '{batch}x{length}',
   'ours': '{ours_wall:.3f}', 'torch': '{torch_wall:.3f}',

@@ -26,7 +26,7 @@ from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, grid, sweep
 from punt_jax.generation.warm_up import learn
 
-SECONDS = 1.0  # a row, see sweep
+SECONDS = 1.0  # of CPU time a row, see sweep
 
 
 def points(config):

@@ -29,7 +29,7 @@ from punt_jax.cli.sweep import Point, sweep
 from punt_jax.decode import film
 from punt_jax.models import transformer
 
-SECONDS = 1.0  # a row, see sweep
+SECONDS = 1.0  # of CPU time a row, see sweep
 CHUNK = 32  # canvases per forward pass
 
 

@@ -46,7 +46,7 @@ LISTS = {
     schedules.geometric(k, 'dtc'), len(h)
   ),
 }
-SECONDS = 1.0  # a row, see sweep
+SECONDS = 1.0  # of CPU time a row, see sweep
 DRAWN = {'random tc': 'tc', 'random dtc': 'dtc'}  # samplers.random_size
 
 

@@ -107,7 +107,10 @@ def broken(cell: str, width: int) -> list[str]:
   return [line.rstrip() for line in lines]
 
 
-def block(tops, rows, widths, left):
+def block(
+  tops: Sequence[list[str]], rows: Iterable[Sequence[list[str]]],
+  widths: Sequence[int], left: int,
+) -> str:
   """Heads (lines of each column) and rows (of lists of lines) as text."""
   align = [str.ljust] * left + [str.rjust] * (len(widths) - left)
   deep = max(map(len, tops))

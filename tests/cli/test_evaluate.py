@@ -279,6 +279,17 @@ def test_rows_and_picture_of_a_run(tmp_path, monkeypatch):
   }
   config.batch += 1  # which changes no answer
   assert evaluate.run(config, tmp_path / 'run') == rows and len(asked) == 3
+  # Other examples before a question are other rows, and nothing is lost.
+  config.tasks.gsm8k.shots = 8
+  places[1:] = [places[1]._replace(shots=8)]
+  more = evaluate.run(config, tmp_path / 'run')
+  assert more[0] == rows[0] and more[1]['shots'] == 8 and len(asked) == 4
+  kept = (tmp_path / 'run' / 'results.jsonl').read_text()
+  assert len(kept.splitlines()) == 4
+  config.limit = 3
+  with pytest.raises(ValueError, match='different: limit'):
+    evaluate.run(config, tmp_path / 'run')
+  assert (tmp_path / 'run' / 'results.jsonl').read_text() == kept
 
 
 def test_random_texts_depend_on_the_question_alone():
