@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from punt_jax import denoiser
 from punt_jax.oracles.sums import normalize
-from punt_jax.types import Answer, Array, Denoiser
+from punt_jax.types import Answer, Array, ArrayLike, Denoiser
 
 
 class World(NamedTuple):
@@ -30,22 +30,23 @@ class World(NamedTuple):
 
   vocab: int  # V
   length: int  # L
-  sample: Callable  # (key, n) -> (n, L) int32, independent exact samples
-  log_prob: Callable  # tokens (..., L) -> (...) nats: log-probability of the
-  # observed tokens, the masked ones summed out
-  logits: Callable  # tokens (..., L) -> (..., L, V) nats: log-probability of
-  # every token at every position given all observed ones; at an observed
-  # position a point mass
-  entropy: Callable  # () -> () nats: entropy of a complete canvas
+  sample: Callable[[Array, int], Array]  # (key, n) -> (n, L) int32, independent
+  # exact samples
+  log_prob: Callable[[ArrayLike], Array]  # tokens (..., L) -> (...) nats:
+  # log-probability of the observed tokens, the masked ones summed out
+  logits: Callable[[ArrayLike], Array]  # tokens (..., L) -> (..., L, V) nats:
+  # log-probability of every token at every position given all observed ones; at
+  # an observed position a point mass
+  entropy: Callable[[], Array]  # () nats: entropy of a complete canvas
 
 
 def lift(
   vocab: int,
   length: int,
-  sample: Callable,
-  log_prob: Callable,
-  log_joint: Callable,
-  entropy: Callable,
+  sample: Callable[[Array, int], Array],
+  log_prob: Callable[[Array], Array],
+  log_joint: Callable[[Array], Array],
+  entropy: Callable[[], Array],
 ) -> World:
   """Makes a World of functions about one canvas.
 
