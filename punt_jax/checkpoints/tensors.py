@@ -142,7 +142,7 @@ def _nothing(folder):
     if name.endswith(('.safetensors', '.part')):
       return f'{said} but {name}: its writing or fetching was not finished'
     if name.endswith(('.bin', '.pt', '.ckpt', '.pth')):
-      return f'{said} but {name}: use python -m punt_jax.cli.convert'
+      return f'{said} but {name}: use punt-jax convert'
   return said
 
 

@@ -61,9 +61,11 @@ def run_config(
     workdir: what is said of --workdir; '': there is none.
     resumes: whether a run in a workdir that is started again goes on.
     patient: see `run`.
-    **texts: name=help of further flags that hold a string.
+    **texts: name=help of further flags that hold a string. One called preset
+      chooses among configs of `default`; '' is that it did by itself.
   """
   argv, doc = list(sys.argv), _doc(job)
+  from_file = arguments.typed(argv, 'config') is not None
   try:
     config, sources = _config(argv, default, doc)
   except ValueError as error:
@@ -77,6 +79,10 @@ def run_config(
     if config is None:
       raise ValueError(f'give --config=FILE, such as {_shown(doc)}')
     values = {name: flag.value for name, flag in given.items()}
+    if from_file and values.get('preset'):
+      raise ValueError('give --config or --preset, not both')
+    if 'preset' in values and not from_file:
+      values['preset'] = values['preset'] or ''
     sampler = values.pop('sampler', None)
     if sampler:
       from punt_jax.cli import configs

@@ -99,9 +99,9 @@ def default(typed):
 
 
 def said(config, preset):
-  """Whose settings `default` has chosen, a line, or ''."""
+  """Whose settings `default` has chosen by itself (preset ''), or ''."""
   family = of_folder(config.model)
-  if preset or not family:
+  if preset != '' or not family:
     return ''
   asked = ', as a chat (--nochat: no chat)' if config.chat else ''
   return f'settings of {family}{asked}; --preset has others, --help lists all'

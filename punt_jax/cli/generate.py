@@ -94,8 +94,8 @@ def answer_file(config, workdir, file):
     for row in batch:
       rows.append(result(choice, config, asked[line_of(row.number)], row))
       jsonl.append(workdir / 'results.jsonl', rows[-1])
+    bar.set_postfix_str(summary(rows).split(', ')[-1], refresh=False)
     bar.update(len(batch))
-    bar.set_postfix_str(summary(rows))
   bar.close()
   rows.sort(key=lambda row: (row['line'], row['sample']))
   jsonl.replace(workdir / 'results.jsonl', rows)

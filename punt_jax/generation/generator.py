@@ -198,7 +198,7 @@ def builder(
   if choice.learns:
     raise ValueError(
       f'{choice.name} is told {choice.learns} that it learns from empty'
-      ' canvases: it runs in punt_jax.cli.demo alone'
+      ' canvases: it runs in punt-jax demo alone'
     )
   hyperparams = dict(
     sampler={name: float(value) for name, value in choice.traced.items()},

@@ -242,5 +242,5 @@ def test_folders_without_weights(tmp_path):
   with pytest.raises(ValueError, match='holds neither'):
     tensors.open_tensors(tmp_path)
   (tmp_path / 'pytorch_model.bin').write_bytes(b'')
-  with pytest.raises(ValueError, match='use python -m punt_jax.cli.convert'):
+  with pytest.raises(ValueError, match='use punt-jax convert'):
     tensors.open_tensors(tmp_path)

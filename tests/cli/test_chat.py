@@ -89,6 +89,17 @@ def test_a_conversation(talks, monkeypatch, capsys):
   assert 'compiling for a canvas of 8 ' not in capsys.readouterr().err
 
 
+def test_nothing_is_compiled_while_it_writes():
+  config = config_of(False)
+  config.block_length = 2  # the state of blocks changes its type
+  talk = talk_lib.Talk(config, toy(False))
+  tokens, valid, _, _ = talk.ask('abc')
+  talk.compile(tokens.shape[1])
+  programs = talk.steps.advance._cache_size()
+  assert len(list(talk.write(tokens, valid))) == 6
+  assert talk.steps.advance._cache_size() == programs
+
+
 def test_new_and_commands_and_bad_input(talks, monkeypatch, capsys):
   talk = talks[True]
   hold(

@@ -210,7 +210,8 @@ def test_whose_settings(tmp_path):
   made.write(folder, 'llada', 'tiny')
   config = ask(model=str(folder))
   assert config.chat and config.eos_last and config.block_length == 64
-  assert 'llada, as a chat' in families.said(config, None)
+  assert 'llada, as a chat' in families.said(config, '')
+  assert families.said(config, None) == families.said(config, 'llada') == ''
   (folder / 'tokenizer_config.json').unlink()
   assert not ask(model=str(folder)).chat
   config = ask(preset='dream:instruct_gsm8k')
@@ -219,6 +220,14 @@ def test_whose_settings(tmp_path):
     ask(preset='x')
   with pytest.raises(ValueError, match='unknown preset'):
     ask(preset='mdlm:x')
+
+
+def test_a_preset_beside_a_config(typed):
+  said = typed(
+    top.main, 'punt-jax', 'generate', f'--config={ROOT}/configs/llada.py',
+    '--preset=llada', '--prompt=a',
+  )
+  assert said == 'punt-jax generate: give --config or --preset, not both'
 
 
 def test_a_new_folder_for_each_demo(tmp_path, monkeypatch):

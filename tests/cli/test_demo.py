@@ -344,6 +344,16 @@ def test_the_pages(model):
   assert typed.tokens[0, :3].tolist() == [2, 0, len(ALPHABET)]
 
 
+def test_without_matplotlib_all_but_the_picture(model, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'matplotlib', None)
+  said = main_job.save(tmp_path, job.prepare(tiny(model)), [], [], {})
+  assert str(said) == (
+    "order.png needs matplotlib: pip install 'punt-jax[plots]'"
+  )
+  files = sorted(p.name for p in tmp_path.iterdir())
+  assert files == ['film.html', 'results.jsonl', 'samples.txt']
+
+
 def test_the_door_itself_checks_ranges():
   with pytest.raises(ValueError, match='gamma = -1 is out of range'):
     options.choose('entropy_bound', dict(gamma=-1))

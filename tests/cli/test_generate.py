@@ -171,6 +171,16 @@ def test_one_prompt_is_printed(toy, capsys):
   assert said.splitlines()[-1] == generate.summary(rows)
 
 
+def test_texts_are_as_long_as_the_model_knows_unless_told(capsys):
+  (row,) = generate.run(
+    settings(samples=1, max_new_tokens=200, fit=True), prompt='abcdef'
+  )
+  assert len(row['tokens']) == 18  # of 24
+  assert 'max_new_tokens=18: ' in capsys.readouterr().err
+  with pytest.raises(ValueError, match='200 are to follow'):
+    generate.run(settings(max_new_tokens=200, fit=False), prompt='abcdef')
+
+
 def test_the_summary_counts_no_prompt_and_no_padding():
   rows = [
     dict(count=3, nfe=4, seconds=2.0, shared=2),

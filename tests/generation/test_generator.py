@@ -229,7 +229,7 @@ def test_prompts_that_do_not_fit(given, said):
   ({}, dict(batch=0), 'batch = 0 must be a whole number'),
   (dict(name='pont'), {}, "unknown sampler 'pont'"),
   (dict(k=3.0), {}, 'unknown hyperparameter of punt'),
-  (dict(name='influence', kappa=0.1), {}, 'punt_jax.cli.demo alone'),
+  (dict(name='influence', kappa=0.1), {}, 'punt-jax demo alone'),
   (dict(name='threshold', tau=0.9), dict(eos_last=True), 'eos_last=False'),
   ({}, dict(kv_cache=True), 'kv_cache needs blocks'),
   (dict(block_length=2.0), dict(kv_cache=True), 'cannot be asked with window'),
