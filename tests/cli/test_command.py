@@ -59,7 +59,7 @@ def got(typed):
     config = ml_collections.ConfigDict(dict(rows=3, name='a', stop=True))
     config.group = dict(k=1.0)
     config.sampler = configs.placeholders()
-    config.samplers = dict(halton=dict(steps=9))
+    config.samplers = dict(halton=dict(steps=(9, 12)))  # a sweep's
     return config
 
   def type_(*words):
