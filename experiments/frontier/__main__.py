@@ -39,7 +39,7 @@ from punt_jax import metrics
 from punt_jax.checks import in_range
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
-from punt_jax.generation import options
+from punt_jax.generation import options, sampler_text
 from punt_jax.generation.warm_up import hyperparams_of, learn, warm_up
 from punt_jax.oracles import named
 
@@ -112,8 +112,8 @@ def cases(config):
 
 
 def written(samplers):
-  """The options.Choice of each sampler of a text, see options.parse_all."""
-  choices = [options.choose(*one) for one in options.parse_all(samplers)]
+  """The options.Choice of each sampler of a text, see sampler_text.parse_all."""
+  choices = [options.choose(*one) for one in sampler_text.parse_all(samplers)]
   once = {(x.name, str(x.settings())): x for x in choices}.values()
   program = [(x.name, x.static) for x in choices]
   return sorted(once, key=lambda x: program.index((x.name, x.static)))
@@ -219,7 +219,7 @@ def run(config, workdir, models=None, samplers=None):
     config: of configs/frontier.py.
     workdir: folder of this run.
     models: names and paths, by commas, in place of config.worlds.
-    samplers: a text as options.parse_all reads it, for config.samplers.
+    samplers: a text as sampler_text.parse_all reads it, for config.samplers.
   """
   plan = cases(asked(config, models, samplers))
   by_point = {str(case.point()): case for case in plan}

@@ -10,7 +10,7 @@ from ml_collections import config_dict
 
 from punt_jax import checkpoints, checks, parallel, samplers
 from punt_jax.cli import manual
-from punt_jax.generation import generator, options
+from punt_jax.generation import generator, options, sampler_text
 
 
 def defaults() -> Any:
@@ -49,7 +49,7 @@ def write_with(config, text):
   Raises:
     ValueError: one sentence, see options.choose.
   """
-  name, said = options.parse(text)
+  name, said = sampler_text.parse(text)
   listed = config.samplers.get(name, {})  # one value or several of each
   first = lambda value: value[0] if isinstance(value, (tuple, list)) else value
   options.choose(name, {**{k: first(v) for k, v in listed.items()}, **said})

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from punt_jax import checks
-from punt_jax.generation import generator, options
+from punt_jax.generation import generator, options, sampler_text
 
 
 class Arguments(NamedTuple):
@@ -81,7 +81,7 @@ def like(name: str, value: Any, default: Any) -> Any:
     return str(value)
   if isinstance(default, tuple):
     if isinstance(value, str):
-      value = [options.value_of(x.strip()) for x in value.split(';')]
+      value = [sampler_text.value_of(x.strip()) for x in value.split(';')]
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
   fits = {bool: (bool,), int: (int,), float: (int, float)}[type(default)]
   if type(value) not in fits:

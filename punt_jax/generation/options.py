@@ -1,10 +1,10 @@
 """Where names and numbers become samplers.
 
-Written as text a sampler is `punt(epsilon=0.05, first=msb)`; see `parse`. It is
-looked up by name in punt_jax.samplers.NAMES, its hyperparameters by name in
-its signature. Three more wrap any: `block_length` in samplers.blocks
-(0: the whole canvas at once) with its `refresh`, `particles` in samplers.smc
-(1: none). A hyperparameter that is a trained network (`policy` of learned,
+Written as text a sampler is `punt(epsilon=0.05, first=msb)`: sampler_text.py.
+It is looked up by name in punt_jax.samplers.NAMES, its hyperparameters by name
+in its signature. Three more wrap any: `block_length` in samplers.blocks (0: the
+whole canvas at once) with its `refresh`, `particles` in samplers.smc (1: none).
+ A hyperparameter that is a trained network (`policy` of learned,
 `head` of influence) is a word: the name of an order that ships, or a file of
 train.orders.
 """
@@ -13,7 +13,6 @@ import inspect
 import itertools
 import math
 import numbers
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ import numpy as np
 from punt_jax import samplers
 from punt_jax.checkpoints import Pretrained, order_files
 from punt_jax.checks import in_range, known
+from punt_jax.generation.sampler_text import parse
 from punt_jax.types import Decoded, Sampler
 
 FIXED = (str, int)
@@ -65,59 +65,6 @@ class Choice(NamedTuple):
     return ', '.join(f'{k} {short(v)}' for k, v in self.settings().items())
 
 
-WRITTEN = re.compile(r'\s*(\w+)\s*(?:\(([^()]*)\))?\s*')
-
-
-def parse(text: str) -> tuple[str, dict[str, Any]]:
-  """'punt(epsilon=0.05, first=msb)' -> ('punt', {'epsilon': 0.05, ...}).
-
-  A value is a number or a word; `;` may stand for a comma where a comma has
-  another meaning (lm-eval's --model_args). `choose` checks what it means.
-
-  Raises:
-    ValueError: one sentence: this is not a sampler, or a value stands twice.
-  """
-  found = WRITTEN.fullmatch(text)
-  if not found:
-    raise ValueError(
-      f'{text!r} is not a sampler: write a name, or a name with values like'
-      ' punt(epsilon=0.05, first=msb)'
-    )
-  name, inside = found[1], found[2] or ''
-  settings = {}
-  for part in filter(None, map(str.strip, re.split('[,;]', inside))):
-    key, equals, value = map(str.strip, part.partition('='))
-    if not (key and value):
-      raise ValueError(
-        f'{part!r} in the sampler {text!r} is not of the form NAME=VALUE'
-      )
-    if key in settings:
-      raise ValueError(f'{key} stands twice in the sampler {text!r}')
-    settings[key] = value_of(value)
-  return name, settings
-
-
-def parse_all(text: str) -> list[tuple[str, dict[str, Any]]]:
-  """'punt(epsilon=0.05) top_k(k=2)' -> [parse(...), ...]; at least one.
-
-  Spaces, commas or semicolons stand between samplers.
-  """
-  parts = re.findall(r'[^\s,;()]+\s*(?:\([^()]*\))?|[()]', text)
-  if not parts:
-    raise ValueError('name at least one sampler, like punt(epsilon=0.05)')
-  return [parse(part) for part in parts]
-
-
-def value_of(word: str) -> int | float | str:
-  """An int, a float, or the word itself, its quotes left out."""
-  for number in int, float:
-    try:
-      return number(word)
-    except ValueError:
-      pass
-  return word.strip('\'"')
-
-
 def signature(name: str) -> dict[str, Any]:
   """{hyperparameter: its default, or inspect.Parameter.empty} of a sampler.
 
@@ -148,7 +95,7 @@ def choose(sampler: str, settings: Any = ()) -> Choice:
   """The sampler with these settings.
 
   Args:
-    sampler: a name, or what `parse` reads.
+    sampler: a name, or what `sampler_text.parse` reads.
     settings: dict; None leaves one unset. What stands in `sampler` comes first.
 
   Raises:
@@ -214,7 +161,7 @@ def written(text: str, settings: Any = ()) -> Choice:
   """The sampler that a person wrote; what they left out is USUAL.
 
   Args:
-    text: see `parse`.
+    text: see `sampler_text.parse`.
     settings: dict, further values; those in the text come first.
   """
   name, _ = parse(text)

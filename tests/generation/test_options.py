@@ -2,7 +2,7 @@
 
 import pytest
 
-from punt_jax.generation import options
+from punt_jax.generation import options, sampler_text
 
 
 @pytest.mark.parametrize('text, found', [
@@ -16,18 +16,18 @@ from punt_jax.generation import options
   ('uniform(k=2, particles=4)', ('uniform', {'k': 2, 'particles': 4})),
 ])
 def test_parse(text, found):
-  assert options.parse(text) == found
+  assert sampler_text.parse(text) == found
 
 
 def test_a_list_of_samplers():
   listed = 'punt(epsilon=0.05, first=msb) punt(epsilon=0.5);top_k(k=2), uniform'
-  assert [name for name, _ in options.parse_all(listed)] == [
+  assert [name for name, _ in sampler_text.parse_all(listed)] == [
     'punt', 'punt', 'top_k', 'uniform'
   ]
   with pytest.raises(ValueError, match='at least one sampler'):
-    options.parse_all(' ')
+    sampler_text.parse_all(' ')
   with pytest.raises(ValueError, match='is not a sampler'):
-    options.parse_all('punt(epsilon=0.1')
+    sampler_text.parse_all('punt(epsilon=0.1')
 
 
 @pytest.mark.parametrize('text, said', [
