@@ -112,7 +112,7 @@ def cases(config):
 
 
 def written(samplers):
-  """The options.Choice of each sampler of a text, see sampler_text.parse_all."""
+  """The options.Choice of each sampler of a text; see sampler_text."""
   choices = [options.choose(*one) for one in sampler_text.parse_all(samplers)]
   once = {(x.name, str(x.settings())): x for x in choices}.values()
   program = [(x.name, x.static) for x in choices]
