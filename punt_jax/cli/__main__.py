@@ -5,6 +5,7 @@ A command is imported when it is chosen: its `main` reads sys.argv.
 
 import difflib
 import importlib
+import os
 import sys
 
 COMMANDS = {  # name: (module, what it does)
@@ -39,6 +40,15 @@ def listing():
 
 def main():
   """Runs the command that sys.argv names; returns or raises SystemExit."""
+  try:
+    _main()
+    sys.stdout.flush()
+  except BrokenPipeError:  # whoever read the output has left
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
+
+
+def _main():
   name, *rest = sys.argv[1:] or ['--help']
   if name in ('--help', '-help', '-h', 'help'):
     print(listing())
