@@ -108,7 +108,7 @@ def score(
   place.task.set_config('num_fewshot', place.shots)
   place.task.set_fewshot_seed(SHOTS_SEED)
   random.seed(0)  # as lm-eval does; IFEval's checkers draw from it
-  said = evaluate(
+  said: Any = evaluate(
     model, {'tasks': {place.name: place.task}}, limit=limit or None,
     bootstrap_iters=2, log_samples=False, apply_chat_template=chat,
     fewshot_as_multiturn=chat, confirm_run_unsafe_code=True,
