@@ -60,7 +60,7 @@ SAMPLERS = {
 MODEL = ('temperature', 'judged')  # settings of what drafts are drawn from
 # Of the config: they choose rows, or what of them the table compares.
 FREE = ('worlds', 'length', 'base', 'factors', 'gaps', 'loss')
-SECONDS = 1.0  # of CPU time a row, see sweep
+SECONDS = 7.0  # a row, CPU time, see sweep
 
 
 def curve(base, changes):

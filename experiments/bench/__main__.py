@@ -26,7 +26,6 @@ from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.models import transformer
 
-SECONDS = 1.0  # of CPU time a row, see sweep
 TABLE = {
   'sampler': '{sampler}', 'subject': '{subject}', 'B': '{batch}',
   'T': '{temperature:g}', 'overhead': '{overhead:.3f}',
@@ -107,7 +106,7 @@ def run(config, workdir, model_shape=None):
 
   rows = sweep(
     'bench', workdir, config, points, measure, ('overhead',),
-    ('samplers', 'vocab', 'batch', 'temperature', 'length'), SECONDS,
+    ('samplers', 'vocab', 'batch', 'temperature', 'length'),
   )
   plot.samplers(pathlib.Path(workdir) / 'bench.png', rows)
   print('\noverhead: wall / (device forwards x forward alone); 1 is free')

@@ -27,7 +27,6 @@ from punt_jax.checks import known, whole
 from punt_jax.cli import command, random_checkpoint
 from punt_jax.cli.sweep import Point, sweep
 
-SECONDS = 1.0  # of CPU time a row, see sweep
 TABLE = {
   'model': '{subject}', 'B x L': '{batch}x{length}',
   'ours': '{ours_wall:.3f}', 'torch': '{torch_wall:.3f}',
@@ -170,7 +169,6 @@ def run(config, workdir):
   rows = sweep(
     'bench_torch_forward', workdir, config, points, measure,
     ('wall_ratio', 'cpu_ratio'), ('model', 'width', 'threads', 'sizes'),
-    SECONDS,
   )
   print('\nseconds; ratios are ours / theirs\n')
   print(timing.table(TABLE, rows))

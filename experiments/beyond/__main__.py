@@ -26,8 +26,6 @@ from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, grid, sweep
 from punt_jax.generation.warm_up import learn
 
-SECONDS = 1.0  # of CPU time a row, see sweep
-
 
 def points(config):
   """Every Point of a config, those that share a program together.
@@ -140,7 +138,7 @@ def run(config, workdir):
 
   rows = sweep(
     'beyond', workdir, config, plan, measure,
-    ('excess_nll', 'unigram_tv', 'pair_tv'), ('subjects', 'grids'), SECONDS,
+    ('excess_nll', 'unigram_tv', 'pair_tv'), ('subjects', 'grids'),
   )
   plot.write(workdir, rows)
   return rows

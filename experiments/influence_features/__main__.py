@@ -29,7 +29,6 @@ from punt_jax.cli.sweep import Point, sweep
 from punt_jax.decode import film
 from punt_jax.models import transformer
 
-SECONDS = 1.0  # of CPU time a row, see sweep
 CHUNK = 32  # canvases per forward pass
 
 
@@ -147,7 +146,7 @@ def run(config, workdir):
 
   rows = sweep(
     'influence_features', workdir, config, points, measure, ('explained',),
-    ('features', 'model', 'length'), SECONDS,
+    ('features', 'model', 'length'),
   )
   plot.draw(pathlib.Path(workdir) / 'influence_features.png', rows)
   return rows

@@ -46,7 +46,6 @@ LISTS = {
     schedules.geometric(k, 'dtc'), len(h)
   ),
 }
-SECONDS = 1.0  # of CPU time a row, see sweep
 DRAWN = {'random tc': 'tc', 'random dtc': 'dtc'}  # samplers.random_size
 
 
@@ -207,7 +206,7 @@ def run(config, workdir):
   rows = sweep(
     'schedules', workdir, config, points, measure,
     ('tc', 'dtc', 'predicted', 'measured', 'over_equal'),
-    ('subject', 'length', 'steps'), SECONDS,
+    ('subject', 'length', 'steps'),
   )
   plot.draw(pathlib.Path(workdir) / 'schedules.png', rows)
   print(f'in {workdir}: schedules.png, results.jsonl')

@@ -64,7 +64,7 @@ def sweep(
     shown: columns that are printed as a row is finished.
     free: keys of the config that no row depends on beside its Point: they may
       change from one start to the next.
-    seconds: of CPU time that a row took with the default config.
+    seconds: that a row took with the default config; None: nobody measured.
 
   Returns:
     the rows, in the order of points.
@@ -177,6 +177,6 @@ def plan(experiment, points, left, rows, seconds):
     return f'{said} measure; the first one tells how long they take'
   known = any('took' in row for row in rows)
   by = 'by those that are there' if known else (
-    f'at {seconds:g} s of CPU time a row, as by default'
+    f'at {seconds:g} s a row, as with the default config'
   )
   return f'{said} measure: about {duration(wait)}, {by}'

@@ -1,6 +1,9 @@
 """The one loop over points, and its rows."""
 
+import io
 import json
+import sys
+import time
 from types import SimpleNamespace
 
 import ml_collections
@@ -9,6 +12,7 @@ import pytest
 from punt_jax.cli import columns, records
 from punt_jax.cli import sweep as sweep_lib
 from punt_jax.cli.sweep import Point, sweep
+from punt_jax.viz import progress
 
 POINTS = [
   Point('chain', 8, 'uniform', {'k': k}, {'temperature': heat, 'world': world})
@@ -192,3 +196,91 @@ def test_a_column_has_one_type(measured, said, tmp_path):
 def test_finite_numbers():
   assert columns.finite(float('inf')) is columns.finite('N/A') is None
   assert columns.finite(2) == 2
+
+
+def test_more_points_go_on_and_rows_that_nobody_asks_for_stay(tmp_path):
+  """Of a config whose `values` choose points, and `rows` do not."""
+  def run(values, measure, rows=2):
+    points = [Point('chain', 8, 'uniform', {'k': k}) for k in values]
+    config = ml_collections.ConfigDict(
+      {'seed': 3, 'rows': rows, 'values': {'k': values}}
+    )
+    return sweep('toy', tmp_path, config, points, measure, free=('values',))
+
+  file, measure = tmp_path / 'results.jsonl', Measure()
+  first = run((1, 4), measure)
+  kept = file.read_bytes()
+  more = run((4, 2, 8), measure)
+  assert [x.settings['k'] for x in measure.asked] == [1, 4, 2, 8]
+  assert [row['settings']['k'] for row in more] == [4, 2, 8]
+  assert more[0] == first[1] and file.read_bytes().startswith(kept)
+  assert json.loads((tmp_path / 'config.json').read_text())['values'] == {
+    'k': [4, 2, 8]
+  }
+  assert run((1,), measure) == first[:1] and len(measure.asked) == 4
+  before = contents(tmp_path)
+  with pytest.raises(ValueError, match=r'config .different: rows.: use'):
+    run((1,), measure, rows=3)
+  assert contents(tmp_path) == before
+
+
+def test_changed_values_are_named_with_dots():
+  one = {'a': {'b': 1, 'c': {'d': 2}}, 'free': 1, 'n': None}
+  other = {'a': {'b': 1, 'c': {'d': 3}, 'e': 0}, 'free': 2}
+  assert records.different(one, other, ('free',)) == ['a.c.d', 'a.e', 'n']
+  assert records.different(one, one) == []
+
+
+def test_rows_of_another_experiment_are_left_alone(finished):
+  workdir, _ = finished
+  change(workdir, lambda lines: lines.append(
+    lines[0].replace('"toy"', '"game"')
+  ))
+  before = contents(workdir)
+  with pytest.raises(ValueError, match='has rows of game, not of toy'):
+    go(workdir, Measure())
+  assert contents(workdir) == before
+
+
+def test_how_long_it_takes_is_said_beforehand(tmp_path, capsys):
+  config = ml_collections.ConfigDict({'seed': 3, 'k': 0})
+  point = lambda subject, k: Point(subject, 8, 'uniform', {'k': k})
+
+  def run(points, seconds=None):
+    sweep('toy', tmp_path, config, points, Measure(), (), ('k',), seconds)
+    return capsys.readouterr().out.splitlines()[0]
+
+  assert run([point('a', 1), point('b', 1)], 45.0) == (
+    'toy: 2 rows, 0 there, 2 to measure: about 90 s, at 45 s a row, as with the'
+    ' default config'
+  )
+  file = tmp_path / 'results.jsonl'
+  file.write_text(file.read_text().replace('"took": 1.0', '"took": 300.0', 1))
+  a, b = [point('a', k) for k in (1, 2, 3)], [point('b', k) for k in (1, 2)]
+  assert run([*a, *b]) == (  # a takes as long as a did, b as b
+    'toy: 5 rows, 2 there, 3 to measure: about 10 min, by those that are there'
+  )
+  assert run([*a, *b]) == 'toy: all 5 rows are there'
+  rows = [dict(point('a', 1).columns(), took=took) for took in (10.0, 20.0)]
+  assert sweep_lib.remaining([point('a', 5), point('c', 1)], rows) == 30
+  assert sweep_lib.remaining([point('a', 5)], []) is None
+
+
+def test_a_long_setting_says_that_it_runs(tmp_path, monkeypatch):
+  """Off a terminal a line comes though nobody updates the bar."""
+  log = io.StringIO()
+  monkeypatch.setattr(progress, 'SILENT', 0.02)
+  monkeypatch.setattr(sys, 'stderr', log)
+
+  def slow(point):
+    many, end = log.getvalue().count('\n') + 2, time.monotonic() + 20
+    while log.getvalue().count('\n') < many and time.monotonic() < end:
+      time.sleep(0.005)
+    return {'nfe': 1.0}
+
+  go(tmp_path, slow, POINTS[:2])
+  said = log.getvalue().splitlines()
+  assert said[0].startswith('toy: 0/2 rows in 00:0')
+  assert said[0].endswith(', now chain 8 uniform, k 1')
+  last = [line for line in said if ' 1/2 rows' in line]
+  assert last[-1].endswith(', about 1 s to go, now chain 8 uniform, k 1')
