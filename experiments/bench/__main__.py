@@ -26,6 +26,7 @@ from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.models import transformer
 
+SECONDS = 15.0  # a row, CPU time, see sweep
 TABLE = {
   'sampler': '{sampler}', 'subject': '{subject}', 'B': '{batch}',
   'T': '{temperature:g}', 'overhead': '{overhead:.3f}',
@@ -106,7 +107,7 @@ def run(config, workdir, model_shape=None):
 
   rows = sweep(
     'bench', workdir, config, points, measure, ('overhead',),
-    ('samplers', 'vocab', 'batch', 'temperature', 'length'),
+    ('samplers', 'vocab', 'batch', 'temperature', 'length'), SECONDS,
   )
   plot.samplers(pathlib.Path(workdir) / 'bench.png', rows)
   print('\noverhead: wall / (device forwards x forward alone); 1 is free')

@@ -16,11 +16,12 @@ class _Lines(tqdm.tqdm):
   """A bar whose every state is a line of its own, for files and pipes."""
 
   said = float('-inf')  # when the last line was written
+  shown: int | None = None  # what it said of n
 
   def display(self, msg=None, pos=None):
     del pos
     if self.n > self.initial or msg:  # nothing to say before the first
-      self.said = time.monotonic()
+      self.said, self.shown = time.monotonic(), self.n
       self.fp.write(f'{msg or self}\n')
       self.fp.flush()
 
@@ -31,7 +32,8 @@ class _Lines(tqdm.tqdm):
     """Says the last state."""
     if not self.disable:
       self.disable = True
-      self.display()
+      if self.n != self.shown:
+        self.display()
 
   @classmethod
   def write(cls, s, *_, **__):
