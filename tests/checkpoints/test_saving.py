@@ -116,7 +116,7 @@ def test_a_weights_file_of_somebody_else(tmp_path, params):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-  with pytest.raises(ValueError, match='folder hamlet, .* only .*shakespeare'):
+  with pytest.raises(ValueError, match='folder hamlet, .*only .*shakespeare'):
     checkpoints.load('hamlet')
 
 

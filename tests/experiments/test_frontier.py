@@ -13,12 +13,12 @@ import pytest
 from matplotlib import image
 
 from configs import frontier as configs
-from experiments.common import columns, plots, subjects
+from experiments.common import columns, subjects
 from experiments.frontier import __main__ as frontier
 from experiments.frontier import plot
 from punt_jax import metrics, oracles, samplers
 from punt_jax.checkpoints import saving
-from punt_jax.cli import records
+from punt_jax.cli import plots, records
 from punt_jax.generation import options
 from punt_jax.models import transformer
 from punt_jax.text import vocabulary

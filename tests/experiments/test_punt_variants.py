@@ -65,7 +65,7 @@ class Case:
     self.steps = punt_jax.step(self.build)
 
   def build(self, joint, hyperparams):
-    world = table(joint)
+    world = table(jnp.log(joint))
 
     def logits(tokens):
       record = lambda tokens: self.shown.append(np.array(tokens))
@@ -97,7 +97,7 @@ case_of = functools.cache(Case)
 def writer():
   """One compiled step that writes every draft."""
   build = lambda joint, hyperparams: (
-    as_denoiser(table(joint)), from_rule(lambda key, view: view.masked)
+    as_denoiser(table(jnp.log(joint))), from_rule(lambda key, view: view.masked)
   )
   return punt_jax.step(build).advance
 

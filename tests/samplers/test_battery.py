@@ -8,6 +8,7 @@ import inspect
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -136,7 +137,7 @@ class Case:
     self.watch = punt_jax.watch(self.build)
 
   def build(self, joint, hyperparams):
-    world = table(joint)
+    world = table(jnp.log(joint))
 
     def counted(tokens):
       self.traces += 1

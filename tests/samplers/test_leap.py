@@ -135,7 +135,7 @@ def test_a_time_without_a_write_costs_no_call(steps, calls_per_row):
 def test_a_row_that_was_ended_early_pays_no_more():
   joint = reference.random_joint(0, 5, 3)
   build = lambda p, _: (
-    as_denoiser(table(p)), samplers.stop(samplers.ancestral(20.0), 1)
+    as_denoiser(table(jnp.log(p))), samplers.stop(samplers.ancestral(20.0), 1)
   )
   decode = punt_jax.compile(build)
   empty = np.full((8, 5), 3)
@@ -146,7 +146,7 @@ def test_a_row_that_was_ended_early_pays_no_more():
 
 def test_ancestral_tends_to_the_exact_distribution():
   joint = reference.random_joint(3, 4, 2, sharpness=1.5)
-  build = lambda p, k: (as_denoiser(table(p)), samplers.ancestral(k))
+  build = lambda p, k: (as_denoiser(table(jnp.log(p))), samplers.ancestral(k))
   decode = punt_jax.compile(build)
   tokens = np.full((4096, 4), 2)
 

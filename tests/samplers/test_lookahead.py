@@ -25,7 +25,7 @@ def runner(name, blocks=None, **fixed):
 
   def build(joint, hyperparams):
     own = {k: v for k, v in hyperparams.items() if k != 'temperature'}
-    world = as_denoiser(table(joint))
+    world = as_denoiser(table(jnp.log(joint)))
     model = denoiser.temper(world, hyperparams['temperature'])
     sampler = getattr(samplers, name)(**fixed, **own)
     return model, samplers.blocks(sampler, blocks) if blocks else sampler

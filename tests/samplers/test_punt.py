@@ -44,7 +44,7 @@ class Case:
     self.steps = punt_jax.step(self.build)
 
   def build(self, joint, hyperparams):
-    world = table(joint)
+    world = table(jnp.log(joint))
 
     def logits(tokens):
       record = lambda tokens: self.shown.append(np.array(tokens))
@@ -284,7 +284,8 @@ def decoder(score='entropy', first='msb'):
   """A whole run of PUNT on a table."""
 
   def build(joint, epsilon):
-    return as_denoiser(table(joint)), samplers.punt(epsilon, score, first=first)
+    model = as_denoiser(table(jnp.log(joint)))
+    return model, samplers.punt(epsilon, score, first=first)
 
   return punt_jax.compile(build)
 

@@ -106,7 +106,7 @@ def walk_all(params, runs, given=SHOWN, answer=ANSWER):
   tile = lambda x: jnp.tile(jnp.asarray(x), (len(runs), 1))
   # A uniform of 0 is below every probability, one of 1 below none.
   uniforms = jnp.moveaxis(jnp.where(actions, 0.0, 1.0), 1, 0)
-  model = as_denoiser(table(JOINT))
+  model = as_denoiser(table(jnp.log(JOINT)))
   look = lambda *seen: apply(params, *seen)
   return variational.walk(look, model, tile(answer), tile(given), uniforms)
 
@@ -246,7 +246,8 @@ def filmer():
 
   def build(line, hyperparams):
     policy = lambda view, left: line[view.position]
-    return as_denoiser(table(joint)), samplers.learned(policy, **hyperparams)
+    model = as_denoiser(table(jnp.log(joint)))
+    return model, samplers.learned(policy, **hyperparams)
 
   return punt_jax.compile(build, driver=film)
 
