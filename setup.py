@@ -56,7 +56,7 @@ setup(
     'lm_eval.models': ['punt_jax = punt_jax.generation.lm_eval:PuntJax'],
   },
   # Into site-packages: releases of lm-eval up to 0.4.13 read no entry points.
-  data_files=[('../purelib', ['punt_jax_lm_eval.pth'])],
+  data_files=[('../purelib', ['punt_jax/assets/punt_jax_lm_eval.pth'])],
   python_requires='>=3.11,<3.14',
   install_requires=[
     'absl-py',

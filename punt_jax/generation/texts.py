@@ -65,7 +65,9 @@ def generate(
     checks.known('setting', name, known)
   loaded = checkpoints.load(model) if isinstance(model, str) else model
   choice = options.written(sampler, {'block_length': block_length or None})
-  listed: list[Any] = [prompts] if _is_one(prompts) else list(prompts)
+  listed: list[Any] = [prompts] if isinstance(prompts, str) else list(prompts)
+  if listed and isinstance(listed[0], dict):  # one conversation
+    listed = [listed]
   plan = Settings(
     max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
     **settings,
@@ -84,10 +86,3 @@ def generate(
       raise ValueError(f'prompt {number}: {error}') from None
   batches = made.write(ids, range(len(ids)))
   return (row for batch in batches for row in batch)
-
-
-def _is_one(prompts):
-  """Whether it is a string or a conversation, not several of them."""
-  return isinstance(prompts, str) or (
-    bool(prompts) and isinstance(prompts[0], dict)
-  )

@@ -269,8 +269,8 @@ def test_the_command(folder, tmp_path, how):
   site = tmp_path / 'site'
   site.mkdir()
   if how == 'lm_eval':
-    pth = 'punt_jax_lm_eval.pth'
-    (site / pth).write_text((root / pth).read_text())
+    pth = root / 'punt_jax' / 'assets' / 'punt_jax_lm_eval.pth'
+    (site / pth.name).write_text(pth.read_text())
   (site / 'sitecustomize.py').write_text(
     f'import site\nsite.addsitedir({str(site)!r})\n'
   )

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-PTH = ROOT / 'punt_jax_lm_eval.pth'
+PTH = ROOT / 'punt_jax' / 'assets' / 'punt_jax_lm_eval.pth'
 
 
 @pytest.fixture

@@ -84,6 +84,8 @@ def test_conversations_strings_and_blanks(model):
   filled, = rows(model, 'a_c_', blank='_', quiet=True)
   assert filled.text[::2] == 'ac' and len(filled.tokens) == 2
   assert rows(model, []) == []
+  some, = rows(model, iter(['a']), quiet=True)  # read once
+  assert some.text == rows(model, 'a', quiet=True)[0].text
 
 
 def test_rows_stream_batch_by_batch(model):
