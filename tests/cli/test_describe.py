@@ -77,6 +77,7 @@ def said(folder, capsys, **how):
   return result, ' '.join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_the_truth_wins(params, tmp_path, capsys):
   result, text = said(put(tmp_path / 'x', 'llada', params), capsys)
   best = result['best']

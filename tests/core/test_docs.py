@@ -16,6 +16,7 @@ from punt_jax.cli import random_checkpoint
 
 ROOT = pathlib.Path(__file__).parents[2]
 FOLDERS = {'LLaDA-8B-Instruct': 'llada', 'DIR': 'llada'}
+OFTEN = ('README.md:0', 'README.md:1')  # the others are slow
 DOCUMENTS = sorted(
   [*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md'), *ROOT.glob('*/README.md')]
 )
@@ -27,7 +28,7 @@ def blocks():
     text = file.read_text(encoding='utf-8')
     for n, found in enumerate(re.finditer(r'```python\n(.*?)```', text, re.S)):
       name = f'{file.relative_to(ROOT)}:{n}'
-      often = [] if file.name == 'README.md' else [pytest.mark.slow]
+      often = [] if name in OFTEN else [pytest.mark.slow]
       yield pytest.param(found[1], id=name, marks=often)
 
 

@@ -137,6 +137,7 @@ def test_memory_of_the_weights_in_docs_scaling():
   assert per_device(llada, (4, 2)) == per_device(llada, (1, 2))
 
 
+@pytest.mark.slow
 def test_two_groups_of_four_equal_one_device():
   compare('llada', 'threshold', None, [(2, 4)])
 

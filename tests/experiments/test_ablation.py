@@ -42,6 +42,7 @@ def finished(tmp_path_factory):
   return workdir, ablation.run(tiny(), workdir)
 
 
+@pytest.mark.slow
 def test_a_row_for_each_setting_and_the_base_only_once(finished):
   workdir, rows = finished
   told = [
@@ -71,6 +72,7 @@ def test_a_row_for_each_setting_and_the_base_only_once(finished):
   assert image.imread(workdir / 'ablation_permuted.png').std() > 0.05
 
 
+@pytest.mark.slow
 def test_the_table_compares_values_at_equal_error(finished):
   """Two points a curve, 25 and 4 passes: the crossing lies between."""
   said = (finished[0] / 'table.txt').read_text().splitlines()

@@ -43,6 +43,7 @@ def finished(tmp_path_factory):
   return workdir, audit.run(tiny(), workdir)
 
 
+@pytest.mark.slow
 def test_a_row_for_each_point_and_each_trained_model(finished):
   workdir, rows = finished
   assert [
@@ -63,6 +64,7 @@ def test_a_row_for_each_point_and_each_trained_model(finished):
   assert image.imread(workdir / 'audit.png').std() > 0.05
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_its_model(finished, monkeypatch):
   workdir, rows = finished
   monkeypatch.setattr(trained.step_lib, 'make_update', None)
@@ -74,6 +76,7 @@ def test_a_stopped_run_goes_on_with_its_model(finished, monkeypatch):
   assert again.facts.items() <= rows[2].items()
 
 
+@pytest.mark.slow
 def test_the_picture_takes_what_is_infinite_or_missing(finished, tmp_path):
   _, rows = finished
   part = {**rows[0]['bins'][0], 'q95': None, 'median': None}

@@ -42,6 +42,7 @@ def finished(tmp_path_factory):
     return workdir, beyond.run(tiny(), workdir), made
 
 
+@pytest.mark.slow
 def test_a_row_for_each_setting_with_its_cost(finished):
   workdir, rows, _ = finished
   text = (workdir / 'results.jsonl').read_text().splitlines()
@@ -62,6 +63,7 @@ def test_a_row_for_each_setting_with_its_cost(finished):
   assert 'permuted, 6 tokens' in (workdir / 'verdict.txt').read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_finds_its_tables(finished, monkeypatch):
   workdir, rows, made = finished
   monkeypatch.setattr(beyond, 'learn', None)
@@ -84,6 +86,7 @@ def test_every_contender_has_a_grid_and_is_used():
     assert callable(make(settings, tables).step), name
 
 
+@pytest.mark.slow
 def test_the_text_subject_measures_against_one_by_one(finished):
   subject = finished[2]['shakespeare']
   assert subject.alike[0].tolist() == [0, 1, 2, 3]

@@ -30,6 +30,7 @@ def loaded():
   return checkpoints.load('shakespeare')
 
 
+@pytest.mark.slow
 def test_what_is_looked_at_belongs_to_the_canvas_before(loaded):
   before, shown, moved, row = features.probes_of(loaded, 2, 6, seed=0)
   mask = loaded.text.vocab

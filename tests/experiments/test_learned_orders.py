@@ -134,6 +134,7 @@ def test_of_excess_the_least_is_best_and_costs_are_settings():
   assert plot.best(line, 'excess_nll').nfe == 8
 
 
+@pytest.mark.slow
 def test_a_run_and_a_second_one_that_adds_nothing(
   files, tmp_path, monkeypatch, capsys
 ):

@@ -21,6 +21,7 @@ def tiny(**changes):
   return config
 
 
+@pytest.mark.slow
 def test_the_experiment_end_to_end(tmp_path):
   rows = experiment.run(tiny(), tmp_path / 'run')
   names = [*experiment.LISTS, *experiment.DRAWN]

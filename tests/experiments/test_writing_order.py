@@ -67,6 +67,7 @@ def test_means_by_kind_and_heat_by_hand():
   assert heat[0, 0] == heat[0, 8] == 0.5 and heat[2, 15] == 1
 
 
+@pytest.mark.slow
 def test_end_to_end(tmp_path):
   rows = order.run(tiny(), tmp_path / 'run')
   assert [(r['subject'], r['sampler']) for r in rows] == [

@@ -77,6 +77,7 @@ def module(config):
   return transformer.Transformer(vocab=config.data.vocab, **config.model)
 
 
+@pytest.mark.slow
 def test_the_loss_reaches_the_entropy():
   config = table_world.get_config()
   found = data.load(config)

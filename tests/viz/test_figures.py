@@ -87,6 +87,7 @@ def rows_of(names, lengths=(8,), **more):
   ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('names, lengths', [
   (samplers.NAMES, (8,)), (samplers.NAMES[:3], (8, 16, 32))
 ])
