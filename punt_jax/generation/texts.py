@@ -34,7 +34,9 @@ def generate(
 
   A program is compiled for each canvas length, a multiple of `bucket`, and kept
   for later calls with this model. What a row is depends on (seed, its number,
-  its prompt, the sampler and its settings), not on the rows beside it.
+  its prompt, the sampler and its settings), not on the rows beside it. Rows are
+  spread over the devices of this process, to which every call copies the
+  weights: model._replace(params=parallel.everywhere(model.params)) does it once.
 
   Args:
     model: what `load` gives; a name or path is loaded.
