@@ -31,14 +31,14 @@ commands, each with --help:
 """
 
 
-def listing():
+def listing() -> str:
   """All commands, a line each."""
   width = max(map(len, COMMANDS))
   lines = [f'  {name:{width}}  {COMMANDS[name][1]}' for name in COMMANDS]
   return USAGE + '\n'.join(lines)
 
 
-def main():
+def main() -> None:
   """Runs the command that sys.argv names; returns or raises SystemExit."""
   try:
     _main()

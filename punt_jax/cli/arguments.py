@@ -6,12 +6,14 @@ command has a flag of that name.
 
 import difflib
 import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 import ml_collections
 from absl import flags
 
 
-def typed(argv, name):
+def typed(argv: Sequence[str], name: str) -> str | None:
   """What was typed last for --name or --config.name, or None."""
   found = None
   for i, argument in enumerate(argv):
@@ -23,7 +25,9 @@ def typed(argv, name):
   return found
 
 
-def as_values(argv, own, config):
+def as_values(
+  argv: list[str], own: Collection[str], config: Any
+) -> list[str]:
   """argv with --KEY=VALUE as --config.KEY=VALUE where KEY is a value's.
 
   Raises:
@@ -56,7 +60,8 @@ def as_values(argv, own, config):
 
 def _value(config, no, path, argument, match):
   """--config.PATH=... of an argument that names a value."""
-  node, path = config, [part for part in path if part]
+  node: Any = config
+  path = [part for part in path if part]
   for part in path:
     if not isinstance(node, ml_collections.ConfigDict) or part not in node:
       there = closest(part, node) if hasattr(node, 'keys') else 'nothing'
@@ -67,7 +72,7 @@ def _value(config, no, path, argument, match):
   return f'--{no}config.{".".join(path)}{argument[match.end() :]}'
 
 
-def closest(name, names):
+def closest(name: str, names: Iterable[str]) -> str:
   """'a, b, c': what a person may have meant comes first."""
   names = list(dict.fromkeys(names))
   close = difflib.get_close_matches(name, names, 5)

@@ -18,11 +18,16 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
+from typing import Any, TextIO
 
 import numpy as np
 
+from punt_jax.checkpoints import Pretrained
 from punt_jax.cli import command, configs, families
 from punt_jax.cli import talk as talk_lib
+from punt_jax.decode import Run
+from punt_jax.generation import generator
 from punt_jax.viz import terminal
 
 HELP = '/new begins anew, /quit leaves; a line that begins with / is no text'
@@ -31,22 +36,25 @@ HELP = '/new begins anew, /quit leaves; a line that begins with / is no text'
 class Screen:
   """The canvas, drawn in place on a terminal; nothing elsewhere."""
 
-  def __init__(self, loaded, stream=sys.stdout):
+  def __init__(self, loaded: Pretrained, stream: TextIO = sys.stdout) -> None:
     self.loaded, self.stream = loaded, stream
     self.on, self.color = stream.isatty(), terminal.colored(stream)
     self.height = 0
     self.letters = {}  # token id: what is shown of it
 
-  def letter(self, token):
+  def letter(self, token: int) -> str:
     """What one token looks like."""
     if token not in self.letters:
       special = (self.loaded.ids or {}).values()
-      text = '' if token in special else self.loaded.text.decode([token])
+      known = generator.need_text(self.loaded)
+      text = '' if token in special else known.decode([token])
       mask = terminal.dot(self.color)
-      self.letters[token] = mask if token == self.loaded.text.vocab else text
+      self.letters[token] = mask if token == known.vocab else text
     return self.letters[token]
 
-  def draw(self, run, new, count, said=None):
+  def draw(
+    self, run: Run, new: int, count: int, said: str | None = None
+  ) -> None:
     """The first `count` of the last `new` positions of a Run.
 
     In place of what was drawn last; with nothing `said` below, it stays.
@@ -69,7 +77,7 @@ class Screen:
     self.height = 0 if said is None else len(lines)
 
 
-def answer(talk, screen, line):
+def answer(talk: talk_lib.Talk, screen: Screen, line: str) -> None:
   """One line of the user, and what the model says to it."""
   tokens, valid, new, said = talk.ask(line)
   length = tokens.shape[1]
@@ -95,12 +103,12 @@ def answer(talk, screen, line):
   )
 
 
-def note(sentence):
+def note(sentence: str | Exception) -> None:
   """A remark that is no answer: to stderr."""
   print(sentence, file=sys.stderr, flush=True)
 
 
-def talk_on(talk, screen):
+def talk_on(talk: talk_lib.Talk, screen: Screen) -> None:
   """The loop: reads lines until there are no more; then Ctrl-C is raised."""
   prompt = '> ' if sys.stdin.isatty() else ''
   while True:
@@ -125,7 +133,7 @@ def talk_on(talk, screen):
       note('\nstopped: this answer is not kept')
 
 
-def run(config, workdir, preset=None):
+def run(config: Any, workdir: str | None, preset: str | None = None) -> None:
   """The command."""
   del workdir  # there is none
   said = families.said(config, preset)
@@ -142,7 +150,7 @@ def run(config, workdir, preset=None):
     os._exit(0)  # Python cannot end while a thread is in C++
 
 
-def default(typed):
+def default(typed: Callable[[str], str | None]) -> Any:
   """The config: as of generate, without what is about several texts."""
   config = families.default(typed)
   for name in {'batch', 'blank', 'samples', 'fit'} & set(config):
@@ -150,7 +158,7 @@ def default(typed):
   return config
 
 
-def main():
+def main() -> None:
   """The command."""
   command.run_config(
     run, needs=(), default=default, preset=families.HELP, workdir='',

@@ -4,6 +4,8 @@ Standard errors end in _error, what as many exact samples show in _floor.
 """
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from punt_jax.viz.table import number
 
@@ -28,7 +30,9 @@ TYPES = {  # of the columns that experiments share; numbers may be None
 }
 
 
-def check(row, others=()):
+def check(
+  row: dict[str, Any], others: Sequence[dict[str, Any]] = ()
+) -> None:
   """Raises TypeError if a column has another type here than in other rows."""
   for key, value in row.items():
     kind = TYPES.get(key.removesuffix('_error').removesuffix('_floor'))
@@ -40,18 +44,21 @@ def check(row, others=()):
       )
 
 
-def label(row):
+def label(row: dict[str, Any]) -> str:
   """Its settings in a line."""
   return words(row['settings'])
 
 
-def words(values):
+def words(values: Mapping[str, Any]) -> str:
   """A dict in a line."""
   short = lambda x: f'{x:g}' if isinstance(x, float) else str(x)
   return ', '.join(f'{k} {short(v)}' for k, v in values.items())
 
 
-def line(row, shown, about=()):
+def line(
+  row: dict[str, Any], shown: Iterable[str],
+  about: Mapping[str, Any] | tuple[()] = (),
+) -> str:
   """A finished row in a line: what it is about, and some of its columns."""
   said = [f'{row["subject"]} {row["length"]} {row["sampler"]}', label(row)]
   said.append(words(dict(about)))
@@ -61,7 +68,7 @@ def line(row, shown, about=()):
   return ', '.join(filter(None, said))
 
 
-def finite(value):
+def finite(value: Any) -> float | None:
   """A finite float, or None: JSON knows no other."""
   good = isinstance(value, (int, float)) and math.isfinite(value)
   return float(value) if good else None

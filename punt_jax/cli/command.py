@@ -14,6 +14,8 @@ import runpy
 import signal
 import sys
 import threading
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags, logging
 from ml_collections import config_flags
@@ -24,7 +26,7 @@ OURS = 'punt_jax', 'train', 'experiments'  # whose flags are listed
 AGAIN = 'interrupted; run the same command again to go on'
 
 
-def compile_quickly():
+def compile_quickly() -> None:
   """For experiments with many small programs; call it before jax does anything.
 
   On a CPU, half the compilation time and the same speed (frontier, measured).
@@ -33,7 +35,10 @@ def compile_quickly():
   os.environ['XLA_FLAGS'] = f'{mine} {os.environ.get("XLA_FLAGS", "")}'
 
 
-def run(work, needs=(), most=0, patient=False):
+def run(
+  work: Callable[[list[str]], Any], needs: Sequence[str] = (), most: int = 0,
+  patient: bool = False,
+) -> None:
   """Runs a command whose flags are defined.
 
   Args:
@@ -47,9 +52,11 @@ def run(work, needs=(), most=0, patient=False):
 
 
 def run_config(
-  job, needs=('workdir',), default=None, workdir='Folder of this run.',
-  resumes=True, patient=False, **texts
-):
+  job: Callable[..., Any], needs: Sequence[str] = ('workdir',),
+  default: Callable[[Callable[[str], str | None]], Any] | None = None,
+  workdir: str = 'Folder of this run.', resumes: bool = True,
+  patient: bool = False, **texts: str,
+) -> None:
   """Runs job(config, workdir, **texts) with a flag for each.
 
   Args:

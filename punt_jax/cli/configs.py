@@ -2,10 +2,12 @@
 
 import inspect
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import ml_collections
+from jax.sharding import Mesh
 from ml_collections import config_dict
 
 from punt_jax import checkpoints, checks, parallel, samplers
@@ -29,12 +31,12 @@ def defaults() -> Any:
   return config
 
 
-def is_for_texts(config):
+def is_for_texts(config: Any) -> bool:
   """Whether a config has what `defaults` has, or most of it."""
   return 'max_new_tokens' in config
 
 
-def words():
+def words() -> dict[str, str]:
   """{value: what it is} of `defaults`, from the comments beside them."""
   files = [inspect.getsourcefile(generator.Settings), __file__]
   found = {}
@@ -43,7 +45,7 @@ def words():
   return found
 
 
-def write_with(config, text):
+def write_with(config: Any, text: str) -> None:
   """Makes `text`, such as punt(epsilon=0.05), the config's one sampler.
 
   Raises:
@@ -72,7 +74,7 @@ def placeholders() -> Any:
   return config
 
 
-def choose(config):
+def choose(config: Any) -> list[options.Choice]:
   """The samplers of this run: config.sampler if it is named, else all."""
   shared = {'block_length': config.block_length}
   chosen = config.sampler.to_dict()
@@ -94,27 +96,27 @@ def choose(config):
   return [options.choose(name, {**shared, **listed, **set_now})]
 
 
-def one(config) -> options.Choice:
+def one(config: Any) -> options.Choice:
   """The one sampler that config.sampler names."""
   if config.sampler.name is None:
     raise ValueError('config.sampler.name is not set: say which sampler writes')
   return choose(config)[0]
 
 
-def settings(config) -> generator.Settings:
+def settings(config: Any) -> generator.Settings:
   """The generator's part of a config."""
   names = [name for name in generator.Settings._fields if name in config]
   return generator.Settings(**{name: config[name] for name in names})
 
 
-def mesh(config):
+def mesh(config: Any) -> Mesh | None:
   """The mesh of config.group devices to a group, None for groups of one."""
   group = checks.whole('group', config.group, 1)
   count = len(jax.devices())
   return None if group == 1 else parallel.mesh(count // group, group)
 
 
-def load(config) -> checkpoints.Pretrained:
+def load(config: Any) -> checkpoints.Pretrained:
   """The model that config.model names.
 
   Raises:
@@ -126,7 +128,10 @@ def load(config) -> checkpoints.Pretrained:
   )
 
 
-def generate_with(config, loaded, tell=None) -> tuple:
+def generate_with(
+  config: Any, loaded: checkpoints.Pretrained,
+  tell: Callable[[str], Any] | None = None,
+) -> tuple[generator.Generator, options.Choice]:
   """(Generator, Choice) of a config and a Pretrained; see generator.prepare."""
   choice = one(config)
   made = generator.prepare(loaded, choice, settings(config), mesh(config), tell)

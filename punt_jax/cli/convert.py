@@ -12,14 +12,16 @@ left out.
 import glob
 import pathlib
 import re
+from collections.abc import Sequence
 
 from absl import flags
 
 from punt_jax.checkpoints import tensors, torch_files
 from punt_jax.cli import command
+from punt_jax.types import FilePath
 
 
-def sources(source):
+def sources(source: str) -> list[str]:
   """The files that --source means, sorted."""
   file = pathlib.Path(source)
   if source.endswith('.index.json') and file.is_file():
@@ -31,7 +33,7 @@ def sources(source):
   return found
 
 
-def renamed(name, rules):
+def renamed(name: str, rules: Sequence[str]) -> str:
   """A tensor's new name; '' leaves it out."""
   for rule in rules:
     old, equals, new = rule.partition('=')
@@ -44,7 +46,9 @@ def renamed(name, rules):
   return name
 
 
-def convert(source, out, rename=()):
+def convert(
+  source: str, out: FilePath, rename: Sequence[str] = ()
+) -> tuple[int, int]:
   """Writes the folder `out`; returns (tensors, bytes).
 
   Raises:
@@ -66,14 +70,14 @@ def convert(source, out, rename=()):
   return count, size
 
 
-def work(_):
+def work(_: list[str]) -> None:
   """Reads the flags, converts, and says what was written."""
   given = flags.FLAGS
   count, size = convert(given.source, given.out, given.rename)
   print(f'{given.out}: {count} tensors, {size} bytes')
 
 
-def main():
+def main() -> None:
   """The command."""
   flags.DEFINE_string('source', None, 'File, pattern or index to read.')
   flags.DEFINE_string('out', None, 'Folder to write.')

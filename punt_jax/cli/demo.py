@@ -15,6 +15,7 @@ import math
 import pathlib
 import sys
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,11 +25,14 @@ import punt_jax
 from punt_jax import extras, jsonl
 from punt_jax.cli import command, records
 from punt_jax.cli import job as job_lib
-from punt_jax.generation import options, quality
+from punt_jax.generation import generator, options, quality
+from punt_jax.text.vocabulary import Text
+from punt_jax.types import FilePath
 from punt_jax.viz import film, terminal
 from punt_jax.viz.progress import progress
 
 SECONDS = 2.7  # to compile a program, of two at a time on two CPU cores
+FillFn = Callable[[job_lib.Page], Any]  # to Decoded, a film to a pair with Move
 
 
 class Outcome(NamedTuple):
@@ -36,18 +40,20 @@ class Outcome(NamedTuple):
 
   choice: options.Choice
   page: job_lib.Page
-  decoded: punt_jax.Decoded  # NumPy arrays
+  decoded: Any  # punt_jax.Decoded, but of NumPy arrays
   seconds: float
-  text: Any  # punt_jax.text.vocabulary.Text
+  text: Text
 
-  def row(self, r):
-    """(letters, when, steps) of a row, without padding."""
+  def row(self, r: int) -> tuple[list[str], Any, Any]:
+    """(letters, when (n,), steps ()) of a row, without padding."""
     inside = slice(self.page.length)
     letters = [self.text.decode([i]) for i in self.decoded.tokens[r, inside]]
     return letters, self.decoded.when[r, inside], self.decoded.steps[r]
 
 
-def compile_one(job, choice, filmed):
+def compile_one(
+  job: job_lib.Job, choice: options.Choice, filmed: bool
+) -> FillFn:
   """fill(page) -> what punt_jax.compile gives, already compiled.
 
   It is compiled by filling a canvas that has nothing open, which costs
@@ -75,7 +81,7 @@ def compile_one(job, choice, filmed):
   return fill
 
 
-def compile_all(job):
+def compile_all(job: job_lib.Job) -> dict[tuple[str, bool], FillFn]:
   """{(choice, filmed): fill}, compiled two at a time."""
   tasks = [(choice, False) for choice in job.choices]
   tasks += [(choice, True) for choice in job.film]
@@ -90,16 +96,22 @@ def compile_all(job):
   }
 
 
-def fill_page(job, page, choice, fill) -> Outcome:
+def fill_page(
+  job: job_lib.Job, page: job_lib.Page, choice: options.Choice, fill: FillFn
+) -> Outcome:
   """Fills a page, and takes the time."""
   start = time.perf_counter()
   decoded = fill(page)
   seconds = time.perf_counter() - start
   options.check_finished(choice, decoded)
-  return Outcome(choice, page, decoded, seconds, job.loaded.text)
+  text = generator.need_text(job.loaded)
+  return Outcome(choice, page, decoded, seconds, text)
 
 
-def result(job, outcome, score, origin):
+def result(
+  job: job_lib.Job, outcome: Outcome,
+  score: Callable[[np.ndarray], tuple[float, float]], origin: dict[str, Any],
+) -> dict[str, Any]:
   """The row of results.jsonl."""
   config, decoded = job.config, outcome.decoded
   tokens = decoded.tokens[:, : outcome.page.length]
@@ -124,13 +136,15 @@ def result(job, outcome, score, origin):
     'bits_per_character': bits,
     'bits_error': None if math.isnan(error) else error,
     'distinct_4': quality.distinct(tokens),
-    'texts': [job.loaded.text.decode(row) for row in tokens],
+    'texts': [outcome.text.decode(row) for row in tokens],
     **{key: config[key] for key in keys},
     'origin': origin,
   }
 
 
-def shoot(job, page, choice, fill):
+def shoot(
+  job: job_lib.Job, page: job_lib.Page, choice: options.Choice, fill: FillFn
+) -> dict[str, Any]:
   """Films the first row of a page."""
   decoded, moves = fill(page)
   inside = slice(page.length)
@@ -139,7 +153,10 @@ def shoot(job, page, choice, fill):
   return film.reel(choice, job.loaded.text, start, steps, row)
 
 
-def report(job, outcomes, rows, color):
+def report(
+  job: job_lib.Job, outcomes: Sequence[Outcome],
+  rows: Sequence[dict[str, Any]], color: bool,
+) -> None:
   """Prints texts and table."""
   print('\n' + terminal.legend(color))
   for page in job.pages:
@@ -159,7 +176,10 @@ def report(job, outcomes, rows, color):
   print('\n' + terminal.notes(rows, devices, heldout) + '\n')
 
 
-def save(workdir, job, outcomes, rows, scenes):
+def save(
+  workdir: pathlib.Path, job: job_lib.Job, outcomes: Sequence[Outcome],
+  rows: Sequence[dict[str, Any]], scenes: dict[str, list[dict[str, Any]]],
+) -> ValueError | None:
   """Writes the files; returns why there is no picture, or None."""
   jsonl.replace(workdir / 'results.jsonl', rows)
   texts = [
@@ -182,14 +202,14 @@ def save(workdir, job, outcomes, rows, scenes):
   return None
 
 
-def new_folder():
+def new_folder() -> pathlib.Path:
   """runs/demo, or runs/demo_2, ... if that is taken."""
   names = itertools.chain(['demo'], (f'demo_{n}' for n in itertools.count(2)))
   folders = (pathlib.Path('runs', name) for name in names)
   return next(folder for folder in folders if not folder.exists())
 
 
-def run(config, workdir):
+def run(config: Any, workdir: FilePath | None) -> list[dict[str, Any]]:
   """The whole job. Returns the rows of results.jsonl."""
   job = job_lib.prepare(config)
   workdir = pathlib.Path(workdir) if workdir else new_folder()
@@ -236,7 +256,7 @@ def run(config, workdir):
   return rows
 
 
-def main():
+def main() -> None:
   """The command."""
   command.compile_quickly()
   command.run_config(

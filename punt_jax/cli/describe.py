@@ -16,6 +16,7 @@ import re
 import resource
 import textwrap
 import time
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import jax
@@ -26,15 +27,17 @@ from flax import traverse_util
 from punt_jax import checkpoints
 from punt_jax.checkpoints import huggingface, special_tokens
 from punt_jax.cli import command, mask_check
+from punt_jax.generation import generator
 from punt_jax.models.layout import Layout
 from punt_jax.text import chat, token_files
+from punt_jax.types import FilePath
 
 SMALL = 2**24  # bytes of a file below which Python itself is what is measured
 ROWS = 8  # of the estimate, each of this many positions at most
 LENGTH = 1024
 
 
-def peak():
+def peak() -> int:
   """Most bytes of host memory that this process has held."""
   status = pathlib.Path('/proc/self/status')
   if status.exists():  # ru_maxrss would count the process that started it
@@ -43,7 +46,7 @@ def peak():
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
 
 
-def network(kind, module, vocab):
+def network(kind: str, module: Any, vocab: int) -> str:
   """The shape of a network, in a line."""
   said = f'{kind}: {module.layers} layers of width {module.width}'
   said += f', {module.heads} heads'
@@ -52,14 +55,16 @@ def network(kind, module, vocab):
   return f'{said}, {vocab:,} tokens'
 
 
-def cache_bytes(module, size):
+def cache_bytes(module: Any, size: int) -> int | None:
   """Of the KV cache, for a position; None without one."""
   if not hasattr(module, 'window'):
     return None
   return 2 * module.layers * module.groups * module.size * size
 
 
-def scratch(plan, like, rows, length):
+def scratch(
+  plan: Layout, like: dict[str, Any], rows: int, length: int
+) -> int:
   """Bytes that a forward pass needs beside the weights, by the compiler."""
   tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
   valid = jax.ShapeDtypeStruct((rows, length), jnp.bool_)
@@ -75,7 +80,7 @@ def scratch(plan, like, rows, length):
   return memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 
-def memory(plan, like):
+def memory(plan: Layout, like: dict[str, Any]) -> list[str]:
   """What the weights and a batch take, in lines."""
   size = next(iter(like.values())).dtype.itemsize
   weights = sum(x.size * x.dtype.itemsize for x in like.values())
@@ -92,14 +97,14 @@ def memory(plan, like):
   return [first, second]
 
 
-def sized(count):
+def sized(count: int) -> str:
   """1234567 -> '1.2 MiB'."""
   power = min(3, max(0, count.bit_length() - 1) // 10)
   unit = ('bytes', 'KiB', 'MiB', 'GiB')[power]
   return f'{count / 1024**power:.{min(power, 1)}f} {unit}'
 
 
-def static(folder):
+def static(folder: pathlib.Path) -> tuple[list[str], Layout]:
   """(lines, Layout) about a checkpoint directory; no weights are read."""
   plan, _, config = huggingface.survey(folder)
   like = huggingface.shapes(plan)
@@ -121,7 +126,7 @@ def static(folder):
   return lines, plan
 
 
-def offer(offers):
+def offer(offers: Collection[str]) -> str:
   """What samplers can have of the model, in a line."""
   words = {
     'attention': 'attention (dapd, adas)', 'window': 'KV cache',
@@ -134,10 +139,12 @@ def offer(offers):
   return f'offers samplers: {given}; not: {lacks}'
 
 
-def of_file(loaded, name):
+def of_file(
+  loaded: checkpoints.Pretrained, name: str
+) -> tuple[list[str], Layout]:
   """(lines, Layout) about a model that ships, or a file of train.export."""
   module = loaded.module
-  vocab = loaded.text.vocab
+  vocab = generator.need_text(loaded).vocab
   plan = Layout(module, {}, vocab, vocab, loaded.length)
   like: Any = traverse_util.flatten_dict(loaded.params, sep='/')
   count = sum(x.size for x in like.values())
@@ -154,13 +161,16 @@ def of_file(loaded, name):
   ], plan
 
 
-def show(lines):
+def show(lines: Iterable[str]) -> None:
   """Prints them, wrapped."""
   for line in lines:
     print(textwrap.fill(line, 80, subsequent_indent='  '), flush=True)
 
 
-def run(model, load=True, check=False, text=mask_check.SENTENCE):
+def run(
+  model: FilePath, load: bool = True, check: bool = False,
+  text: str = mask_check.SENTENCE,
+) -> dict[str, Any]:
   """Prints what a model is; returns what it measured as a dict."""
   folder = pathlib.Path(model)
   is_folder = model not in checkpoints.names() and folder.is_dir()
@@ -199,7 +209,10 @@ def run(model, load=True, check=False, text=mask_check.SENTENCE):
   return measured
 
 
-def checked(loaded, plan, tokens, text):
+def checked(
+  loaded: checkpoints.Pretrained, plan: Layout, tokens: dict[str, int],
+  text: str,
+) -> mask_check.Trial:
   """Prints the table of mask_check; returns the best Trial."""
   if loaded.text is None:
     raise ValueError('--check needs a tokenizer.json in the folder')
@@ -213,7 +226,7 @@ def checked(loaded, plan, tokens, text):
   return found[0]
 
 
-def work(rest):
+def work(rest: list[str]) -> None:
   """Reads the flags."""
   given = flags.FLAGS
   model = given.model or ''.join(rest)
@@ -222,7 +235,7 @@ def work(rest):
   run(model, given.load, given.check, given.text)
 
 
-def main():
+def main() -> None:
   """The command."""
   flags.DEFINE_string('model', None, 'Folder, file or name; or just DIR.')
   flags.DEFINE_bool('load', True, 'Load the weights, and say what it took.')

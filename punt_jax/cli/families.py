@@ -4,12 +4,15 @@ configs/llada.py, configs/dream.py and configs/mdlm.py say what they are.
 """
 
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from punt_jax import jsonl
 from punt_jax.checks import known
 from punt_jax.cli import configs
 from punt_jax.generation.presets import DREAM, LLADA
 from punt_jax.text import chat
+from punt_jax.types import FilePath
 
 BLOCKS = dict(chat=True, max_new_tokens=256, block_length=64, eos_last=True)
 HELP = (
@@ -18,7 +21,7 @@ HELP = (
 )
 
 
-def llada(name='punt'):
+def llada(name: str = 'punt') -> Any:
   """The config called `name`: 'punt' or one of presets.LLADA."""
   known('preset', name, ('punt', *LLADA))
   config = configs.defaults()
@@ -32,7 +35,7 @@ def llada(name='punt'):
   return config
 
 
-def dream(name='punt'):
+def dream(name: str = 'punt') -> Any:
   """The config called `name`: 'punt' or one of presets.DREAM."""
   known('preset', name, ('punt', *DREAM))
   config = configs.defaults()
@@ -47,7 +50,7 @@ def dream(name='punt'):
   return config
 
 
-def mdlm(name='punt'):
+def mdlm(name: str = 'punt') -> Any:
   """The config called `name`: 'punt' or 'ancestral'."""
   config = configs.defaults()
   config.max_new_tokens = 1024
@@ -61,19 +64,19 @@ def mdlm(name='punt'):
 FAMILIES = {'llada': llada, 'dream': dream, 'mdlm': mdlm}
 
 
-def preset(text):
+def preset(text: str) -> Any:
   """The config of 'llada', 'llada:instruct_gsm8k', ..."""
   family, *name = text.split(':', 1)
   return FAMILIES[known('family', family, FAMILIES)](*name)
 
 
-def of_folder(model):
+def of_folder(model: FilePath) -> str | None:
   """The family of a checkpoint directory, None for all else."""
   kind = jsonl.read_object(pathlib.Path(model, 'config.json')).get('model_type')
   return str(kind).lower() if str(kind).lower() in FAMILIES else None
 
 
-def default(typed):
+def default(typed: Callable[[str], str | None]) -> Any:
   """The config of a command that was given none.
 
   That of --preset, else that of the model's family, which is asked as in a chat
@@ -82,8 +85,9 @@ def default(typed):
   Args:
     typed: name -> what was typed for a flag, or None.
   """
-  if typed('preset'):
-    return preset(typed('preset'))
+  wanted = typed('preset')
+  if wanted:
+    return preset(wanted)
   config = configs.defaults()
   model = typed('model') or config.model
   family = of_folder(model)
@@ -98,7 +102,7 @@ def default(typed):
   return config
 
 
-def said(config, preset):
+def said(config: Any, preset: str | None) -> str:
   """Whose settings `default` has chosen by itself (preset ''), or ''."""
   family = of_folder(config.model)
   if preset != '' or not family:

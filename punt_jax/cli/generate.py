@@ -27,11 +27,15 @@ import functools
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from punt_jax import checks, extras, jsonl
+from punt_jax.checkpoints import Pretrained
 from punt_jax.cli import command, configs, families, prompt_files, records
+from punt_jax.generation import generator, options
 from punt_jax.generation import prompts as prompts_lib
+from punt_jax.types import FilePath, Messages
 from punt_jax.viz import terminal
 from punt_jax.viz.progress import progress
 
@@ -39,20 +43,24 @@ from punt_jax.viz.progress import progress
 origin = functools.cache(records.origin)
 
 
-def say(sentence):
+def say(sentence: str) -> None:
   """To stderr: stdout has the texts."""
   print(sentence, file=sys.stderr, flush=True)
 
 
-def run(config, workdir: Any = None, prompt=None, input: Any = None):
+def run(
+  config: Any, workdir: FilePath | None = None, prompt: str | None = None,
+  input: FilePath | None = None,
+) -> list[dict[str, Any]]:
   """Answers a prompt, or all prompts of a file -> rows of results.jsonl."""
   if (prompt is None) == (input is None):
     raise ValueError('give either --prompt or --input')
   if (input is None) != (workdir is None):
     raise ValueError('--input needs a --workdir for its results, --prompt none')
   checks.whole('samples', config.samples, 1)
-  if prompt is None:
+  if workdir is not None and input is not None:
     return answer_file(config, pathlib.Path(workdir), pathlib.Path(input))
+  assert prompt is not None  # as neither of the two was given
   config.batch = min(config.batch, config.samples)  # no rows for nothing
   prompt = prompt.replace('\\n', '\n')
   loaded = configs.load(config)
@@ -68,11 +76,15 @@ def run(config, workdir: Any = None, prompt=None, input: Any = None):
   return rows
 
 
-def answer_file(config, workdir, file):
+def answer_file(
+  config: Any, workdir: pathlib.Path, file: pathlib.Path
+) -> list[dict[str, Any]]:
   """The batch mode; see the top of this file."""
   asked, digest = prompt_files.read(file)
   loaded = configs.load(config)
-  said = [line.get('prompt', line.get('messages')) for line in asked]
+  said = [
+    line['prompt'] if 'prompt' in line else line['messages'] for line in asked
+  ]
   fit(config, loaded, said)
   made, choice = configs.generate_with(config, loaded, say)
   prompts = []
@@ -104,7 +116,9 @@ def answer_file(config, workdir, file):
   return rows
 
 
-def fit(config, loaded, given):
+def fit(
+  config: Any, loaded: Pretrained, given: Sequence[str | Messages]
+) -> None:
   """Lowers config.max_new_tokens to what the longest prompt leaves of a canvas.
 
   Only where config.fit says that the user asked for no number of them.
@@ -122,7 +136,9 @@ def fit(config, loaded, given):
     )
 
 
-def resume(workdir, config, file, digest):
+def resume(
+  workdir: pathlib.Path, config: Any, file: pathlib.Path, digest: str
+) -> list[dict[str, Any]]:
   """The rows that are there already, for this config and this very file."""
   rows = records.resume(workdir, config, records.FREE)
   mark = workdir / 'input.json'
@@ -137,7 +153,10 @@ def resume(workdir, config, file, digest):
   return rows
 
 
-def result(choice, config, line, row):
+def result(
+  choice: options.Choice, config: Any, line: dict[str, Any],
+  row: generator.Written,
+) -> dict[str, Any]:
   """The row of results.jsonl for a line and what was written."""
   where, sample = divmod(row.number, config.samples)
   said = row._asdict()
@@ -149,7 +168,7 @@ def result(choice, config, line, row):
   }
 
 
-def summary(rows):
+def summary(rows: Sequence[dict[str, Any]]) -> str:
   """What rows have cost, in a line; neither prompts nor padding count."""
   mean = lambda key: sum(row[key] for row in rows) / len(rows)
   seconds = sum(row['seconds'] / row['shared'] for row in rows)
@@ -160,7 +179,7 @@ def summary(rows):
   )
 
 
-def picture(workdir, rows):
+def picture(workdir: pathlib.Path, rows: Sequence[dict[str, Any]]) -> str:
   """Draws nfe.png -> what to say of it."""
   try:
     extras.load('matplotlib', 'nfe.png')
@@ -175,7 +194,9 @@ def picture(workdir, rows):
   return ', nfe.png'
 
 
-def answer(config, workdir, preset, **given):
+def answer(
+  config: Any, workdir: str | None, preset: str | None, **given: str | None
+) -> list[dict[str, Any]]:
   """`run`, after a word about whose settings these are."""
   said = families.said(config, preset)
   if said:
@@ -183,7 +204,7 @@ def answer(config, workdir, preset, **given):
   return run(config, workdir, **given)
 
 
-def main():
+def main() -> None:
   """The command."""
   command.run_config(
     answer, needs=(), default=families.default, preset=families.HELP,

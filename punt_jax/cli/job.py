@@ -1,6 +1,7 @@
 """What the main job is to do: from a config to settings that are checked."""
 
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,8 @@ from punt_jax import checkpoints
 from punt_jax.checks import in_range, known
 from punt_jax.cli import configs
 from punt_jax.generation import generator, options, warm_up
-from punt_jax.text.vocabulary import BLANK
+from punt_jax.text.vocabulary import BLANK, Text
+from punt_jax.types import BuildFn, Device, Sampler, Tree
 from punt_jax.viz import terminal
 
 # 128 characters, as long as the canvas.
@@ -26,7 +28,7 @@ __________________________"""
 FILM = ('punt', 'one_by_one')
 
 
-def defaults(typed=None) -> Any:
+def defaults(typed: Callable[[str], str | None] | None = None) -> Any:
   """The config, unless another is given; see command.run_config."""
   del typed
   config = ml_collections.ConfigDict()
@@ -68,7 +70,8 @@ class Page(NamedTuple):
   length: int  # positions that are valid, the first of each row
 
   @property
-  def valid(self):
+  def valid(self) -> np.ndarray:
+    """(B, L) bool: all but the padding."""
     inside = np.arange(self.tokens.shape[1]) < self.length
     return np.broadcast_to(inside, self.tokens.shape)
 
@@ -78,14 +81,14 @@ class Job(NamedTuple):
 
   config: Any
   loaded: checkpoints.Pretrained
-  choices: list  # options.Choice
-  film: list  # options.Choice, those that are filmed
-  pages: list  # Page
-  devices: Any  # list of devices, or None for one
-  learned: Any  # warm_up.Learned, if a sampler needs it
+  choices: list[options.Choice]
+  film: list[options.Choice]  # those that are filmed
+  pages: list[Page]
+  devices: Sequence[Device] | None  # None for one
+  learned: warm_up.Learned  # zeros until a sampler needs it
 
 
-def prepare(config) -> Job:
+def prepare(config: Any) -> Job:
   """Checks a config and loads its model. Writes nothing.
 
   Raises:
@@ -95,11 +98,11 @@ def prepare(config) -> Job:
     in_range(name, config[name], 1)
   choices = configs.choose(config)
   loaded = checkpoints.load(config.model)
-  generator.need_text(loaded)
+  text = generator.need_text(loaded)
   devices = jax.local_devices()
   job = Job(
     config, loaded, choices, cast(config, choices),
-    pages(config, loaded.text), devices if len(devices) > 1 else None,
+    pages(config, text), devices if len(devices) > 1 else None,
     warm_up.Learned(
       np.zeros((config.length, config.length), np.float32), 0, 0,
       np.zeros(config.length),
@@ -111,17 +114,18 @@ def prepare(config) -> Job:
   return job
 
 
-def learn_first(job) -> Job:
+def learn_first(job: Job) -> Job:
   """The job with what its samplers must be told, if one of them must.
 
   From one-by-one sampling of config.warm_up canvases at temperature 1.
   """
   config, loaded = job.config, job.loaded
-  learns = {choice.learns for choice in job.choices} - {None}
+  learns = {x.learns for x in job.choices if x.learns is not None}
   if not learns:
     return job
+  vocab = generator.need_text(loaded).vocab
   learned = warm_up.learn(
-    loaded.denoiser, loaded.params, loaded.text.vocab, config.length,
+    loaded.denoiser, loaded.params, vocab, config.length,
     config.warm_up, config.seed + 1, warm_up.distances(config.length),
     profile='sizes' in learns,
   )
@@ -130,7 +134,7 @@ def learn_first(job) -> Job:
   return job._replace(learned=learned)
 
 
-def cast(config, choices):
+def cast(config: Any, choices: list[options.Choice]) -> list[options.Choice]:
   """Who is filmed: those that config.film names, or the only one."""
   if len(choices) == 1:
     return choices
@@ -141,7 +145,7 @@ def cast(config, choices):
   ]
 
 
-def pages(config, text):
+def pages(config: Any, text: Text) -> list[Page]:
   """The empty canvas, and the prompt if there is one."""
   shape = config.rows, config.length
   empty = Page(
@@ -165,7 +169,10 @@ def pages(config, text):
   return [empty, Page(1, 'prompt', np.tile(row, (config.rows, 1)), len(ids))]
 
 
-def builder(job, choice, wrap=lambda sampler: sampler):
+def builder(
+  job: Job, choice: options.Choice,
+  wrap: Callable[[Sampler], Sampler] = lambda sampler: sampler,
+) -> tuple[BuildFn, Tree]:
   """(build, hyperparameters) for punt_jax.compile; all numbers are traced."""
   config = job.config
   asked = options.asks(choice, job.loaded)
@@ -185,7 +192,7 @@ def builder(job, choice, wrap=lambda sampler: sampler):
   return build, hyperparams
 
 
-def describe(job):
+def describe(job: Job) -> str:
   """The model and what it is asked, in a line."""
   config = job.config
   name = pathlib.Path(config.model).name.removesuffix('.safetensors')

@@ -9,6 +9,8 @@ import ast
 import io
 import textwrap
 import tokenize
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import ml_collections
 
@@ -16,7 +18,7 @@ WIDTH = 80
 COLUMN = 26  # where explanations begin
 
 
-def explained(source):
+def explained(source: str) -> dict[str, str]:
   """{dotted name: words} of the assignments in a Python source.
 
   `config.a.b = 1` is 'a.b', and the field `a: int = 1` of a class 'a'.
@@ -68,7 +70,10 @@ def _above(node, comments, alone):
   return ' '.join(said)
 
 
-def page(program, doc, flags, config=None, words=()):
+def page(
+  program: str, doc: str, flags: Iterable[tuple[str, Any, str | None]],
+  config: Any = None, words: Mapping[str, str] | tuple[()] = (),
+) -> str:
   """The whole text.
 
   Args:
@@ -86,7 +91,7 @@ def page(program, doc, flags, config=None, words=()):
   return '\n'.join(said)
 
 
-def lines(name, default, words):
+def lines(name: str, default: Any, words: str | None) -> list[str]:
   """'  --name=default   words' as lines of at most WIDTH columns."""
   shown = '' if default is None else f'={_short(default)}'
   head = f'  --{name}{shown}'
@@ -107,7 +112,9 @@ def _short(value):
   return f'"{text}"' if not text or set(text) & set(' (),\\') else text
 
 
-def values(config, words, above=''):
+def values(
+  config: Any, words: Mapping[str, str], above: str = ''
+) -> list[str]:
   """The lines for a ConfigDict's values; what is None in a group is not said.
 
   Groups come last, each behind what it is.

@@ -6,7 +6,8 @@ scored (the masked-diffusion bound on -log p, with the same masks every time)
 under the model's own mask and shift, and under wrong ones, which must lose.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ import numpy as np
 import punt_jax
 from punt_jax import rows
 from punt_jax.generation import likelihood
+from punt_jax.models.layout import Layout
+from punt_jax.types import Array, Denoiser, Tree
 from punt_jax.viz import table
 
 SENTENCE = 'To be, or not to be, that is the question:'
@@ -28,10 +31,12 @@ class Trial(NamedTuple):
   name: str  # of the mask
   shifted: bool
   own: bool  # whether the model says so itself
-  nats: Any  # (draws,) per token
+  nats: np.ndarray  # (draws,) per token
 
 
-def candidates(plan, tokens, used):
+def candidates(
+  plan: Layout, tokens: Mapping[str, int], used: Collection[int]
+) -> dict[int, str]:
   """{id: name} of the masks to try, the model's own first.
 
   Args:
@@ -49,7 +54,9 @@ def candidates(plan, tokens, used):
   return {i: names.get(i, '') for i in fine[:MOST]}
 
 
-def denoiser(plan, params, mask, shifted):
+def denoiser(
+  plan: Layout, params: Tree, mask: Array | int, shifted: Array | bool
+) -> Denoiser:
   """As huggingface.denoiser without padding; mask and shift may be traced."""
   apply = lambda method, *arrays: plan.module.apply(
     {'params': params}, *arrays, method=method
@@ -67,7 +74,10 @@ def denoiser(plan, params, mask, shifted):
   return punt_jax.from_features(features, head, plan.vocab)
 
 
-def trials(plan, params, ids, tokens, draws=8):
+def trials(
+  plan: Layout, params: Tree, ids: np.ndarray, tokens: Mapping[str, int],
+  draws: int = 8,
+) -> list[Trial]:
   """[Trial, ...], the best first.
 
   Args:
@@ -99,7 +109,7 @@ def trials(plan, params, ids, tokens, draws=8):
   return sorted(found, key=lambda trial: trial.nats.mean())
 
 
-def verdict(found, vocab):
+def verdict(found: Sequence[Trial], vocab: int) -> str:
   """A sentence: whether the model's own mask and shift win.
 
   Another one wins if it is better by two standard errors of the difference.
@@ -130,7 +140,7 @@ def verdict(found, vocab):
   return "the model's own mask and shift are the best"
 
 
-def shown(found):
+def shown(found: Sequence[Trial]) -> str:
   """The table of trials."""
   heads = 'mask', 'id', 'outputs', 'nats per token', ''
   return table.table(heads, [

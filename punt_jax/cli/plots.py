@@ -1,5 +1,11 @@
 """What the pictures of experiments share: names, colors, axes."""
 
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from punt_jax import samplers
@@ -30,12 +36,12 @@ LINES = ('-', '--', ':', '-.')
 FILLS = ('full', 'none')  # of markers
 
 
-def title(subject):
+def title(subject: str) -> str:
   """What a subject is called in a picture."""
   return TITLES.get(subject, subject)
 
 
-def split(rows):
+def split(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
   """{name of a curve: its rows by NFE}, in the order of samplers.NAMES.
 
   The name is the sampler with those of its words that vary.
@@ -57,7 +63,7 @@ def split(rows):
   return dict(sorted(lines.items(), key=lambda x: listed(x[1][0]['sampler'])))
 
 
-def word(hyperparam, value):
+def word(hyperparam: str, value: Any) -> str:
   """A setting in the name of a curve."""
   if isinstance(value, str) and hyperparam not in WRAPPERS:
     return value
@@ -67,12 +73,12 @@ def word(hyperparam, value):
   return f'{hyperparam.replace("_", " ")} {value}'
 
 
-def look(i):
+def look(i: int) -> dict[str, Any]:
   """The color and marker of the i-th of many: no two of 143 have both."""
   return dict(color=MUTED[i % len(MUTED)], marker=MARKERS[i % len(MARKERS)])
 
 
-def style(sampler, variant=0):
+def style(sampler: str, variant: int = 0) -> dict[str, Any]:
   """How a sampler's curve looks: the same in every picture.
 
   Args:
@@ -91,7 +97,9 @@ def style(sampler, variant=0):
   return shared | look(i - 1) | dict(linewidth=1.1, zorder=2, alpha=0.8)
 
 
-def curve(axis, rows, key, label, **look):
+def curve(
+  axis: Axes, rows: Sequence[dict[str, Any]], key: str, label: str, **look: Any
+) -> None:
   """One column of rows against NFE; bars are one standard error."""
   none = lambda value: value or 0
   axis.errorbar(
@@ -101,7 +109,7 @@ def curve(axis, rows, key, label, **look):
   )
 
 
-def clean(axis, x='', y=''):
+def clean(axis: Axes, x: str = '', y: str = '') -> None:
   """Labels, a faint grid, no frame on top and on the right."""
   axis.set_xlabel(x or axis.get_xlabel(), fontsize=9)
   axis.set_ylabel(y or axis.get_ylabel(), fontsize=9)
@@ -109,7 +117,7 @@ def clean(axis, x='', y=''):
   axis.spines[['top', 'right']].set_visible(False)
 
 
-def log_passes(axis, most=2**11):
+def log_passes(axis: Axes, most: float = 2**11) -> None:
   """A logarithmic axis of passes with powers of two as its ticks."""
   axis.set_xscale('log')
   ticks = [2**n for n in range(14) if 2**n <= 2 * most]
@@ -118,7 +126,9 @@ def log_passes(axis, most=2**11):
   axis.xaxis.set_major_formatter(ScalarFormatter())
 
 
-def legend(figure, axis, title='sampler, a point per setting'):
+def legend(
+  figure: Figure, axis: Axes, title: str = 'sampler, a point per setting'
+) -> Legend:
   """The legend of an axis beside the figure."""
   return figure.legend(
     *axis.get_legend_handles_labels(), loc='outside right center',

@@ -1,6 +1,8 @@
 """The input of batch mode: a JSONL file of prompts, checked line by line."""
 
 import hashlib
+import pathlib
+from typing import Any
 
 from punt_jax import jsonl
 from punt_jax.generation import generator
@@ -9,7 +11,7 @@ from punt_jax.generation import generator
 OWN = 'line', 'sample', 'sampler', 'settings', 'schema', 'origin'
 
 
-def read(file):
+def read(file: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
   """The lines of a JSONL file of prompts -> (list of dicts, digest).
 
   Raises:
@@ -32,7 +34,7 @@ def read(file):
   return lines, hashlib.sha256(data).hexdigest()
 
 
-def wrong(line):
+def wrong(line: dict[str, Any]) -> str | None:
   """What is wrong with a line of prompts, or None."""
   if ('prompt' in line) == ('messages' in line):
     return 'must have either "prompt" or "messages"'
@@ -44,7 +46,7 @@ def wrong(line):
   return f'has the key {taken[0]!r}, which results use' if taken else None
 
 
-def is_chat(messages):
+def is_chat(messages: Any) -> bool:
   """Whether it is a list of {'role': str, 'content': str}, not empty."""
   return isinstance(messages, list) and bool(messages) and all(
     isinstance(m, dict) and set(m) == {'role', 'content'}

@@ -9,16 +9,20 @@ tokenizer.json, chat template); the tokenizer knows bytes and the specials.
 import json
 import math
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 from absl import flags
+from numpy.typing import DTypeLike
 
 from punt_jax.checkpoints import huggingface, tensors
 from punt_jax.checks import known
 from punt_jax.cli import command
 from punt_jax.models.layout import STACKED
 from punt_jax.text import token_files
+from punt_jax.types import FilePath
 
 SIZES = {  # width, layers, heads, key heads, hidden
   'tiny': (64, 2, 4, 2, 128),
@@ -52,7 +56,7 @@ TEMPLATE = {
 LENGTH = 4096
 
 
-def describe(model, size, vocab=None):
+def describe(model: str, size: str, vocab: int | None = None) -> dict[str, Any]:
   """config.json of a model of this size.
 
   Args:
@@ -97,7 +101,9 @@ def describe(model, size, vocab=None):
   )
 
 
-def weights(config, seed, dtype):
+def weights(
+  config: dict[str, Any], seed: int, dtype: DTypeLike
+) -> Iterator[tuple[str, np.ndarray]]:
   """(name, tensor) of every tensor, one at a time, bits drawn by its number.
 
   Matrices have deviation 1 / sqrt(inputs), norms are 1, biases small.
@@ -119,7 +125,9 @@ def weights(config, seed, dtype):
       yield name, np.ascontiguousarray(tensor).astype(dtype)
 
 
-def write_tokenizer(out, model, config):
+def write_tokenizer(
+  out: pathlib.Path, model: str, config: dict[str, Any]
+) -> None:
   """tokenizer.json and tokenizer_config.json: bytes and the specials."""
   lib = token_files.package()
   split = lib.pre_tokenizers.ByteLevel
@@ -136,7 +144,10 @@ def write_tokenizer(out, model, config):
   (out / 'tokenizer_config.json').write_text(json.dumps(card, indent=2) + '\n')
 
 
-def write(out, model, size, seed=0, dtype='bfloat16', shard_bytes=2**30):
+def write(
+  out: FilePath, model: str, size: str, seed: int = 0, dtype: str = 'bfloat16',
+  shard_bytes: int = 2**30,
+) -> int:
   """Writes the directory `out`; returns the bytes of the weights.
 
   Raises:
@@ -158,14 +169,14 @@ def write(out, model, size, seed=0, dtype='bfloat16', shard_bytes=2**30):
   return total
 
 
-def work(_):
+def work(_: list[str]) -> None:
   """Reads the flags, writes, and says what."""
   f = flags.FLAGS
   total = write(f.out, f.model, f.size, f.seed, f.dtype, f.shard_bytes)
   print(f'{f.out}: {total:,} bytes of random weights, {f.model} {f.size}')
 
 
-def main():
+def main() -> None:
   """The command."""
   flags.DEFINE_enum('model', 'llada', list(SPECIAL), 'Architecture.')
   flags.DEFINE_enum('size', 'tiny', list(SIZES), 'How large.')

@@ -9,10 +9,13 @@ be others then: they choose which rows are asked for, or how they are shown.
 import json
 import pathlib
 import subprocess
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 
 from punt_jax import jsonl
+from punt_jax.types import FilePath
 
 SCHEMA = 2  # of a row of results.jsonl; a reader refuses any other
 # These change what a row of a generator costs, not what is written: a run may
@@ -20,7 +23,9 @@ SCHEMA = 2  # of a row of results.jsonl; a reader refuses any other
 FREE = 'batch', 'bucket', 'group'
 
 
-def claim(workdir, config, free=()):
+def claim(
+  workdir: pathlib.Path, config: Any, free: Iterable[str] = ()
+) -> None:
   """Makes workdir this config's own, or raises ValueError.
 
   config.json is that of the newest start.
@@ -46,7 +51,10 @@ def claim(workdir, config, free=()):
   jsonl.replace_text(file, json.dumps(mine, indent=2))
 
 
-def different(one, other, free=(), above=''):
+def different(
+  one: dict[str, Any], other: dict[str, Any], free: Iterable[str] = (),
+  above: str = '',
+) -> list[str]:
   """Names of the values in which two dicts differ, `free` ones left out.
 
   Those of dicts in them are named with dots: 'settings.vocab'.
@@ -61,7 +69,10 @@ def different(one, other, free=(), above=''):
   return found
 
 
-def resume(workdir, config, free=(), experiment=None):
+def resume(
+  workdir: FilePath, config: Any, free: Iterable[str] = (),
+  experiment: str | None = None,
+) -> list[dict[str, Any]]:
   """Makes workdir this config's own -> the rows that are already there.
 
   Args:
@@ -93,13 +104,13 @@ def resume(workdir, config, free=(), experiment=None):
   return rows
 
 
-def cut_rows(file, last):
+def cut_rows(file: pathlib.Path, last: int) -> None:
   """Drops the rows with step > last, and a half-written last row."""
   if file.exists():
     jsonl.replace(file, [x for x in jsonl.read(file) if x['step'] <= last])
 
 
-def revision():
+def revision() -> str | None:
   """The git revision of this source, or None outside a checkout."""
   here = pathlib.Path(__file__).parent
   command = ['git', 'rev-parse', 'HEAD']
@@ -107,7 +118,7 @@ def revision():
   return found.stdout.strip() or None
 
 
-def origin(seed):
+def origin(seed: int) -> dict[str, Any]:
   """What a row says about where it comes from."""
   return {
     'schema': SCHEMA,

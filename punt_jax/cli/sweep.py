@@ -10,10 +10,12 @@ import itertools
 import json
 import pathlib
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from punt_jax import jsonl
 from punt_jax.cli import columns, records
+from punt_jax.types import FilePath
 
 
 class Point(NamedTuple):
@@ -22,22 +24,23 @@ class Point(NamedTuple):
   subject: str  # the world, model or task
   length: int  # L
   sampler: str
-  settings: dict  # its hyperparameters, JSON
-  about: Any = ()  # {column: value}: what else rows differ in
+  settings: dict[str, Any]  # its hyperparameters, JSON
+  about: Mapping[str, Any] | tuple[()] = ()  # {column: value}: what else rows
+  # differ in
 
-  def columns(self):
+  def columns(self) -> dict[str, Any]:
     """Its part of a row, as it comes back from a file."""
     row = {**self._asdict(), **dict(self.about)}
     del row['about']
     return as_read(row)
 
 
-def as_read(row):
+def as_read(row: dict[str, Any]) -> dict[str, Any]:
   """A row as it comes back from a file: lists for tuples."""
   return json.loads(json.dumps(row))
 
 
-def grid(settings):
+def grid(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
   """Every combination of {name: a value or several}, as dicts."""
   several = lambda v: v if isinstance(v, (tuple, list)) else (v,)
   many = map(several, settings.values())
@@ -47,8 +50,10 @@ def grid(settings):
 
 
 def sweep(
-  experiment, workdir, config, points, measure, shown=(), free=(), seconds=None
-) -> list[Any]:
+  experiment: str, workdir: FilePath, config: Any, points: Sequence[Point],
+  measure: Callable[[Point], dict[str, Any]], shown: Sequence[str] = (),
+  free: Iterable[str] = (), seconds: float | None = None,
+) -> list[dict[str, Any]]:
   """Measures every Point that has no row in workdir yet.
 
   Points that share a subject or a compiled program should stand together, and
@@ -79,7 +84,7 @@ def sweep(
   file = pathlib.Path(workdir) / 'results.jsonl'
   rows = records.resume(workdir, config, free, experiment)
   origin = records.origin(config.seed)
-  found = [find(rows, point) for point in points]
+  found: list[Any] = [find(rows, point) for point in points]
   left = [n for n, row in enumerate(found) if row is None]
   vary = varying([dict(point.about) for point in points])
   print(plan(experiment, points, left, rows, seconds), flush=True)
@@ -110,18 +115,23 @@ def sweep(
   return found
 
 
-def varying(dicts):
+def varying(dicts: Sequence[Mapping[str, Any]]) -> set[str]:
   """The keys whose values are not the same in all of them."""
   return {k for one in dicts for k in one if one[k] != dicts[0].get(k)}
 
 
-def find(rows, point):
+def find(
+  rows: Iterable[dict[str, Any]], point: Point
+) -> dict[str, Any] | None:
   """The row of a Point, or None."""
   about = point.columns().items()
   return next((row for row in rows if about <= row.items()), None)
 
 
-def keep(file, row, point, others):
+def keep(
+  file: pathlib.Path, row: dict[str, Any], point: Point,
+  others: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
   """Checks a row and appends it to a file -> the row."""
   about = point.columns()
   hidden = {key for key in about if about[key] != row[key]}
@@ -131,13 +141,16 @@ def keep(file, row, point, others):
   return row
 
 
-def name(point):
+def name(point: Point) -> str:
   """A Point in a few words."""
   said = f'{point.subject} {point.length} {point.sampler}'
   return f'{said}, {columns.words(point.settings)}'.removesuffix(', ')
 
 
-def remaining(points, rows, otherwise=None):
+def remaining(
+  points: Iterable[Point], rows: Iterable[dict[str, Any]],
+  otherwise: float | None = None,
+) -> float | None:
   """About how many seconds points will take, or None.
 
   A row takes what those took that are most like it.
@@ -164,7 +177,10 @@ def remaining(points, rows, otherwise=None):
   return total
 
 
-def plan(experiment, points, left, rows, seconds):
+def plan(
+  experiment: str, points: Sequence[Point], left: Sequence[int],
+  rows: Sequence[dict[str, Any]], seconds: float | None,
+) -> str:
   """What is going to be measured, and about how long that takes: a line."""
   from punt_jax.viz.progress import duration
 

@@ -5,22 +5,24 @@ once. A turn that was stopped is not kept.
 """
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 import punt_jax
+from punt_jax.checkpoints import Pretrained
 from punt_jax.cli import configs
+from punt_jax.decode import Run
 from punt_jax.generation import generator, options, prompts
 
 
 class Talk:
   """A conversation, or a text so far, with a model."""
 
-  def __init__(self, config, loaded):
-    generator.need_text(loaded)
-    self.loaded = loaded
+  def __init__(self, config: Any, loaded: Pretrained) -> None:
+    self.loaded, self.text = loaded, generator.need_text(loaded)
     self.choice = configs.one(config)
     self.settings = configs.settings(config)._replace(chat=False, blank='')
     self.is_chat = config.chat
@@ -37,12 +39,14 @@ class Talk:
     self.compiled_now = None  # Event: what was compiled last is ready
     self.forget()
 
-  def forget(self):
+  def forget(self) -> None:
     """A new conversation."""
     self.past: Any = [] if self.is_chat else ''
 
-  def ask(self, line):
+  def ask(self, line: str) -> tuple[np.ndarray, np.ndarray, int, Any]:
     """(tokens (1, L), valid (1, L), how many are new, what is said so far).
+
+    What is said are messages in a conversation, else a text.
 
     Raises:
       ValueError: the model cannot take it.
@@ -63,18 +67,18 @@ class Talk:
       new = min(new, room // 2)
       ids = ids[-(room - new) :]  # what is further back is not looked at
     new = int(min(new, room - len(ids)))
-    ids = np.append(ids, [self.loaded.text.vocab] * new).astype(np.int32)
+    ids = np.append(ids, [self.text.vocab] * new).astype(np.int32)
     length = prompts.padded(self.settings, self.loaded, len(ids))
     return *prompts.lay([ids], 1, length), new, said
 
-  def start(self, tokens, valid):
+  def start(self, tokens: np.ndarray, valid: np.ndarray | None) -> Run:
     """The run before its first step."""
     return self.steps.start(
       self.loaded.params, self.hyperparams, self.key, tokens, valid=valid,
       rows=np.array([self.turn]),
     )
 
-  def compile(self, length):
+  def compile(self, length: int) -> None:
     """Compiles for canvases of this length; Ctrl-C stops the waiting at once.
 
     What was begun goes on in its thread, and is not lost.
@@ -99,7 +103,7 @@ class Talk:
     if failed:
       raise failed[0]
 
-  def write(self, tokens, valid):
+  def write(self, tokens: np.ndarray, valid: np.ndarray) -> Iterator[Run]:
     """Yields the Run before the first step and after each."""
     run = self.start(tokens, valid)
     yield run
@@ -108,14 +112,17 @@ class Talk:
       run, _ = self.steps.advance(self.loaded.params, self.hyperparams, run)
       yield run
 
-  def heard(self, said, run, new):
-    """Keeps a whole answer -> (its text, tokens before the first end token)."""
+  def heard(self, said: Any, run: Run, new: int) -> tuple[str, int]:
+    """Keeps a whole answer -> (its text, tokens before the first end token).
+
+    `said` and `new` are what `ask` gave.
+    """
     ids = np.asarray(run.tokens)[0, -new:]
     ended = np.isin(ids, prompts.ends_of(self.loaded))
     count = int(ended.argmax()) if ended.any() else new
     shown = ids[:count]
     special = [*(self.loaded.ids or {}).values()]
-    text = self.loaded.text.decode(shown[~np.isin(shown, special)])
+    text = self.text.decode(shown[~np.isin(shown, special)])
     answer = {'role': 'assistant', 'content': text}
     self.past = [*said, answer] if self.is_chat else said + text
     self.turn += 1

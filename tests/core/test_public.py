@@ -54,15 +54,11 @@ def faults(node, where):
       yield f'{name}: Args has {told}, the signature {[*parameters(part)]}'
 
 
-LATER = 'cli/'  # commands, whose callers are ours
-
-
 def trees():
   """{path in punt_jax: syntax tree}."""
   return {
     file.relative_to(ROOT).as_posix(): ast.parse(file.read_text('utf-8'))
     for file in sorted(ROOT.rglob('*.py'))
-    if not file.relative_to(ROOT).as_posix().startswith(LATER)
   }
 
 

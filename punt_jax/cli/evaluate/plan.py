@@ -3,14 +3,20 @@
 import logging
 import os
 import pathlib
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from punt_jax import checks, extras
+from punt_jax.checkpoints import Pretrained
 from punt_jax.cli import configs
 from punt_jax.cli.evaluate import sandbox, scoring
 from punt_jax.cli.evaluate.guesses import guesses
 from punt_jax.cli.sweep import Point, grid
-from punt_jax.generation import generator, likelihood
+from punt_jax.generation import generator, likelihood, options
+from punt_jax.types import FilePath
 
 TASKS = pathlib.Path(__file__).parent / 'tasks'
 # What an answer depends on beside prompt, length, model, sampler and seed.
@@ -27,11 +33,11 @@ class Place(NamedTuple):
   task: Any  # of lm-eval
   config: Any  # for the generator
   sampler: str  # 'random' for random tokens, 'likelihood' where none writes
-  settings: dict
+  settings: dict[str, Any]
   shots: int  # examples before a question
   engine: Any  # harness.Engine
 
-  def point(self):
+  def point(self) -> Point:
     """What its row is about."""
     length = self.config.max_new_tokens
     return Point(
@@ -39,12 +45,12 @@ class Place(NamedTuple):
       {'shots': self.shots, 'seed': self.config.seed, **self.conditions()},
     )
 
-  def conditions(self):
+  def conditions(self) -> dict[str, Any]:
     """{one of CONDITIONS: its value}."""
     return {key: self.config[key] for key in CONDITIONS}
 
 
-def import_harness():
+def import_harness() -> ModuleType:
   """punt_jax.generation.harness, offline and quiet.
 
   Raises:
@@ -63,7 +69,9 @@ def import_harness():
   return harness
 
 
-def prepare(config, harness, folder, may_run_code):
+def prepare(
+  config: Any, harness: ModuleType, folder: FilePath, may_run_code: bool
+) -> list[Place]:
   """Every Place of a config, those of a task together, the floor first."""
   if not config.data:
     raise ValueError('say where the questions are, with --data=DIR')
@@ -87,7 +95,9 @@ def prepare(config, harness, folder, may_run_code):
   ]
 
 
-def places(config, name, task, loaded):
+def places(
+  config: Any, name: str, task: Any, loaded: Pretrained
+) -> Iterator[tuple[Place, Callable[..., np.ndarray], Callable | None]]:
   """Yields (Place without its engine, encode, write) of a task."""
   own = task_config(config, name)
   made, _ = made_for(own, loaded, name)
@@ -105,7 +115,9 @@ def places(config, name, task, loaded):
     yield place, made.encode, made.write
 
 
-def made_for(config, loaded, name):
+def made_for(
+  config: Any, loaded: Pretrained, name: str
+) -> tuple[generator.Generator, options.Choice]:
   """(Generator, Choice) for a task; an error says where settings stand."""
   try:
     return configs.generate_with(config, loaded)
@@ -115,8 +127,11 @@ def made_for(config, loaded, name):
     ) from None
 
 
-def engine_of(place, harness, loaded, encode, write, config):
-  """What answers in a Place, and all that its answers depend on.
+def engine_of(
+  place: Place, harness: ModuleType, loaded: Pretrained,
+  encode: Callable[..., np.ndarray], write: Callable | None, config: Any,
+) -> Any:
+  """The harness.Engine of a Place, and all that its answers depend on.
 
   What a task asks of texts (generation_kwargs) is not looked at, but for the
   strings that end them: the config says it.
@@ -133,7 +148,9 @@ def engine_of(place, harness, loaded, encode, write, config):
   )
 
 
-def load_tasks(config, folder, may_run_code):
+def load_tasks(
+  config: Any, folder: FilePath, may_run_code: bool
+) -> dict[str, Any]:
   """{name: task of lm-eval}, with its questions."""
   from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
@@ -160,7 +177,7 @@ def load_tasks(config, folder, may_run_code):
   return {name: tasks[name] for name in config.tasks}
 
 
-def task_config(config, name):
+def task_config(config: Any, name: str) -> Any:
   """The generator's config for a task, with what the task says instead."""
   own = config.copy_and_resolve_references()
   settings = config.tasks[name].to_dict()
@@ -174,7 +191,7 @@ def task_config(config, name):
   return first
 
 
-def swept(config, own):
+def swept(config: Any, own: Any) -> Iterator[Any]:
   """Configs of the generator: `own` with each setting of each sampler.
 
   Those of config.samplers; of one alone, if config.sampler names it, and then

@@ -1,12 +1,15 @@
 """The picture of a benchmark: accuracy against forward passes."""
 
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from punt_jax.cli import plots
 from punt_jax.cli.plots import plt
+from punt_jax.types import FilePath
 
 
-def write(path, rows):
+def write(path: FilePath, rows: Sequence[dict[str, Any]]) -> None:
   """Writes the PNG. Bars are one standard error.
 
   Args:
@@ -39,7 +42,7 @@ def write(path, rows):
   plots.save(figure, path)
 
 
-def title(row):
+def title(row: dict[str, Any]) -> str:
   """What was asked of whom."""
   return (
     f'{row["subject"]}, {row["items"]} questions, {row["length"]} tokens each,'

@@ -57,7 +57,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 @functools.cache
-def check():
+def check() -> None:
   """Raises ValueError where programs cannot be confined."""
   here = sys.platform, platform.machine()
   if here != ('linux', 'x86_64') or not _ends_well('pass'):
@@ -67,7 +67,7 @@ def check():
     )
 
 
-def passes(program):
+def passes(program: str) -> bool:
   """Whether a program runs to its end without an exception.
 
   Args:
@@ -104,7 +104,7 @@ def _ends_well(program):
     return said.read() == word.encode()
 
 
-def confine(seconds, size):
+def confine(seconds: int, size: int) -> None:
   """Takes from this process all but computing and reading, for good.
 
   Args:
@@ -131,7 +131,7 @@ def confine(seconds, size):
     raise OSError(ctypes.get_errno(), 'the process could not be confined')
 
 
-def filter_code():
+def filter_code() -> bytes:
   """The seccomp filter, bytes: 8 per instruction (classic BPF)."""
   load, equal, any_bit, give = 0x20, 0x15, 0x45, 0x06
   allow, refuse = 0x7FFF0000, 0x00050000 | 13  # with "permission denied"
@@ -158,7 +158,7 @@ def filter_code():
   return b''.join(struct.pack('HBBI', *line) for line in lines)
 
 
-def main():
+def main() -> None:
   """In the process of its own: reads the order, obeys, says the word."""
   word, program, seconds = json.load(sys.stdin)
   tell, nowhere = os.dup(1), os.open(os.devnull, os.O_RDWR)

@@ -8,15 +8,18 @@ import ast
 import gzip
 import pathlib
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from punt_jax import jsonl
 from punt_jax.cli.evaluate import sandbox
+from punt_jax.types import FilePath
 
 TRAIN = range(2, 11)  # task_id of MBPP's examples; lm-eval shows 2, 3 and 4
 TEST = range(11, 511)  # and of its test problems
 
 
-def read(file):
+def read(file: FilePath) -> list[dict[str, Any]]:
   """The objects of a JSONL file, or of its gzipped form FILE.gz.
 
   Raises:
@@ -39,7 +42,7 @@ def read(file):
   return rows
 
 
-def files(data, **splits):
+def files(data: FilePath, **splits: Any) -> dict[str, Any]:
   """`custom_dataset` of a task: {split: datasets.Dataset}.
 
   Args:
@@ -54,7 +57,7 @@ def files(data, **splits):
   }
 
 
-def mbpp_files(data, **splits):
+def mbpp_files(data: FilePath, **splits: Any) -> dict[str, Any]:
   """`files`, from the one file that MBPP is."""
   whole = files(data, **splits)['test']
   part = lambda ids: whole.filter(
@@ -63,7 +66,9 @@ def mbpp_files(data, **splits):
   return {'test': part(TEST), 'train': part(TRAIN)}
 
 
-def humaneval(doc, results):
+def humaneval(
+  doc: dict[str, Any], results: Sequence[str]
+) -> dict[str, float]:
   """pass@1 of what was written behind doc['prompt']."""
   program = '\n'.join([
     doc['prompt'] + before_fence(results[0]), doc['test'],
@@ -72,19 +77,19 @@ def humaneval(doc, results):
   return {'pass@1': float(sandbox.passes(program))}
 
 
-def mbpp(doc, results):
+def mbpp(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
   """pass@1 of a whole program."""
   tests = [doc.get('test_setup_code') or '', *doc['test_list']]
   program = '\n'.join([fenced(results[0]), *tests])
   return {'pass@1': float(sandbox.passes(program))}
 
 
-def before_fence(text):
+def before_fence(text: str) -> str:
   """A completion, up to where its block of code ends."""
   return text.split('```')[0]
 
 
-def fenced(text):
+def fenced(text: str) -> str:
   """The first block of code in a text, else what stands before any fence.
 
   The prompt may have opened a block, so a program before the first fence is the
@@ -98,7 +103,7 @@ def fenced(text):
   return found.group(1) if found else before_fence(text)
 
 
-def is_program(text):
+def is_program(text: str) -> bool:
   """Whether it is Python that does more than evaluate words, as 'Sure' does."""
   try:
     body = ast.parse(text).body
@@ -107,7 +112,7 @@ def is_program(text):
   return not all(isinstance(line, ast.Expr) for line in body)
 
 
-def ready_ifeval(folder):
+def ready_ifeval(folder: FilePath) -> None:
   """Makes IFEval's checkers complete, offline and the same in every run.
 
   They count sentences with nltk, whose parameters lm-eval would fetch (and it
