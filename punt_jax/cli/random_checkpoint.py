@@ -125,9 +125,7 @@ def weights(
       yield name, np.ascontiguousarray(tensor).astype(dtype)
 
 
-def write_tokenizer(
-  out: pathlib.Path, model: str, config: dict[str, Any]
-) -> None:
+def write_tokenizer(out: pathlib.Path, model: str) -> None:
   """tokenizer.json and tokenizer_config.json: bytes and the specials."""
   lib = token_files.package()
   split = lib.pre_tokenizers.ByteLevel
@@ -165,7 +163,7 @@ def write(
   )
   text = json.dumps(config | {'torch_dtype': dtype}, indent=2)
   (out / 'config.json').write_text(text + '\n')
-  write_tokenizer(out, model, config)
+  write_tokenizer(out, model)
   return total
 
 
