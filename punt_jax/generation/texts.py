@@ -36,7 +36,8 @@ def generate(
   for later calls with this model. What a row is depends on (seed, its number,
   its prompt, the sampler and its settings), not on the rows beside it. Rows are
   spread over the devices of this process, to which every call copies the
-  weights: model._replace(params=parallel.everywhere(model.params)) does it once.
+  weights; model._replace(params=parallel.everywhere(model.params)) has them
+  there once and for all.
 
   Args:
     model: what `load` gives; a name or path is loaded.

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import denoiser
+from punt_jax import denoiser, rows
 from punt_jax.oracles.sums import normalize
 from punt_jax.types import Answer, Array, ArrayLike, Denoiser
 
@@ -77,7 +77,9 @@ def lift(
   return World(
     vocab=vocab,
     length=length,
-    sample=jax.jit(sample, static_argnums=1),
+    sample=jax.jit(
+      lambda key, n: sample(rows.as_key(key), n), static_argnums=1
+    ),
     log_prob=jax.jit(
       jnp.vectorize(lambda x: log_prob(allowed(x)), signature='(l)->()')
     ),
@@ -112,7 +114,7 @@ def as_denoiser(world: World) -> Denoiser:
       world.logits(shown), back[..., None], axis=-2
     )
 
-  def in_order(memo, tokens, rank, rows):
+  def in_order(memo, tokens, rank, asking):
     last = jnp.where(tokens == world.vocab, -1, rank).max() + 1
     turn = jnp.clip(rank, 0, last)
 
@@ -123,7 +125,7 @@ def as_denoiser(world: World) -> Denoiser:
 
     features = jnp.zeros((*tokens.shape, world.vocab))
     features = jax.lax.fori_loop(0, last + 1, conditionals, features)
-    meter = denoiser.charge(memo.meter, tokens.shape, rows)
+    meter = denoiser.charge(memo.meter, tokens.shape, asking)
     return memo._replace(meter=meter), Answer(features)
 
   model = denoiser.from_logits(logits_fn, world.vocab)

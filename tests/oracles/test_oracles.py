@@ -341,3 +341,12 @@ def test_bad_input_is_one_sentence(make, said):
   with pytest.raises(ValueError, match=said) as caught:
     make()
   assert '\n' not in str(caught.value)
+
+
+def test_ints_and_legacy_keys():
+  world = oracles.permuted(oracles.random_table(jax.random.key(0), 3, 2), [
+    2, 0, 1
+  ])
+  want = world.sample(jax.random.key(7), 20).tolist()
+  for key in (7, jax.random.PRNGKey(7)):
+    assert world.sample(key, 20).tolist() == want
