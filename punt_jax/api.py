@@ -107,7 +107,8 @@ def compile(
   def per_device(params, hyperparams, key, *batch):
     made = build(params, hyperparams)
     state = _start(key, made, *batch)
-    return driver(state, *made, max_steps or state.tokens.shape[1])
+    most = state.tokens.shape[1] if max_steps is None else max_steps
+    return driver(state, *made, most)
 
   if devices is None and mesh is None:
     mapped = jax.jit(per_device)
@@ -175,7 +176,8 @@ def watch(
   def run(params, hyperparams, key, tokens, given=None, valid=None, rows=None):
     state = steps.start(params, hyperparams, key, tokens, given, valid, rows)
     advance = lambda state: steps.advance(params, hyperparams, state)
-    return loop.watch(state, advance, max_steps or state.tokens.shape[1])
+    most = state.tokens.shape[1] if max_steps is None else max_steps
+    return loop.watch(state, advance, most)
 
   return run
 
@@ -200,6 +202,8 @@ def _canvas(tokens, given, valid, rows):
       f'tokens must be integers of shape (rows, positions), not '
       f'{tokens.dtype} {tokens.shape}'
     )
+  if not tokens.size:
+    raise ValueError(f'the canvas {tokens.shape} is empty: nothing to fill')
   flags = {'given': given, 'valid': valid}
   for name, x in flags.items():
     flags[name] = x = None if x is None else as_array(x)
@@ -267,5 +271,6 @@ def _no_nan(decoded):
   if bad.any():
     raise ValueError(
       f'NaN log-probabilities in row {np.argmax(bad)} ({bad.sum()} of '
-      f'{bad.size} rows): check the logits of the model for this canvas'
+      f'{bad.size} rows): check the logits of the model for this canvas (MASK,'
+      ' the id V, needs a row of the embedding, too)'
     )

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -28,6 +29,8 @@ def in_range(
   if isinstance(value, Tracer) or callable(value):
     return value
   number = np.asarray(value)
+  if not jnp.issubdtype(number.dtype, jnp.number):
+    raise ValueError(f'{what} = {value!r} must be a number')
   fits = ~np.isnan(number)
   fits &= number >= (-np.inf if low is None else low)
   fits &= number <= (np.inf if high is None else high)

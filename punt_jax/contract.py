@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from punt_jax.types import Denoiser, Memo, Move, Sampler, Tree
 
+WORDS = {jnp.floating: 'floats', jnp.integer: 'integers', jnp.bool_: 'bool'}
+
 
 def built(made: Any) -> tuple[Denoiser, Sampler]:
   """`made`, if it is what a build function must return: a model, a sampler.
@@ -79,7 +81,8 @@ def array(
   Raises:
     ValueError: it is something else.
   """
-  wanted = f'{kind.__name__} {(*shape, f"{least} or more") if least else shape}'
+  sizes = [*map(str, shape), *([f'{least} or more'] if least else [])]
+  wanted = f'{WORDS[kind]} ({", ".join(sizes)})'
   found = getattr(x, 'shape', None)
   fits = found is not None and jnp.issubdtype(x.dtype, kind) and (
     found[:-1] == shape and found[-1] >= least if least and found

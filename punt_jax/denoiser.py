@@ -35,7 +35,7 @@ def from_logits(
   Args:
     logits_fn: (tokens (N, L) int32 in [0, vocab], valid (N, L) bool) ->
       (N, L, vocab or more) logits; id `vocab` is MASK, further columns are
-      ignored.
+      ignored. It is traced: what is no JAX goes through jax.pure_callback.
     vocab: V, the number of real tokens.
     mask: see from_features.
 
@@ -83,6 +83,11 @@ def _make(features_fn, head_fn, vocab, mask, head_name):
     found = features_fn(shown, flat(spread))
     found = found if isinstance(found, tuple) else (found,)
     name = contract.name_of(features_fn)
+    if len(found) > 2 or not all(hasattr(x, 'shape') for x in found[1:]):
+      raise ValueError(
+        f'{name} returned {contract.said(found)}: it must be an array or a pair'
+        ' of that and the attention'
+      )
     contract.array(name, found[0], shown.shape, least=1)
     probes = lambda x: x.reshape(tokens.shape[:-1] + x.shape[1:])
     answer = Answer(*map(probes, found))

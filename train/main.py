@@ -3,8 +3,8 @@
   python -m train.main --config=configs/pydoc.py --workdir=DIR
 
 Any value of the config is a flag: --config.batch=64. Run the same command
-again to go on after an interruption, or with more --config.steps (see
-train/loop.py) after the last one.
+again to go on after an interruption; after the last step, go on with more
+--config.steps and --config.decay=THE STEPS BEFORE (see train/loop.py).
 """
 
 from punt_jax.cli import command

@@ -256,7 +256,8 @@ def run(config, workdir, models=None, samplers=None):
       pathlib.Path(workdir) / f'frontier_{name}.png',
       [row for row in rows if row['subject'] == name],
     )
-  print(f'in {workdir}: results.jsonl, frontier_<subject>.png')
+  names = ', '.join(f'frontier_{subjects.label(x)}.png' for x in config.worlds)
+  print(f'in {workdir}: results.jsonl, {names}')
   return rows
 
 

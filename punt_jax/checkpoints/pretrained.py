@@ -3,6 +3,7 @@
 import difflib
 import functools
 import math
+import os
 import pathlib
 import re
 from collections.abc import Callable
@@ -66,6 +67,11 @@ def load(source: FilePath, **how: Any) -> Pretrained:
       missing, damaged, or does not hold the parameters of the model that its
       header or config describes.
   """
+  if not isinstance(source, (str, os.PathLike)) or not str(source):
+    raise ValueError(
+      f'{source!r:.60} is no model: give the name of one that ships'
+      f' ({", ".join(names())}), a file or a folder'
+    )
   path = pathlib.Path(source)
   if str(source) in names():
     path = ASSETS / f'{source}.safetensors'

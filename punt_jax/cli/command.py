@@ -178,6 +178,13 @@ def _run(
     sys.exit(f'{program}: {where}{error.strerror or error}')
   except ValueError as error:
     sys.exit(f'{program}: {error}')
+  except RuntimeError as error:  # jax's has no class for it
+    if 'RESOURCE_EXHAUSTED' not in str(error):
+      raise
+    sys.exit(
+      f'{program}: not enough memory: use fewer rows at a time (--batch), fewer'
+      ' positions or more devices for the weights (--group)'
+    )
 
 
 def _end(program, said):

@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 from punt_jax import jsonl
-from punt_jax.generation import generator
+from punt_jax.generation import generator, prompts
 
 # Keys of a result.
 OWN = 'line', 'sample', 'sampler', 'settings', 'schema', 'origin'
@@ -40,15 +40,7 @@ def wrong(line: dict[str, Any]) -> str | None:
     return 'must have either "prompt" or "messages"'
   if 'prompt' in line and not isinstance(line['prompt'], str):
     return 'has a "prompt" that is not a string'
-  if 'messages' in line and not is_chat(line['messages']):
+  if 'messages' in line and not prompts.is_chat(line['messages']):
     return 'has "messages" that are not [{"role": "...", "content": "..."}]'
   taken = sorted({*OWN, *generator.Written._fields} & set(line))
   return f'has the key {taken[0]!r}, which results use' if taken else None
-
-
-def is_chat(messages: Any) -> bool:
-  """Whether it is a list of {'role': str, 'content': str}, not empty."""
-  return isinstance(messages, list) and bool(messages) and all(
-    isinstance(m, dict) and set(m) == {'role', 'content'}
-    and all(isinstance(x, str) for x in m.values()) for m in messages
-  )

@@ -198,7 +198,8 @@ def builder(
   if choice.learns:
     raise ValueError(
       f'{choice.name} is told {choice.learns} that it learns from empty'
-      ' canvases: it runs in punt-jax demo alone'
+      ' canvases, which texts have no time for: use punt-jax demo, or'
+      ' punt_jax.compile'
     )
   hyperparams = dict(
     sampler={name: float(value) for name, value in choice.traced.items()},

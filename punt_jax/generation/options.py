@@ -39,6 +39,7 @@ USUAL = {  # of samplers that people name and say no more
   'maskgit': {'steps': 64},
   'halton': {'steps': 64},
 }
+GIVEN = {'window': 'KV cache', 'in_order': 'in_order (one pass in an order)'}
 KINDS = {str: 'a word', int: 'a whole number', numbers.Real: 'a number'}
 
 
@@ -184,7 +185,10 @@ def asks(
   asked = {choice.needs: True} if choice.needs else {}
   asked |= {'window': window} if window else {}
   for name in sorted(set(asked) - loaded.offers):
-    raise ValueError(f'this model cannot be asked with {name}')
+    raise ValueError(
+      f'this model offers no {GIVEN.get(name, name)}: choose another sampler or'
+      ' do without'
+    )
   asked.pop('in_order', None)  # whoever offers it always gives it
   return asked
 

@@ -33,8 +33,18 @@ def ends_of(loaded: Pretrained) -> list[int]:
 def ids_of(loaded: Pretrained, wanted: Sequence[str | int]) -> list[int]:
   """Token ids from names ('eos', ...) and ids; ValueError if unknown."""
   ids = loaded.ids or {}
+  if not ids and any(isinstance(x, str) for x in wanted):
+    raise ValueError('no token of this model has a name: ban ids, not names')
   known = lambda name: ids[checks.known('token of this model', name, ids)]
   return [known(x) if isinstance(x, str) else x for x in wanted]
+
+
+def is_chat(messages: Any) -> bool:
+  """Whether it is a list of {'role': str, 'content': str}, not empty."""
+  return isinstance(messages, list) and bool(messages) and all(
+    isinstance(m, dict) and set(m) == {'role', 'content'}
+    and all(isinstance(x, str) for x in m.values()) for m in messages
+  )
 
 
 def encode(
@@ -52,6 +62,11 @@ def encode(
       not have, a mask where none belongs or none where one does, too long.
   """
   text = need_text(loaded)
+  if not isinstance(prompt, str) and not is_chat(prompt):
+    raise ValueError(
+      f'{prompt!r:.60} is no prompt: give a string, or messages'
+      " [{'role': 'user', 'content': '...'}]"
+    )
   if settings.chat and isinstance(prompt, str):
     prompt = [{'role': 'user', 'content': prompt}]
   open_ = lambda x: x.replace(settings.blank, BLANK) if settings.blank else x
@@ -71,8 +86,8 @@ def encode(
     )
   if masks and not settings.blank:
     raise ValueError(
-      f'the prompt has a mask ({BLANK}): to have masks filled, say what they'
-      f' look like with blank={BLANK}'
+      f'the prompt has a mask ({BLANK}): to have masks filled, say what stands'
+      f" for them, blank='{BLANK}' or --blank={BLANK}"
     )
   if len(ids) + new > most:
     raise ValueError(

@@ -18,6 +18,11 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
   Raises:
     ValueError: one sentence: this is not a sampler, or a value stands twice.
   """
+  if not isinstance(text, str):
+    raise ValueError(
+      f'{text!r:.60} is no text: write a sampler like punt(epsilon=0.05); what'
+      ' samplers.punt makes is for punt_jax.sample and compile'
+    )
   found = WRITTEN.fullmatch(text)
   if not found:
     raise ValueError(

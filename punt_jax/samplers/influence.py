@@ -84,7 +84,8 @@ def thin(
     score: order of the positions, see select.score_fn.
 
   Raises:
-    ValueError: an unknown score, or kappa is NaN.
+    ValueError: an unknown score, or kappa is NaN; while it is traced, a table
+      smaller than the canvas.
   """
   checks.in_range('kappa', kappa)
   order = select.score_fn(score)
@@ -95,7 +96,13 @@ def thin(
     if callable(table):
       weight = table(view)
     else:
-      weight = jnp.asarray(table, jnp.float32)[here[:, None], here]
+      weight = jnp.asarray(table, jnp.float32)
+      if weight.ndim != 2 or min(weight.shape) < here.size:
+        raise ValueError(
+          f'a table of influence {weight.shape} for a canvas of {here.size}'
+          ' positions: learn one for that length'
+        )
+      weight = weight[here[:, None], here]
       sure = jnp.minimum(view.entropy[:, None], view.entropy)
       weight = jnp.minimum(weight, sure)
     rank = select.rank(order(view), view.masked)

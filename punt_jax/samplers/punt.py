@@ -105,7 +105,7 @@ def punt(
       return memo, kept, info
 
     batch, length = canvas.masked.shape
-    size = int(length - 1).bit_length()
+    size = max(1, int(length - 1).bit_length())
     info = Rounds(
       jnp.zeros((batch, size), bool),
       jnp.zeros((batch, size, length), bool),

@@ -168,11 +168,16 @@ def nothing(tokens, valid):
   """Forgets its return."""
 
 
+def with_a_number(tokens, valid):
+  return logits_fn(tokens, valid), 1
+
+
 @pytest.mark.parametrize('function, said', [
+  (with_a_number, 'with_a_number returned a tuple of 2: it must be an array or'),
   (narrow, r'narrow returned an array float32 \(.*3\): .*4 or more'),
   (pooled, r'pooled returned an array float32 \(3, 4\)'),
   (whole_numbers, 'whole_numbers returned an array int32'),
-  (nothing, 'nothing returned None: it must be floating'),
+  (nothing, 'nothing returned None: it must be floats .3, 6, 1 or more'),
 ])
 def test_logits_of_the_wrong_shape(function, said):
   with pytest.raises(ValueError, match=said):
@@ -271,12 +276,33 @@ def test_what_steps_return():
   (MASKS, dict(valid=np.ones(L, bool)), 'valid must be bool of the shape'),
   (MASKS, dict(given=np.ones(MASKS.shape)), 'given must be bool'),
   (MASKS, dict(rows=np.arange(2)), 'rows must be 3 integers'),
+  (MASKS[:0], {}, r'the canvas \(0, 6\) is empty'),
+  (MASKS[:, :0], {}, r'the canvas \(3, 0\) is empty'),
 ])
 def test_canvases_of_the_wrong_shape(tokens, how, said):
   with pytest.raises(ValueError, match=said):
     fill(0, tokens, **how)
   with pytest.raises(ValueError, match=said):
     jax.jit(functools.partial(fill, **how))(0, tokens)
+
+
+def test_one_position_and_no_steps():
+  out = fill(0, MASKS[:, :1])
+  assert out.done.all() and (out.meter.nfe == 1).all()
+  none = punt_jax.compile(build, max_steps=0)((), 0.05, 0, MASKS)
+  assert not none.done.any() and not none.steps.any()
+
+
+@pytest.mark.parametrize('value', ['0.1', None, [None]])
+def test_hyperparameters_that_are_no_numbers(value):
+  with pytest.raises(ValueError, match='epsilon = .* must be a number'):
+    samplers.punt(value)
+
+
+def test_a_table_of_influence_that_is_too_small():
+  sampler = samplers.influence(np.zeros((4, 4)), 0.1)
+  with pytest.raises(ValueError, match=r'influence \(4, 4\) for a canvas of 6'):
+    fill(0, sampler=sampler)
 
 
 def test_reprs_fit_a_screen():

@@ -106,6 +106,11 @@ def test_rows_stream_batch_by_batch(model):
   (['a', 'xyz'], {}, 'prompt 1: '),
   (['a', 'ab' * 40], {}, 'prompt 1: .* room for 32'),
   ('a', dict(model='shakespere'), 'did you mean shakespeare'),
+  ('a', dict(model=''), "'' is no model: give the name"),
+  ([None], {}, 'prompt 0: None is no prompt'),
+  ([[{'role': 'user'}]], {}, 'prompt 0: .* is no prompt'),
+  ('a', dict(sampler=punt_jax.samplers.punt(0.1)), 'is no text: write a'),
+  ('a', dict(ban=('eo',)), "unknown token of this model 'eo'"),
 ])
 def test_faults_are_sentences_before_anything_is_written(
   model, prompts, how, said

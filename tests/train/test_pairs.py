@@ -273,13 +273,13 @@ def test_a_resumed_run_is_the_same(tmp_path):
 def stopped(drive, last):
   """`drive`, interrupted at an update."""
 
-  def run(config, workdir, manager, state, advance, evaluate):
+  def run(config, workdir, manager, state, recent, advance, evaluate):
     def until(state, step):
       if step == last:
         manager.wait_until_finished()
         raise KeyboardInterrupt
       return advance(state, step)
 
-    return drive(config, workdir, manager, state, until, evaluate)
+    return drive(config, workdir, manager, state, recent, until, evaluate)
 
   return run
