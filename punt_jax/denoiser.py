@@ -81,16 +81,16 @@ def _make(features_fn, head_fn, vocab, mask, head_name):
     flat = lambda x: x.reshape(-1, x.shape[-1])
     shown = show_mask(vocab, mask, flat(tokens))
     found = features_fn(shown, flat(spread))
-    found = found if isinstance(found, tuple) else (found,)
+    features, *extra = found if isinstance(found, tuple) else (found,)
     name = contract.name_of(features_fn)
-    if len(found) > 2 or not all(hasattr(x, 'shape') for x in found[1:]):
+    if len(extra) > 1 or not all(hasattr(x, 'shape') for x in extra):
       raise ValueError(
         f'{name} returned {contract.said(found)}: it must be an array or a pair'
         ' of that and the attention'
       )
-    contract.array(name, found[0], shown.shape, least=1)
+    contract.array(name, features, shown.shape, least=1)
     probes = lambda x: x.reshape(tokens.shape[:-1] + x.shape[1:])
-    answer = Answer(*map(probes, found))
+    answer = Answer(*map(probes, (features, *extra)))
     return memo._replace(meter=charge(memo.meter, tokens.shape, rows)), answer
 
   def read(features):
