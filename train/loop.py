@@ -85,9 +85,10 @@ def begin(config, workdir, init):
       f' ({config.log_every}), so that a resumed curve has the same rows'
     )
   go_on(config, workdir)
+  like = jax.eval_shape(init)  # a fault of the config shows before it is claimed
   records.claim(workdir, config, ('steps', 'decay'))
   manager = saving.open_checkpoints(workdir / 'checkpoints')
-  found = saving.restore(manager, jax.eval_shape(init))
+  found = saving.restore(manager, like)
   if found is None:
     return init(), [], manager
   state, extra = found

@@ -38,12 +38,21 @@ def schedule(config, peak):
   """Linear warm-up, then cosine decay to config.final_share of the peak.
 
   It falls over config.decay steps, or all of them, and then stays.
+
+  Raises:
+    ValueError: the warm-up leaves no step for that.
   """
+  steps = decay_steps(config) or config.steps
+  if not 0 <= config.warmup < steps:
+    raise ValueError(
+      f'config.warmup = {config.warmup} must be less than the {steps} steps over'
+      ' which the learning rate rises and falls'
+    )
   return optax.warmup_cosine_decay_schedule(
     init_value=0.0,
     peak_value=peak,
     warmup_steps=config.warmup,
-    decay_steps=decay_steps(config) or config.steps,
+    decay_steps=steps,
     end_value=config.final_share * peak,
   )
 

@@ -4,11 +4,11 @@
   punt-jax chat --model=DIR --sampler='punt(epsilon=0.1)'
 
 A model with a chat template answers in a conversation. Another one goes on with
-the text so far: a line is added to it, an empty line adds nothing. /new begins
-anew, /quit (or the end of the input, or Ctrl-C) leaves; Ctrl-C while it writes
-stops that answer. On a terminal each step of the sampler is drawn: a dim dot is
-a mask, the color of a letter says which step wrote it. On a pipe there is the
-text alone.
+the text so far, by half the length it was trained on at most: a line is added
+to it, an empty line adds nothing. /new begins anew, /quit (or the end of the
+input, or Ctrl-C) leaves; Ctrl-C while it writes stops that answer. On a
+terminal each step of the sampler is drawn: a dim dot is a mask, the color of a
+letter says which step wrote it. On a pipe there is the text alone.
 
 Canvases have a multiple of --bucket positions; each length is compiled once.
 """

@@ -163,7 +163,7 @@ def pages(config: Any, text: Text) -> list[Page]:
   if len(ids) > config.length:
     raise ValueError(
       f'the prompt has {len(ids)} positions, more than the canvas: use'
-      f' --config.length={len(ids)}'
+      f' --config.length={len(ids)}, or a shorter --config.prompt, or none'
     )
   row = np.pad(ids, (0, config.length - len(ids)))
   return [empty, Page(1, 'prompt', np.tile(row, (config.rows, 1)), len(ids))]

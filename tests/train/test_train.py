@@ -202,6 +202,7 @@ def test_every_world_is_data(name):
     ({'optimizer': 'sgd'}, "unknown optimizer 'sgd': use one of muon"),
     ({'save_every': 7}, 'must be a multiple of log_every'),
     ({'batch': 12}, 'does not divide over 8 devices'),
+    ({'warmup': 10**6}, 'warmup = 1000000 must be less than the'),
     ({'data': {'world': 'flat'}}, "unknown world 'flat': use one of table"),
   ],
 )
