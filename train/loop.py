@@ -85,7 +85,7 @@ def begin(config, workdir, init):
       f' ({config.log_every}), so that a resumed curve has the same rows'
     )
   go_on(config, workdir)
-  like = jax.eval_shape(init)  # a fault of the config shows before it is claimed
+  like = jax.eval_shape(init)  # faults of the config show before the claim
   records.claim(workdir, config, ('steps', 'decay'))
   manager = saving.open_checkpoints(workdir / 'checkpoints')
   found = saving.restore(manager, like)

@@ -45,8 +45,8 @@ def schedule(config, peak):
   steps = decay_steps(config) or config.steps
   if not 0 <= config.warmup < steps:
     raise ValueError(
-      f'config.warmup = {config.warmup} must be less than the {steps} steps over'
-      ' which the learning rate rises and falls'
+      f'config.warmup = {config.warmup} must be less than the {steps} steps'
+      ' over which the learning rate rises and falls'
     )
   return optax.warmup_cosine_decay_schedule(
     init_value=0.0,
