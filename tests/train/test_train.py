@@ -275,7 +275,7 @@ def test_what_may_go_on(tmp_path, changes, said):
     loop.go_on(tiny(**changes), run)
     return
   with pytest.raises(ValueError, match=said) as caught:
-    loop.begin(tiny(**changes), run, None)
+    loop.begin(tiny(**changes), run, dict)
   assert '\n' not in str(caught.value)
   assert (run / 'config.json').read_text() == kept
 
