@@ -118,11 +118,8 @@ class Talk:
     `said` and `new` are what `ask` gave.
     """
     ids = np.asarray(run.tokens)[0, -new:]
-    ended = np.isin(ids, prompts.ends_of(self.loaded))
-    count = int(ended.argmax()) if ended.any() else new
-    shown = ids[:count]
-    special = [*(self.loaded.ids or {}).values()]
-    text = self.text.decode(shown[~np.isin(shown, special)])
+    count = generator.before_end(self.loaded, ids)
+    text = generator.plain(self.loaded, ids[:count])
     answer = {'role': 'assistant', 'content': text}
     self.past = [*said, answer] if self.is_chat else said + text
     self.turn += 1

@@ -119,7 +119,8 @@ def prepare(
       run(params, hyperparams, key, np.zeros((settings.batch, length), int))
       return run
 
-    return once(loaded.denoiser, (static, settings.batch, length, most), make)
+    program = static, settings.batch, length, most, mesh
+    return once(loaded.denoiser, program, make)
 
   def write(given, numbers):
     rows = [prompts.canvas(settings, text.vocab, ids) for ids in given]
@@ -209,9 +210,12 @@ def builder(
   heated, cut = settings.temperature != 1, settings.top_p != 1
   less = bool(settings.eos_penalty and ends)
   stops = bool(settings.stop and ends)
+  # A network is known by what it is, not by the name of its file.
+  network = choice.make if set(options.NETWORKS) & set(choice.static) else None
   static = (
-    choice.name, tuple(choice.static.items()), tuple(choice.traced), window,
-    tuple(gone), bool(orders), heated, cut, less, stops, settings.judged,
+    choice.name, tuple(choice.static.items()), network, tuple(choice.traced),
+    window, tuple(gone), tuple(ends), bool(orders), heated, cut, less, stops,
+    settings.judged,
   )
   denoiser = loaded.denoiser  # alone: a program that is kept holds no weights
 
@@ -260,22 +264,30 @@ def without(model: Denoiser, ids: Sequence[int]) -> Denoiser:
   return model._replace(read=read)
 
 
+def before_end(loaded: Pretrained, ids: np.ndarray) -> int:
+  """How many of the ids (n,) stand before the first token that ends a text."""
+  ended = np.isin(ids, prompts.ends_of(loaded))
+  return int(ended.argmax()) if ended.any() else len(ids)
+
+
+def plain(loaded: Pretrained, ids: np.ndarray) -> str:
+  """The text of ids (n,), special tokens left out."""
+  special = list((loaded.ids or {}).values())
+  return need_text(loaded).decode(ids[~np.isin(ids, special)])
+
+
 def written(
   settings: Settings, loaded: Pretrained, row: np.ndarray, number: int,
   out: Decoded, r: int,
 ) -> Written:
   """Row r of a Decoded whose canvas was `row`, as numbers and a text."""
-  tokens = out.tokens[r, -len(row) :]
-  text = need_text(loaded)
-  blank = row == text.vocab
-  ids = tokens[blank]
-  ended = np.isin(ids, prompts.ends_of(loaded))
-  count = int(ended.argmax()) if ended.any() else len(ids)
+  tokens = np.asarray(out.tokens)[r, -len(row) :]
+  ids = tokens[row == need_text(loaded).vocab]
+  count = before_end(loaded, ids)
   shown = tokens if settings.blank else ids[:count]
-  special = list((loaded.ids or {}).values())
   one = lambda values: values[r].item()
   return Written(
-    number, text.decode(shown[~np.isin(shown, special)]), ids.tolist(),
-    count, one(out.meter.nfe), one(out.meter.depth), one(out.meter.positions),
-    one(out.steps), one(out.log_q), 0.0, 0,
+    number, plain(loaded, shown), ids.tolist(), count, one(out.meter.nfe),
+    one(out.meter.depth), one(out.meter.positions), one(out.steps),
+    one(out.log_q), 0.0, 0,
   )

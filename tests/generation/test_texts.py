@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import punt_jax
+from punt_jax import parallel
 from punt_jax.generation import generator, options
 from tests.generation.test_generator import V, neighbors, toy
 
@@ -65,6 +66,32 @@ def test_a_program_serves_later_calls_and_says_when_it_compiles(capsys):
   rows(model, 'abcdefab')  # another bucket
   assert len(traced) > before
   assert 'canvas of 24 positions' in capsys.readouterr().err
+
+
+def test_a_program_is_kept_for_its_mesh_and_its_end_tokens_alone():
+  model, told = toy(neighbors), []
+  config = generator.Settings(batch=1, stop=True, **FEW)
+
+  def write(loaded, mesh=None):
+    choice = options.choose('uniform', {'k': 2})
+    made = generator.prepare(loaded, choice, config, mesh, told.append)
+    list(made.write([made.encode('a')], [0]))
+    return len(told)
+
+  assert write(model) == write(model) == 1
+  assert write(model, parallel.mesh(1, 1, jax.devices()[:1])) == 2
+  assert write(model._replace(ids={'eos': 0})) == 3 and write(model) == 3
+
+
+def test_a_network_is_not_known_by_its_name():
+  """The file may hold another one by now."""
+  model = punt_jax.load('sudoku')
+  static = lambda text: generator.builder(
+    generator.DEFAULTS, model, options.choose(text)
+  )[2]
+  assert static('uniform(k=2)') == static('uniform(k=3)')
+  learned = 'learned(policy=variational_0, budget=4)'
+  assert static(learned) != static(learned)
 
 
 def test_it_says_when_canvases_are_longer_than_those_of_the_training(capsys):
