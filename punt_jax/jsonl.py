@@ -1,10 +1,11 @@
 """JSON on disk: objects, and files with one object a line."""
 
 import json
-import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any
+
+from punt_jax import files
 
 
 def read_object(file: pathlib.Path) -> dict[str, Any]:
@@ -64,12 +65,5 @@ def append(file: pathlib.Path, row: dict[str, Any]) -> None:
 
 
 def replace(file: pathlib.Path, rows: Iterable[dict[str, Any]]) -> None:
-  """Writes a file anew with these rows; see `replace_text`."""
-  replace_text(file, ''.join(json.dumps(row) + '\n' for row in rows))
-
-
-def replace_text(file: pathlib.Path, string: str) -> None:
-  """Writes a file so that a kill leaves the old one or the new one."""
-  part = file.with_suffix('.part')
-  part.write_text(string, encoding='utf-8')
-  os.replace(part, file)
+  """Writes a file anew with these rows; see `files.write`."""
+  files.write(file, ''.join(json.dumps(row) + '\n' for row in rows))

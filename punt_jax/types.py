@@ -7,7 +7,6 @@ vocabulary. Log-probabilities, entropies and divergences are in nats.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -17,10 +16,11 @@ import numpy as np
 from jax.core import Tracer
 from numpy.typing import ArrayLike as ArrayLike  # arrays, and lists of numbers
 
+from punt_jax.files import FilePath as FilePath
+
 Array = jax.Array
 Scalar = Array | np.number | float  # one number, traced or not
 Tree = Any  # a pytree of arrays
-FilePath = str | os.PathLike[str]
 Device = Any  # jax.Device, which type checkers take for a variable
 Messages = Sequence[dict[str, str]]  # [{'role': .., 'content': ..}, ..]
 Result = TypeVar('Result', covariant=True)  # of a run: Decoded, or with moves

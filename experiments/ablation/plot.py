@@ -6,6 +6,7 @@ others.
 
 import numpy as np
 
+from punt_jax import files
 from punt_jax.cli import plots
 from punt_jax.cli.plots import plt
 from punt_jax.viz.table import number, table
@@ -45,7 +46,7 @@ def write(workdir, rows, found, gaps, loss):
     said.append(tables(subject, factors, gaps, loss))
     draw(workdir / f'ablation_{subject}.png', subject, factors)
   said = '\n'.join(said)
-  (workdir / 'table.txt').write_text(said)
+  files.write(workdir / 'table.txt', said)
   return said
 
 

@@ -19,7 +19,7 @@ import jax
 
 from experiments.antibody import chains, judge, models, plot, writer
 from experiments.common import columns
-from punt_jax import metrics, samplers
+from punt_jax import files, metrics, samplers
 from punt_jax.checks import in_range, known
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
@@ -146,7 +146,7 @@ def run(config, workdir, wheels='.'):
     written = time.perf_counter()
     file = f'{point.subject} {point.sampler} {choice or ""}'.strip()
     (workdir / 'domains').mkdir(exist_ok=True)
-    (workdir / 'domains' / file).write_text('\n'.join(domains) + '\n')
+    files.write(workdir / 'domains' / file, '\n'.join(domains) + '\n')
     nll = judge.least(
       list(judges.values()), domains[: config.judged], open_[: config.judged],
       config.groups, asked, config.seed,
@@ -164,7 +164,7 @@ def run(config, workdir, wheels='.'):
     ('subjects',), SECONDS,
   )
   plot.write(workdir / 'antibody.png', rows)
-  (workdir / 'table.md').write_text(plot.markdown(rows))
+  files.write(workdir / 'table.md', plot.markdown(rows))
   print(f'in {workdir}: results.jsonl, domains, antibody.png, table.md')
   return rows
 

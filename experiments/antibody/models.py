@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import flax
 import numpy as np
 
+from punt_jax import files
 from punt_jax.checkpoints import tensors, torch_files
 from punt_jax.models import bert
 from punt_jax.models.layout import STACKED
@@ -178,7 +179,7 @@ def write(checkpoint, folder):
     ('config.json', checkpoint.config), ('tokenizer.json', tokenizer)
   ):
     text = json.dumps(value, indent=2) + '\n'
-    pathlib.Path(folder, name).write_text(text, encoding='utf-8')
+    files.write(pathlib.Path(folder, name), text)
 
 
 def encode(model, residues):
@@ -201,7 +202,7 @@ def _text(wheel, member):
 def _weights(wheel, member):
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder, pathlib.PurePosixPath(member).name)
-    path.write_bytes(_read(wheel, member))
+    files.write(path, _read(wheel, member))
     return torch_files.read_torch(path)
 
 

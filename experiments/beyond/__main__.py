@@ -21,6 +21,7 @@ import punt_jax
 from experiments.beyond import plot
 from experiments.beyond.contenders import CONTENDERS, FIXED, TABLES
 from experiments.common import columns, subjects
+from punt_jax import files
 from punt_jax.checks import in_range, known
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, grid, sweep
@@ -63,10 +64,8 @@ def learned(subject, kind, rows, seed, file):
       subject.model, subject.params, subject.vocab, subject.length, rows, seed,
       subject.alike, kind,
     )
-    part = file.with_suffix('.part')
-    with open(part, 'wb') as stream:
-      np.savez(stream, **made._asdict())
-    part.replace(file)
+    with files.replacing(file) as part:
+      np.savez(part, **made._asdict())
   with np.load(file) as saved:
     return saved['table'], int(saved['passes'])
 

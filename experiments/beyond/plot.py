@@ -5,6 +5,7 @@ import pathlib
 
 from experiments.beyond.contenders import CONTENDERS
 from experiments.common import subjects
+from punt_jax import files
 from punt_jax.cli import plots
 from punt_jax.cli.plots import plt
 from punt_jax.viz.table import number, table
@@ -24,7 +25,7 @@ def write(workdir, rows):
   for row in rows:
     groups.setdefault((row['subject'], row['length']), []).append(row)
   text = '\n\n'.join(verdict(*key, group) for key, group in groups.items())
-  (workdir / 'verdict.txt').write_text(text + '\n')
+  files.write(workdir / 'verdict.txt', text + '\n')
   print(text)
   for short in (False, True):
     chosen = {k: v for k, v in groups.items() if (k[1] <= SHORT) == short}

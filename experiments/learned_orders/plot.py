@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from punt_jax import files
 from punt_jax.cli import plots
 from punt_jax.cli.plots import plt
 from punt_jax.viz.table import number, table
@@ -124,7 +125,7 @@ def write(workdir, rows, columns):
     columns: passes at which the table compares.
   """
   text = compare(rows, columns)
-  (workdir / 'table.txt').write_text(text + '\n')
+  files.write(workdir / 'table.txt', text + '\n')
   print(text)
   trained = [row for row in rows if row['sampler'] == 'reinforce']
   widths = [9, 5] if trained else [9]  # inches

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from punt_jax import files
 from punt_jax.types import FilePath, Tree
 
 
@@ -114,7 +115,7 @@ def export_params(
   flat: dict[str, Any] = traverse_util.flatten_dict(params, sep='.')
   arrays = {k: np.asarray(x, order='C') for k, x in flat.items()}
   header = {k: json.dumps(v) for k, v in metadata.items()}
-  pathlib.Path(path).write_bytes(save(arrays, metadata=header))
+  files.write(path, save(arrays, metadata=header))
 
 
 def import_params(path: FilePath) -> tuple[Tree, dict[str, Any]]:

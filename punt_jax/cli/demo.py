@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 import punt_jax
-from punt_jax import extras, jsonl
+from punt_jax import extras, files, jsonl
 from punt_jax.cli import command, records
 from punt_jax.cli import job as job_lib
 from punt_jax.generation import generator, options, quality
@@ -187,7 +187,7 @@ def save(
     for row in rows
     for r, text in enumerate(row['texts'])
   ]
-  jsonl.replace_text(workdir / 'samples.txt', ''.join(texts))
+  files.write(workdir / 'samples.txt', ''.join(texts))
   title = f'{job_lib.describe(job)}: the first row'
   film.write(workdir / 'film.html', title, scenes)
   try:

@@ -30,7 +30,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from punt_jax import checks, extras, jsonl
+from punt_jax import checks, extras, files, jsonl
 from punt_jax.checkpoints import Pretrained
 from punt_jax.cli import command, configs, families, prompt_files, records
 from punt_jax.generation import generator, options
@@ -144,7 +144,7 @@ def resume(
   mark = workdir / 'input.json'
   if not mark.exists():
     said = {'input': str(file), 'sha256': digest}
-    jsonl.replace_text(mark, json.dumps(said))
+    files.write(mark, json.dumps(said))
   if jsonl.read_object(mark).get('sha256') != digest:
     raise ValueError(
       f'{file} has changed since the run in {workdir} began: use another'

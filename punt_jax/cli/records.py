@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from punt_jax import jsonl
+from punt_jax import files, jsonl
 from punt_jax.types import FilePath
 
 SCHEMA = 2  # of a row of results.jsonl; a reader refuses any other
@@ -48,7 +48,7 @@ def claim(
       f'{workdir} holds a run with another config (different:'
       f' {", ".join(changed)}): use another --workdir'
     )
-  jsonl.replace_text(file, json.dumps(mine, indent=2))
+  files.write(file, json.dumps(mine, indent=2))
 
 
 def different(

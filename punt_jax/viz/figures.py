@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.text import Text
 
+from punt_jax import files
 from punt_jax.types import FilePath
 
 matplotlib.use('Agg')  # a file, whatever the machine has for a screen
@@ -28,7 +29,8 @@ SLACK = 0.01  # inches
 def save(figure: Figure, path: FilePath, dpi: int = 110) -> None:
   """Writes the PNG, all texts in it, and forgets the figure."""
   fit(figure)
-  figure.savefig(path, dpi=dpi)
+  with files.replacing(path) as part:
+    figure.savefig(part, dpi=dpi)
   plt.close(figure)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from punt_jax import files
 from punt_jax.types import ArrayLike, FilePath, Move, Sampler
 
 PAGE = pathlib.Path(__file__).with_name('film.html')
@@ -66,4 +67,4 @@ def write(path: FilePath, title: str, scenes: dict[str, list]) -> None:
   # In a script element, only `</` and `<!--` could end or change the data.
   data = json.dumps({'title': title, 'scenes': scenes}).replace('<', '\\u003c')
   page = PAGE.read_text(encoding='utf-8').replace('/*FILM*/', data)
-  pathlib.Path(path).write_text(page, encoding='utf-8')
+  files.write(path, page)

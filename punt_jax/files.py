@@ -1,0 +1,81 @@
+"""Files that are whole whenever a process ends, folders with one writer.
+
+A file is written aside, synced and renamed, so that a kill or a full disk
+leaves the old one or the new one.
+"""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import IO
+
+try:
+  import fcntl
+except ImportError:  # Windows: nothing is locked
+  fcntl = None
+
+FilePath = str | os.PathLike[str]
+LOCK = '.lock'  # in a folder that is, or was, in use
+
+
+@contextlib.contextmanager
+def replacing(path: FilePath) -> Iterator[pathlib.Path]:
+  """Yields a path to write to, which takes the place of `path` in the end.
+
+  An exception leaves what was there.
+  """
+  path = pathlib.Path(path)
+  part = path.with_name(f'.{path.stem}.part{path.suffix}')
+  try:
+    yield part
+    with open(part, 'rb+') as stream:
+      os.fsync(stream.fileno())
+    os.replace(part, path)
+  except BaseException:
+    part.unlink(missing_ok=True)
+    raise
+
+
+def write(path: FilePath, content: str | bytes) -> None:
+  """Writes a file; text as UTF-8. See `replacing`."""
+  data = content.encode('utf-8') if isinstance(content, str) else content
+  with replacing(path) as part:
+    part.write_bytes(data)
+
+
+def digest(path: FilePath) -> str:
+  """SHA-256 of a file's bytes, in hexadecimal."""
+  with open(path, 'rb') as stream:
+    return hashlib.file_digest(stream, 'sha256').hexdigest()
+
+
+def lock(folder: FilePath) -> IO[str]:
+  """Locks a folder for as long as the file that is returned is open.
+
+  The system frees it when the process ends, however it ends. Where the file
+  system knows no locks, nothing is locked.
+
+  Raises:
+    ValueError: another run holds it.
+  """
+  stream = open(pathlib.Path(folder, LOCK), 'a+', encoding='utf-8')
+  try:
+    if fcntl:
+      fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    stream.seek(0)
+    who = stream.read(20).strip() or 'unknown'
+    stream.close()
+    raise ValueError(
+      f'{folder} is in use by another run (process {who}): wait until it has'
+      ' ended, or use another folder'
+    ) from None
+  except OSError:
+    pass
+  stream.seek(0)
+  stream.truncate()
+  stream.write(str(os.getpid()))
+  stream.flush()
+  return stream
