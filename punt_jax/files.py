@@ -20,6 +20,12 @@ FilePath = str | os.PathLike[str]
 LOCK = '.lock'  # in a folder that is, or was, in use
 
 
+def part_of(path: FilePath) -> pathlib.Path:
+  """Where a file is written before it takes its place."""
+  path = pathlib.Path(path)
+  return path.with_name(f'.{path.stem}.part{path.suffix}')
+
+
 @contextlib.contextmanager
 def replacing(path: FilePath) -> Iterator[pathlib.Path]:
   """Yields a path to write to, which takes the place of `path` in the end.
@@ -27,7 +33,7 @@ def replacing(path: FilePath) -> Iterator[pathlib.Path]:
   An exception leaves what was there.
   """
   path = pathlib.Path(path)
-  part = path.with_name(f'.{path.stem}.part{path.suffix}')
+  part = part_of(path)
   try:
     yield part
     with open(part, 'rb+') as stream:

@@ -1,6 +1,7 @@
 """JSON on disk: objects, and files with one object a line."""
 
 import json
+import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,8 @@ def read_object(file: pathlib.Path) -> dict[str, Any]:
   Raises:
     ValueError: one sentence, if it holds something else.
   """
+  if file.exists() and not file.is_file():  # reading a pipe may never end
+    raise ValueError(f'{file} is no file')
   try:
     found = json.loads(file.read_text('utf-8')) if file.exists() else {}
   except (OSError, ValueError, RecursionError) as error:
@@ -22,6 +25,34 @@ def read_object(file: pathlib.Path) -> dict[str, Any]:
   if not isinstance(found, dict):
     raise ValueError(f'{file} must hold a JSON object, not {found!r:.40}')
   return found
+
+
+def loads(text: str) -> Any:
+  """A JSON text. NaN and Infinity are no JSON: a ValueError, as in `dumps`."""
+
+  def refuse(name):
+    raise ValueError(f'{name} is not JSON')
+
+  return json.loads(text, parse_constant=refuse)
+
+
+def dumps(row: dict[str, Any]) -> str:
+  """A row as JSON, in a line.
+
+  Raises:
+    ValueError: it holds NaN or an infinity: one sentence names the key.
+  """
+  try:
+    return json.dumps(row, allow_nan=False)
+  except ValueError as error:
+    for key, value in row.items():
+      try:
+        json.dumps(value, allow_nan=False)
+      except ValueError:
+        raise ValueError(
+          f'{key} is {value!r:.40}, and JSON has no such number'
+        ) from None
+    raise error
 
 
 def parse(text: str, where: Any, torn: bool = False) -> list[dict[str, Any]]:
@@ -36,17 +67,18 @@ def parse(text: str, where: Any, torn: bool = False) -> list[dict[str, Any]]:
   Raises:
     ValueError: one sentence naming the first line that is no JSON object.
   """
-  lines, found = text.split('\n'), []
+  lines, found = text.removeprefix('\ufeff').split('\n'), []
   end = len(lines)
   while end and not lines[end - 1].strip():
     end -= 1
   for n, line in enumerate(lines[:end], 1):
     try:
-      row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+      row = loads(line)
+    except (ValueError, RecursionError) as error:
       if torn and n == len(lines):
         break
-      raise ValueError(f'line {n} of {where} is not JSON') from None
+      why = f': {error}' if type(error) is ValueError else ''
+      raise ValueError(f'line {n} of {where} is not JSON{why:.80}') from None
     if not isinstance(row, dict):
       raise ValueError(f'line {n} of {where} is not a JSON object')
     found.append(row)
@@ -54,16 +86,45 @@ def parse(text: str, where: Any, torn: bool = False) -> list[dict[str, Any]]:
 
 
 def read(file: pathlib.Path) -> list[dict[str, Any]]:
-  """The rows that `append` has written to a file; [] if there is no file."""
-  return parse(file.read_text('utf-8'), file, True) if file.exists() else []
+  """The rows that `append` has written to a file; [] if there is no file.
+
+  Raises:
+    ValueError: one sentence, if it is no file of JSON objects.
+  """
+  if not file.exists():
+    return []
+  if not file.is_file():
+    raise ValueError(f'{file} is no file')
+  *whole, last = file.read_bytes().split(b'\n')
+  text = ''
+  for n, line in enumerate(whole, 1):
+    try:
+      text += line.decode('utf-8') + '\n'
+    except UnicodeDecodeError:
+      raise ValueError(f'line {n} of {file} is not UTF-8 text') from None
+  # A kill may have ended the last one in the middle of a character.
+  return parse(text + last.decode('utf-8', 'replace'), file, True)
 
 
 def append(file: pathlib.Path, row: dict[str, Any]) -> None:
-  """Appends one row."""
-  with open(file, 'a', encoding='utf-8') as stream:
-    stream.write(json.dumps(row) + '\n')
+  """Appends one row, all of it or nothing.
+
+  Raises:
+    ValueError: see `dumps`.
+    OSError: the disk is full; the file is as it was.
+  """
+  data = f'{dumps(row)}\n'.encode()
+  with open(file, 'ab', buffering=0) as stream:
+    end = stream.seek(0, os.SEEK_END)
+    try:
+      while data:
+        data = data[stream.write(data) :]
+      os.fsync(stream.fileno())
+    except BaseException:
+      stream.truncate(end)
+      raise
 
 
 def replace(file: pathlib.Path, rows: Iterable[dict[str, Any]]) -> None:
   """Writes a file anew with these rows; see `files.write`."""
-  files.write(file, ''.join(json.dumps(row) + '\n' for row in rows))
+  files.write(file, ''.join(f'{dumps(row)}\n' for row in rows))

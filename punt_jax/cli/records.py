@@ -4,13 +4,15 @@ A workdir belongs to what its rows depend on. A run that is started again finds
 the rows it has finished in results.jsonl, a half-written last row is dropped,
 and only the rest is computed. Values of the config on which no row depends may
 be others then: they choose which rows are asked for, or how they are shown.
+Models and files are known by the digests of their content, which may lie
+elsewhere then, but not change. One process at a time has a workdir.
 """
 
 import json
 import pathlib
 import subprocess
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any
 
 import jax
 
@@ -24,30 +26,79 @@ FREE = 'batch', 'bucket', 'group'
 
 
 def claim(
-  workdir: pathlib.Path, config: Any, free: Iterable[str] = ()
-) -> None:
-  """Makes workdir this config's own, or raises ValueError.
+  workdir: FilePath, config: Any, free: Iterable[str] = (),
+  digests: Mapping[str, str] | tuple[()] = (),
+) -> IO[str]:
+  """Makes workdir this config's own -> its lock, to be held by the job.
 
-  config.json is that of the newest start.
+  Call it when all settings have been checked. config.json is that of the newest
+  start, with the digests of what the run reads. The lock ends when it is closed
+  or the process ends.
 
   Args:
-    workdir: pathlib.Path.
+    workdir: folder.
     config: of this run.
     free: keys of it that may differ from those of the run that is there.
+    digests: {key of the config: digest of what it names}, and other inputs. The
+      content tells a run from another then, not what it is called.
+
+  Raises:
+    ValueError: workdir is in use, or holds something else; it is left alone.
   """
-  file = workdir / 'config.json'
-  mine = json.loads(config.to_json())
-  if not file.exists():
-    if workdir.exists() and any(workdir.iterdir()):
+  workdir, mine = pathlib.Path(workdir), plain(config, digests)
+  lock = enter(workdir)
+  try:
+    own(workdir, mine, {*free, *digests})
+  except BaseException:
+    lock.close()
+    raise
+  return lock
+
+
+def enter(workdir: pathlib.Path) -> IO[str]:
+  """Locks a folder that is new, empty or a run's -> the lock."""
+  if workdir.exists() and not workdir.is_dir():
+    raise ValueError(f'{workdir} is a file: give a folder as --workdir')
+  if workdir.exists() and not (workdir / 'config.json').exists():
+    # A start that was killed may have left these.
+    ours = files.LOCK, files.part_of('config.json').name
+    if any(file.name not in ours for file in workdir.iterdir()):
       raise ValueError(
         f'{workdir} is not empty and holds no run: use another --workdir'
       )
-    workdir.mkdir(parents=True, exist_ok=True)
-  elif changed := different(mine, jsonl.read_object(file), free):
-    raise ValueError(
-      f'{workdir} holds a run with another config (different:'
-      f' {", ".join(changed)}): use another --workdir'
-    )
+  workdir.mkdir(parents=True, exist_ok=True)
+  return files.lock(workdir)
+
+
+def plain(
+  config: Any, digests: Mapping[str, str] | tuple[()]
+) -> dict[str, Any]:
+  """What config.json says of a run; a ValueError if JSON has no word for it."""
+  mine = json.loads(config.to_json())
+  mine |= {'digests': dict(digests)} if digests else {}
+  jsonl.dumps(mine)
+  return mine
+
+
+def own(
+  workdir: pathlib.Path, mine: dict[str, Any], free: Iterable[str]
+) -> None:
+  """Compares a config with the one that is there, and takes its place."""
+  file = workdir / 'config.json'
+  if file.exists():
+    changed = different(mine, jsonl.read_object(file), free)
+    inputs = [x for x in changed if x.split('.')[0] == 'digests']
+    if inputs and inputs == changed:
+      names = [x.partition('.')[2] or 'input' for x in inputs]
+      raise ValueError(
+        f'{workdir} holds a run with another {" and another ".join(names)} (its'
+        ' content, by SHA-256): use another --workdir'
+      )
+    if changed:
+      raise ValueError(
+        f'{workdir} holds a run with another config (different:'
+        f' {", ".join(changed)}): use another --workdir'
+      )
   files.write(file, json.dumps(mine, indent=2))
 
 
@@ -72,42 +123,79 @@ def different(
 def resume(
   workdir: FilePath, config: Any, free: Iterable[str] = (),
   experiment: str | None = None,
-) -> list[dict[str, Any]]:
-  """Makes workdir this config's own -> the rows that are already there.
+  digests: Mapping[str, str] | tuple[()] = (),
+) -> tuple[list[dict[str, Any]], IO[str]]:
+  """Makes workdir this config's own -> the rows that are there, its lock.
 
   Args:
     workdir: folder.
     config: of this run.
     free: keys of it that may change from one start to the next.
     experiment: whose rows they must be; None: they do not say.
+    digests: see `claim`.
 
   Raises:
-    ValueError: workdir holds something else, or rows of another schema or
-      experiment; nothing is written then.
+    ValueError: workdir is in use or holds something else, or rows of another
+      schema or experiment; nothing is written then.
   """
-  workdir = pathlib.Path(workdir)
+  workdir, mine = pathlib.Path(workdir), plain(config, digests)
   file = workdir / 'results.jsonl'
-  rows = jsonl.read(file)
-  for row in rows:
-    if row.get('schema') != SCHEMA:
+  lock = enter(workdir)
+  try:
+    rows = jsonl.read(file)
+    for row in rows:
+      if row.get('schema') != SCHEMA:
+        raise ValueError(
+          f'{file} has rows of schema {row.get("schema", 1)!r:.40}, and this'
+          f' version reads and writes schema {SCHEMA}: use another --workdir'
+        )
+      if experiment and row.get('experiment') != experiment:
+        raise ValueError(
+          f'{file} has rows of {row.get("experiment")!r:.40}, not of'
+          f' {experiment}: use another --workdir'
+        )
+    own(workdir, mine, {*free, *digests})
+    jsonl.replace(file, rows)
+  except BaseException:
+    lock.close()
+    raise
+  return rows, lock
+
+
+def once(
+  rows: Sequence[dict[str, Any]], keys: Iterable[str], file: FilePath
+) -> None:
+  """Checks that no two rows of a file have the same values of `keys`.
+
+  Raises:
+    ValueError: two have, named by their lines; or a row lacks one of them.
+  """
+  keys, seen = list(keys), {}
+  for n, row in enumerate(rows, 1):
+    for key in keys:
+      if key not in row:
+        raise ValueError(f'line {n} of {file} has no {key!r}')
+    mine = json.dumps([row[key] for key in keys], sort_keys=True)
+    if mine in seen:
       raise ValueError(
-        f'{file} has rows of schema {row.get("schema", 1)}, and this version'
-        f' reads and writes schema {SCHEMA}: use another --workdir'
+        f'lines {seen[mine]} and {n} of {file} are the same row twice: delete'
+        ' one of them'
       )
-    if experiment and row['experiment'] != experiment:
-      raise ValueError(
-        f'{file} has rows of {row["experiment"]}, not of {experiment}: use'
-        ' another --workdir'
-      )
-  claim(workdir, config, free)
-  jsonl.replace(file, rows)
-  return rows
+    seen[mine] = n
 
 
 def cut_rows(file: pathlib.Path, last: int) -> None:
-  """Drops the rows with step > last, and a half-written last row."""
+  """Drops the rows with step > last, and a half-written last row.
+
+  Raises:
+    ValueError: one sentence, if a row says no step.
+  """
   if file.exists():
-    jsonl.replace(file, [x for x in jsonl.read(file) if x['step'] <= last])
+    rows = jsonl.read(file)
+    for n, row in enumerate(rows, 1):
+      if not isinstance(row.get('step'), int):
+        raise ValueError(f'line {n} of {file} has no "step", a whole number')
+    jsonl.replace(file, [row for row in rows if row['step'] <= last])
 
 
 def revision() -> str | None:

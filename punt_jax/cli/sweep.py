@@ -53,6 +53,7 @@ def sweep(
   experiment: str, workdir: FilePath, config: Any, points: Sequence[Point],
   measure: Callable[[Point], dict[str, Any]], shown: Sequence[str] = (),
   free: Iterable[str] = (), seconds: float | None = None,
+  digests: Mapping[str, str] | tuple[()] = (),
 ) -> list[dict[str, Any]]:
   """Measures every Point that has no row in workdir yet.
 
@@ -70,20 +71,53 @@ def sweep(
     free: keys of the config that no row depends on beside its Point: they may
       change from one start to the next.
     seconds: that a row took with the default config; None: nobody measured.
+    digests: of what all rows read, see records.claim.
 
   Returns:
     the rows, in the order of points.
 
   Raises:
-    ValueError: workdir holds something else, or rows of another schema.
+    ValueError: no points, or one twice; workdir is in use or holds something
+      else, rows of another schema, or one twice.
     TypeError: a column has another type than elsewhere.
   """
+  keys = check(points)
+  rows, lock = records.resume(workdir, config, free, experiment, digests)
+  with lock:
+    file = pathlib.Path(workdir) / 'results.jsonl'
+    known = [row for row in rows if keys <= row.keys()]
+    records.once(known, sorted(keys), file)
+    return fill(
+      experiment, file, rows, points, measure, shown, seconds,
+      records.origin(config.seed),
+    )
+
+
+def check(points: Sequence[Point]) -> set[str]:
+  """The columns that tell points apart; a ValueError if one is there twice."""
+  if not points:
+    raise ValueError(
+      'nothing is asked for: a list of the config is empty that must name at'
+      ' least one thing'
+    )
+  seen = set()
+  for point in points:
+    said = jsonl.dumps(point.columns())
+    if said in seen:
+      raise ValueError(f'{name(point)} is asked for twice: name it once')
+    seen.add(said)
+  return {key for point in points for key in point.columns()}
+
+
+def fill(
+  experiment: str, file: pathlib.Path, rows: list[dict[str, Any]],
+  points: Sequence[Point], measure: Callable[[Point], dict[str, Any]],
+  shown: Sequence[str], seconds: float | None, origin: dict[str, Any],
+) -> list[dict[str, Any]]:
+  """Measures what `rows`, those of a file, lack -> the rows of all points."""
   # Here, after an experiment may have set TQDM_DISABLE for others.
   from punt_jax.viz import progress
 
-  file = pathlib.Path(workdir) / 'results.jsonl'
-  rows = records.resume(workdir, config, free, experiment)
-  origin = records.origin(config.seed)
   found: list[Any] = [find(rows, point) for point in points]
   left = [n for n, row in enumerate(found) if row is None]
   vary = varying([dict(point.about) for point in points])
