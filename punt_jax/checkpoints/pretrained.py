@@ -2,6 +2,8 @@
 
 import difflib
 import functools
+import hashlib
+import json
 import math
 import os
 import pathlib
@@ -10,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from punt_jax.checkpoints import huggingface, saving, special_tokens
 from punt_jax.models import transformer
@@ -99,6 +102,30 @@ def load(source: FilePath, **how: Any) -> Pretrained:
     module, params, denoiser, text, card['length'], card,
     offers=frozenset({'attention'}), room=module.places or math.inf,
   )
+
+
+def digest(loaded: Pretrained) -> str:
+  """SHA-256 of what a model is, in hexadecimal, whatever it is called.
+
+  Its parameters (names, dtypes, shapes, bytes), its card, ids and lengths, its
+  tokenizer and its chat template. It does not change with the path, or with how
+  the parameters are placed on devices. They are read to the host, one at a
+  time: seconds for each GB.
+  """
+  chat = getattr(loaded, 'chat', None)
+  about = {
+    'text': loaded.text and loaded.text.spec,
+    'chat': getattr(chat, 'args', ())[1:],  # the template, without its folder
+  }
+  for name in ('card', 'ids', 'length', 'room'):
+    about[name] = getattr(loaded, name, None)
+  found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+  for path, leaf in jax.tree_util.tree_leaves_with_path(loaded.params):
+    array = np.ascontiguousarray(leaf)
+    name = f'{jax.tree_util.keystr(path)} {array.dtype} {np.shape(leaf)}'
+    found.update(name.encode())
+    found.update(array.reshape(-1).view(np.uint8))
+  return found.hexdigest()
 
 
 def _missing(source):

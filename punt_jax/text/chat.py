@@ -7,6 +7,7 @@ limits on both (on memory where the system can limit it).
 """
 
 import contextlib
+import functools
 import importlib.util
 import json
 import pathlib
@@ -59,7 +60,7 @@ def chat_template(
     return None
   if not isinstance(template, str):
     raise ValueError(f'{where}: chat_template is no string')
-  return lambda messages: _render(folder, template, tokens, messages)
+  return functools.partial(_render, folder, template, tokens)
 
 
 def _token(value):
