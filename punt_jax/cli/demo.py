@@ -23,6 +23,7 @@ import numpy as np
 
 import punt_jax
 from punt_jax import extras, files, jsonl
+from punt_jax.checkpoints import pretrained
 from punt_jax.cli import command, records
 from punt_jax.cli import job as job_lib
 from punt_jax.generation import generator, options, quality
@@ -213,7 +214,14 @@ def run(config: Any, workdir: FilePath | None) -> list[dict[str, Any]]:
   """The whole job. Returns the rows of results.jsonl."""
   job = job_lib.prepare(config)
   workdir = pathlib.Path(workdir) if workdir else new_folder()
-  records.claim(workdir, config)
+  digests = {'model': pretrained.digest(job.loaded)}
+  with records.claim(workdir, config, digests=digests):
+    return write(job, workdir)
+
+
+def write(job: job_lib.Job, workdir: pathlib.Path) -> list[dict[str, Any]]:
+  """Does a job, and leaves its files in workdir."""
+  config = job.config
   count = len(job.choices) + len(job.film)
   print(f'{job_lib.describe(job)}; files go to\n{workdir}')
   print(

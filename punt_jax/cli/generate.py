@@ -24,14 +24,13 @@ Masks may also stand inside of a prompt. Rows of BERT need their frame (<s> and
 """
 
 import functools
-import json
 import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from punt_jax import checks, extras, files, jsonl
-from punt_jax.checkpoints import Pretrained
+from punt_jax import checks, extras, jsonl
+from punt_jax.checkpoints import Pretrained, pretrained
 from punt_jax.cli import command, configs, families, prompt_files, records
 from punt_jax.generation import generator, options
 from punt_jax.generation import prompts as prompts_lib
@@ -93,7 +92,24 @@ def answer_file(
       prompts.append(made.encode(one))
     except ValueError as error:
       raise ValueError(f'line {n} of {file}: {error}') from None
-  rows = resume(workdir, config, file, digest)
+  rows, lock = records.resume(workdir, config, records.FREE, digests={
+    'model': pretrained.digest(loaded), 'prompts': digest,
+  })
+  with lock:
+    check(rows, workdir / 'results.jsonl', len(asked), config.samples)
+    fill(config, workdir, made, choice, asked, prompts, rows)
+  print(summary(rows))
+  print(f'in {workdir}: results.jsonl{picture(workdir, rows)}')
+  return rows
+
+
+def fill(
+  config: Any, workdir: pathlib.Path, made: generator.Generator,
+  choice: options.Choice, asked: Sequence[dict[str, Any]],
+  prompts: Sequence[Any], rows: list[dict[str, Any]],
+) -> None:
+  """Adds what is missing to `rows` and results.jsonl, in order in the end."""
+  file = workdir / 'results.jsonl'
   there = {(row['line'] - 1) * config.samples + row['sample'] for row in rows}
   if there:
     print(f'{terminal.counted(len(there), "row")} from an earlier run')
@@ -105,15 +121,32 @@ def answer_file(
   for batch in made.write([prompts[line_of(n)] for n in left], left):
     for row in batch:
       rows.append(result(choice, config, asked[line_of(row.number)], row))
-      jsonl.append(workdir / 'results.jsonl', rows[-1])
+      jsonl.append(file, rows[-1])
     bar.set_postfix_str(summary(rows).split(', ')[-1], refresh=False)
     bar.update(len(batch))
   bar.close()
   rows.sort(key=lambda row: (row['line'], row['sample']))
-  jsonl.replace(workdir / 'results.jsonl', rows)
-  print(summary(rows))
-  print(f'in {workdir}: results.jsonl{picture(workdir, rows)}')
-  return rows
+  jsonl.replace(file, rows)
+
+
+def check(
+  rows: Sequence[dict[str, Any]], file: pathlib.Path, lines: int, samples: int
+) -> None:
+  """Raises ValueError where rows of a file answer no line, or one twice."""
+  for n, row in enumerate(rows, 1):
+    where = row.get('line'), row.get('sample')
+    whole = all(type(x) is int for x in where)
+    if not whole or where[0] not in range(1, lines + 1) or (
+      where[1] not in range(samples)
+    ):
+      raise ValueError(
+        f'line {n} of {file} says "line" {where[0]!r:.20} and "sample"'
+        f' {where[1]!r:.20}, which nothing asked for: delete it'
+      )
+    for key in ('nfe', 'count', 'seconds', 'shared'):
+      if not isinstance(row.get(key), (int, float)):
+        raise ValueError(f'line {n} of {file} has no number {key!r}: delete it')
+  records.once(rows, ('line', 'sample'), file)
 
 
 def fit(
@@ -134,23 +167,6 @@ def fit(
       f'max_new_tokens={left}: with the prompt that is {loaded.length} tokens,'
       ' the length that the model knows'
     )
-
-
-def resume(
-  workdir: pathlib.Path, config: Any, file: pathlib.Path, digest: str
-) -> list[dict[str, Any]]:
-  """The rows that are there already, for this config and this very file."""
-  rows = records.resume(workdir, config, records.FREE)
-  mark = workdir / 'input.json'
-  if not mark.exists():
-    said = {'input': str(file), 'sha256': digest}
-    files.write(mark, json.dumps(said))
-  if jsonl.read_object(mark).get('sha256') != digest:
-    raise ValueError(
-      f'{file} has changed since the run in {workdir} began: use another'
-      ' --workdir'
-    )
-  return rows
 
 
 def result(

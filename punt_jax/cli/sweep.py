@@ -85,8 +85,7 @@ def sweep(
   rows, lock = records.resume(workdir, config, free, experiment, digests)
   with lock:
     file = pathlib.Path(workdir) / 'results.jsonl'
-    known = [row for row in rows if keys <= row.keys()]
-    records.once(known, sorted(keys), file)
+    records.once(rows, keys, file)
     return fill(
       experiment, file, rows, points, measure, shown, seconds,
       records.origin(config.seed),
