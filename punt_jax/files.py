@@ -1,15 +1,16 @@
 """Files that are whole whenever a process ends, folders with one writer.
 
 A file is written aside, synced and renamed, so that a kill or a full disk
-leaves the old one or the new one.
+leaves the old one or the new one. Ctrl-C and SIGTERM wait for a `whole` block.
 """
 
 import contextlib
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
-from typing import IO
+import threading
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 try:
   import fcntl
@@ -18,6 +19,41 @@ except ImportError:  # Windows: nothing is locked
 
 FilePath = str | os.PathLike[str]
 LOCK = '.lock'  # in a folder that is, or was, in use
+stopping = threading.Event()  # the process has been asked to end
+_guard = threading.RLock()
+_inside = 0  # blocks of `whole`
+_leave: Callable[[], Any] = lambda: None  # ends the process
+
+
+def stop(leave: Callable[[], Any]) -> None:
+  """Calls leave(), which ends the process: now, or behind `whole` blocks."""
+  global _leave
+  with _guard:
+    _leave = leave
+    stopping.set()
+    if not _inside:
+      leave()
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[threading.Event]:
+  """A block that Ctrl-C and SIGTERM do not cut: the process ends behind it.
+
+  A long block polls what is yielded, `stopping`, and leaves early once it is
+  set. A second signal ends the process at once. Commands alone do so
+  (punt_jax/cli/command.py); elsewhere signals do what they always do.
+  """
+  global _inside
+  with _guard:
+    _inside += 1
+  try:
+    yield stopping
+  finally:
+    with _guard:
+      _inside -= 1
+      last = not _inside
+  if last and stopping.is_set():  # but not if the block has failed
+    _leave()
 
 
 def part_of(path: FilePath) -> pathlib.Path:
@@ -30,18 +66,22 @@ def part_of(path: FilePath) -> pathlib.Path:
 def replacing(path: FilePath) -> Iterator[pathlib.Path]:
   """Yields a path to write to, which takes the place of `path` in the end.
 
-  An exception leaves what was there.
+  An exception leaves what was there; an OSError names `path`.
   """
   path = pathlib.Path(path)
   part = part_of(path)
-  try:
-    yield part
-    with open(part, 'rb+') as stream:
-      os.fsync(stream.fileno())
-    os.replace(part, path)
-  except BaseException:
-    part.unlink(missing_ok=True)
-    raise
+  with whole():
+    try:
+      yield part
+      with open(part, 'rb+') as stream:
+        os.fsync(stream.fileno())
+      os.replace(part, path)
+    except BaseException as error:
+      with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)
+      if isinstance(error, OSError):
+        error.filename, error.filename2 = str(path), None
+      raise
 
 
 def write(path: FilePath, content: str | bytes) -> None:

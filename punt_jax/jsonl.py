@@ -114,14 +114,16 @@ def append(file: pathlib.Path, row: dict[str, Any]) -> None:
     OSError: the disk is full; the file is as it was.
   """
   data = f'{dumps(row)}\n'.encode()
-  with open(file, 'ab', buffering=0) as stream:
+  with files.whole(), open(file, 'ab', buffering=0) as stream:
     end = stream.seek(0, os.SEEK_END)
     try:
       while data:
         data = data[stream.write(data) :]
       os.fsync(stream.fileno())
-    except BaseException:
+    except BaseException as error:
       stream.truncate(end)
+      if isinstance(error, OSError):
+        error.filename = str(file)
       raise
 
 

@@ -72,6 +72,16 @@ def _value(config, no, path, argument, match):
   return f'--{no}config.{".".join(path)}{argument[match.end() :]}'
 
 
+def fault(error: flags.Error, argv: Sequence[str]) -> str:
+  """What is wrong with a flag, in the words of the command line `argv`."""
+  said = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
+  match = re.match(r'flag --(no)?config\.([\w.]+)', said)
+  if match and typed(argv, f'(?:no)?{re.escape(match[2])}') is not None:
+    long = any(re.match(rf'--?(no)?config\.{match[2]}', x) for x in argv)
+    said = said if long else said.replace('config.', '', 1)
+  return said
+
+
 def closest(name: str, names: Iterable[str]) -> str:
   """'a, b, c': what a person may have meant comes first."""
   names = list(dict.fromkeys(names))

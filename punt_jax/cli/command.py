@@ -3,7 +3,9 @@
 Flags are absl's. A config is a file, --config=FILE or FILE:NAME, or comes with
 the command; each of its values is a flag, --config.KEY=VALUE, and
 --KEY=VALUE unless the command has a flag of that name. Bad input ends in one
-sentence and the status 1, Ctrl-C in one line and the status 130.
+sentence and the status 1, Ctrl-C in one line and the status 130, SIGTERM in one
+and 143. These two wait for what is being written (files.whole), once: a second
+one ends the process at once.
 """
 
 import inspect
@@ -11,19 +13,20 @@ import os
 import pathlib
 import re
 import runpy
-import signal
 import sys
-import threading
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ml_collections
 from absl import flags, logging
 from ml_collections import config_flags
 
-from punt_jax.cli import arguments, manual
+from punt_jax.cli import arguments, ending, manual
 
 OURS = 'punt_jax', 'train', 'experiments'  # whose flags are listed
 AGAIN = 'interrupted; run the same command again to go on'
+_watch = ending.watch
 
 
 def compile_quickly() -> None:
@@ -48,7 +51,8 @@ def run(
     most: how many arguments that are no flags there may be.
     patient: `work` sees to KeyboardInterrupt itself.
   """
-  _run(sys.argv, work, needs, most, patient=patient, doc=_doc(work))
+  _watch(_program(sys.argv), 'interrupted', patient)
+  _run(sys.argv, work, needs, most, doc=_doc(work))
 
 
 def run_config(
@@ -72,11 +76,14 @@ def run_config(
       chooses among configs of `default`; '' is that it did by itself.
   """
   argv, doc = list(sys.argv), _doc(job)
+  again = resumes and arguments.typed(argv, 'workdir')
+  _watch(_program(argv), AGAIN if again else 'interrupted', patient)
   from_file = arguments.typed(argv, 'config') is not None
   try:
     config, sources = _config(argv, default, doc)
-  except ValueError as error:
-    sys.exit(f'{_program(argv)}: {error}')
+  except BaseException as error:
+    ending.after(_program(argv), error)
+    raise
   if config is not None and 'sampler' in config:
     texts['sampler'] = "Who writes: --sampler='punt(epsilon=0.05, first=msb)'."
   texts |= {'workdir': workdir} if workdir else {}
@@ -86,6 +93,8 @@ def run_config(
     if config is None:
       raise ValueError(f'give --config=FILE, such as {_shown(doc)}')
     values = {name: flag.value for name, flag in given.items()}
+    if values.get('workdir') == '':
+      raise ValueError('--workdir is empty: give the path of a folder')
     if from_file and values.get('preset'):
       raise ValueError('give --config or --preset, not both')
     if 'preset' in values and not from_file:
@@ -94,14 +103,14 @@ def run_config(
     if sampler:
       from punt_jax.cli import configs
 
-      configs.write_with(config, sampler)
+      configs.write_with(config, sampler, [
+        name for name in config.sampler
+        if arguments.typed(argv, rf'sampler\.{name}') is not None
+      ])
     return job(config, values.pop('workdir', None), **values)
 
-  again = resumes and arguments.typed(argv, 'workdir')
-  _run(
-    argv, work, needs if config is not None else (), 0, config, sources,
-    AGAIN if again else 'interrupted', patient, doc,
-  )
+  needs = needs if config is not None else ()
+  _run(argv, work, needs, 0, config, sources, doc)
 
 
 def _shown(doc):
@@ -128,36 +137,57 @@ def _config(argv, default, doc):
   file, *variant = name.split(':', 1)
   if not pathlib.Path(file).is_file():
     raise ValueError(f'there is no config file {file}')
-  module = runpy.run_path(file)
-  get_config = module['get_config']
-  if variant and not inspect.signature(get_config).parameters:
-    raise ValueError(f'{file} has one config alone: leave out :{variant[0]}')
+  module, config = _run_file(file, variant)
   more = [
     x.__file__ for x in module.values()
     if inspect.ismodule(x) and x.__name__.startswith('punt_jax.cli.')
   ]
-  return get_config(*variant), [*more, file]
+  return config, [*more, file]
 
 
-def _run(
-  argv, work, needs=(), most=0, config=None, sources=(),
-  interrupted='interrupted', patient=False, doc='',
-):
+def _run_file(file, variant):
+  """(names of a config file, what its get_config returns)."""
+  try:
+    module = runpy.run_path(file)
+    get_config = module.get('get_config')
+    if not callable(get_config):
+      raise ValueError(f'{file} defines no function get_config')
+    if variant and not inspect.signature(get_config).parameters:
+      raise ValueError(f'{file} has one config alone: leave out :{variant[0]}')
+    config = get_config(*variant)
+  except (Exception, SystemExit) as error:
+    if isinstance(error, ValueError) and file in str(error):
+      raise
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    lines = [error.lineno] if isinstance(error, SyntaxError) else lines
+    where = f'{file}, line {lines[-1]}' if lines and lines[-1] else file
+    kind = '' if type(error) is ValueError else f'{type(error).__name__}: '
+    raise ValueError(f'{where}: {kind}{error}') from None
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ValueError(
+      f'get_config of {file} returns {config!r:.40}, no ConfigDict'
+    )
+  return module, config
+
+
+def _run(argv, work, needs=(), most=0, config=None, sources=(), doc=''):
   """The whole life of a command, from its arguments to its exit status."""
   program = _program(argv)
-  if not patient:
-    _watch(program, interrupted)
   try:
     own = {flag.name: flag for flag in _own_flags()}
     if _asks_help(argv):
       print(_page(program, doc, own, config, sources))
       return
-    argv = arguments.as_values(argv, own, config)
+    typed, argv = argv, arguments.as_values(argv, own, config)
     if config is not None:
       config_flags.DEFINE_config_dict('config', config, sys_argv=argv)
-    rest = flags.FLAGS(argv)[1:]
+    try:
+      rest = flags.FLAGS(argv)[1:]
+    except flags.Error as error:
+      raise ValueError(arguments.fault(error, typed)) from None
     for name in needs:
-      if flags.FLAGS[name].value is None:
+      if flags.FLAGS[name].value in (None, ''):
         raise ValueError(f'give --{name}=...: {flags.FLAGS[name].help}')
     if len(rest) > most:
       raise ValueError(
@@ -165,53 +195,9 @@ def _run(
       )
     logging.set_verbosity(logging.WARNING)  # orbax tells a lot
     work(rest)
-  except KeyboardInterrupt:
-    _end(program, interrupted)
-  except BrokenPipeError:  # whoever read the output has left
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(1)
-  except flags.Error as error:  # its last line says what is wrong
-    said = str(error).strip().splitlines()[-1].removeprefix('ValueError: ')
-    sys.exit(f'{program}: {said}')
-  except OSError as error:
-    where = f'{error.filename}: ' if error.filename else ''
-    sys.exit(f'{program}: {where}{error.strerror or error}')
-  except ValueError as error:
-    sys.exit(f'{program}: {error}')
-  except RuntimeError as error:  # jax's has no class for it
-    if 'RESOURCE_EXHAUSTED' not in str(error):
-      raise
-    sys.exit(
-      f'{program}: not enough memory: use fewer rows at a time (--batch), fewer'
-      ' positions or more devices for the weights (--group)'
-    )
-
-
-def _end(program, said):
-  """Ends the process after Ctrl-C, in one line."""
-  sys.stdout.flush()
-  start = '\n' if sys.stderr.isatty() else ''  # behind ^C
-  print(f'{start}{program}: {said}', file=sys.stderr, flush=True)
-  os._exit(130)  # exit would wait for threads that compile
-
-
-def _watch(program, said):
-  """From now on Ctrl-C ends the process at once, even one that compiles.
-
-  No KeyboardInterrupt is raised: C++ would hold it back, a callback swallow it.
-  What jobs leave behind is whole wherever they are killed.
-  """
-  read, write = os.pipe()
-  os.set_blocking(write, False)
-  signal.signal(signal.SIGINT, lambda *_: None)
-  signal.set_wakeup_fd(write)  # written to at once, whoever holds Python
-
-  def wait():
-    while os.read(read, 1) != bytes([signal.SIGINT]):
-      pass
-    _end(program, said)
-
-  threading.Thread(target=wait, daemon=True).start()
+  except BaseException as error:
+    ending.after(program, error)
+    raise
 
 
 def _own_flags():
@@ -252,5 +238,9 @@ def _doc(work):
 
 
 def _program(argv):
-  file = pathlib.Path(argv[0])
+  """What runs: 'punt-jax demo', 'train.main', 'experiments.frontier'."""
+  file, root = pathlib.Path(argv[0]), pathlib.Path(__file__).parents[2]
+  if file.is_file() and file.resolve().is_relative_to(root):
+    parts = file.resolve().relative_to(root).with_suffix('').parts
+    return '.'.join(parts).removesuffix('.__main__')
   return file.parent.name if file.stem == '__main__' else file.stem

@@ -2,7 +2,7 @@
 
 import inspect
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -45,13 +45,25 @@ def words() -> dict[str, str]:
   return found
 
 
-def write_with(config: Any, text: str) -> None:
+def write_with(
+  config: Any, text: str, typed: Collection[str] = ()
+) -> None:
   """Makes `text`, such as punt(epsilon=0.05), the config's one sampler.
 
+  Args:
+    config: is changed.
+    text: str.
+    typed: values of config.sampler that have flags of their own.
+
   Raises:
-    ValueError: one sentence, see options.choose.
+    ValueError: one sentence, see options.choose; or something is said twice.
   """
   name, said = sampler_text.parse(text)
+  for key in {'name', *said} & {*typed}:
+    raise ValueError(
+      f'--sampler={text} and --sampler.{key} both say {key}: give one of them'
+    )
+  said = {k: config.sampler[k] for k in typed} | said
   listed = config.samplers.get(name, {})  # one value or several of each
   first = lambda value: value[0] if isinstance(value, (tuple, list)) else value
   options.choose(name, {**{k: first(v) for k, v in listed.items()}, **said})

@@ -29,7 +29,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from punt_jax import checks, extras, jsonl
+from punt_jax import checks, extras, files, jsonl
 from punt_jax.checkpoints import Pretrained, pretrained
 from punt_jax.cli import command, configs, families, prompt_files, records
 from punt_jax.generation import generator, options
@@ -118,12 +118,15 @@ def fill(
   bar = progress(
     total=len(left) + len(there), start=len(there), unit='row'
   )
-  for batch in made.write([prompts[line_of(n)] for n in left], left):
-    for row in batch:
-      rows.append(result(choice, config, asked[line_of(row.number)], row))
-      jsonl.append(file, rows[-1])
-    bar.set_postfix_str(summary(rows).split(', ')[-1], refresh=False)
-    bar.update(len(batch))
+  with files.whole() as stopping:
+    for batch in made.write([prompts[line_of(n)] for n in left], left):
+      for row in batch:
+        rows.append(result(choice, config, asked[line_of(row.number)], row))
+        jsonl.append(file, rows[-1])
+      bar.set_postfix_str(summary(rows).split(', ')[-1], refresh=False)
+      bar.update(len(batch))
+      if stopping.is_set():
+        break
   bar.close()
   rows.sort(key=lambda row: (row['line'], row['sample']))
   jsonl.replace(file, rows)

@@ -11,10 +11,11 @@ asks of a text (max_gen_toks, temperature, top_p, do_sample) holds where
 """
 
 import inspect
+import signal
 import sys
 
 from punt_jax import extras
-from punt_jax.cli import manual
+from punt_jax.cli import ending, manual
 from punt_jax.generation import generator, model_args
 
 
@@ -37,6 +38,7 @@ def main() -> None:
   if sys.argv[1:] in ([], ['--help'], ['-h']):
     print(page(sys.argv[0]))
     return
+  before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   try:
     extras.load('lm_eval', 'punt-jax lm-eval')
     from lm_eval.__main__ import (  # pyright: ignore[reportMissingImports]
@@ -46,11 +48,16 @@ def main() -> None:
     from punt_jax.generation import lm_eval  # noqa: F401, registers itself
 
     cli_evaluate()
-  except ValueError as error:
-    sys.exit(f'lm-eval: {error}')
   except KeyboardInterrupt:
     print('lm-eval: interrupted', file=sys.stderr)
     sys.exit(130)
+  except Exception as error:
+    said = ending.sentence(error)
+    if said is None:
+      raise
+    sys.exit(f'lm-eval: {said}')
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == '__main__':

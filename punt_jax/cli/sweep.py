@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from punt_jax import jsonl
+from punt_jax import files, jsonl
 from punt_jax.cli import columns, records
 from punt_jax.types import FilePath
 
@@ -133,11 +133,13 @@ def fill(
       wait = '' if wait is None else f'about {progress.duration(wait)} to go, '
       bar.set_postfix_str(f'{wait}now {name(point)}', refresh=False)
       begun = time.perf_counter()
-      row = {
-        'schema': records.SCHEMA, 'experiment': experiment, **point.columns(),
-        **measure(point), 'took': time.perf_counter() - begun, 'origin': origin,
-      }
-      row = keep(file, as_read(row), point, [x for x in found if x])
+      with files.whole():
+        row = {
+          'schema': records.SCHEMA, 'experiment': experiment,
+          **point.columns(), **measure(point),
+          'took': time.perf_counter() - begun, 'origin': origin,
+        }
+        row = keep(file, as_read(row), point, [x for x in found if x])
       found[n] = row
       rows.append(row)
       about = {k: v for k, v in dict(point.about).items() if k in vary}

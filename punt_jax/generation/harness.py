@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
 
-from punt_jax import jsonl, parallel
+from punt_jax import files, jsonl, parallel
 from punt_jax.checkpoints import Pretrained
 from punt_jax.generation import model_args, prompts
 from punt_jax.viz.progress import progress
@@ -192,12 +192,15 @@ class Harness(LM):
       what=task, total=len(keys), start=len(keys) - len(todo), unit=' answers'
     )
     for batch in work(todo):
-      for n, found in batch:
-        row = {'key': keys[n], 'number': n, **found}
-        self.known.rows[keys[n]] = row
-        if self.known.file:
-          jsonl.append(self.known.file, row)
+      with files.whole() as stopping:
+        for n, found in batch:
+          row = {'key': keys[n], 'number': n, **found}
+          self.known.rows[keys[n]] = row
+          if self.known.file:
+            jsonl.append(self.known.file, row)
       bar.update(len(batch))
+      if stopping.is_set():  # and a row of a sweep waits for all answers
+        raise KeyboardInterrupt
     bar.close()
     return [self.known.rows[key] for key in keys]
 

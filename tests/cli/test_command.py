@@ -171,7 +171,8 @@ def test_a_sampler_as_a_flag(got):
   (['--config.rowz=1'], r'job: unknown config value config.rowz: here is rows'),
   (['--group.j=1'], r'job: unknown config value config.group.j: here is k$'),
   (['--model.x=1'], r'job: unknown flag --model.x: use one of --model, '),
-  (['--rows=x'], r'job: flag --config.rows=x: .*'),
+  (['--rows=x'], r'job: flag --rows=x: .*'),
+  (['--config.rows=x'], r'job: flag --config.rows=x: .*'),
   (['5'], r"job: '5' is no flag: values are given as --NAME=VALUE"),
   (['--config=none.py'], r'job: there is no config file none.py'),
 ])
