@@ -1,6 +1,7 @@
 """Checks of what a user gave: names and numbers, each ends in a sentence."""
 
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -52,3 +53,44 @@ def whole(what: str, value: Any, low: int) -> int:
       f'{what} = {value} must be a whole number (not traced) of at least {low}'
     )
   return int(value)
+
+
+def numbers(
+  config: Any, limits: Mapping[str, tuple[float, ...]], above: str = ''
+) -> None:
+  """Checks the numbers of a config, all of them before anything is done.
+
+  Args:
+    config: a mapping, such as a ConfigDict.
+    limits: {name, or 'a.b' of a mapping in it: (low,) or (low, high)}. If low
+      is an int the number must be whole, if a float, any finite one. Of a tuple
+      or list each one is checked, and one must be there.
+    above: stands before the names in sentences, 'task.' for instance.
+
+  Raises:
+    ValueError: one sentence about the first that is wrong.
+  """
+  for name, (low, *high) in limits.items():
+    value = config
+    for part in name.split('.'):
+      value = value[part]
+    if isinstance(value, (tuple, list)) and not value:
+      raise ValueError(f'{above}{name} is empty: give at least one number')
+    for one in value if isinstance(value, (tuple, list)) else (value,):
+      _number(f'{above}{name}', one, low, *high)
+
+
+def _number(name, value, low, high=None):
+  """See `numbers`; high None: what 31 bits hold, or any finite number."""
+  kinds, kind, most = (int, np.integer), 'a whole number', 2**31 - 1
+  if isinstance(low, float):
+    kinds, kind, most = (int, float, np.number), 'a number', sys.float_info.max
+  if isinstance(value, bool) or not isinstance(value, kinds):
+    raise ValueError(f'{name} = {value!r:.40} must be {kind}')
+  if not low <= value <= (most if high is None else high):
+    huge = isinstance(value, int) and abs(value) > 10**40
+    said = 'a number of more than 40 digits' if huge else value
+    rule = f'at least {low}' if high is None and not value > most else (
+      f'at most {most}' if high is None else f'at least {low}, at most {high}'
+    )
+    raise ValueError(f'{name} = {said} is out of range: it must be {rule}')
