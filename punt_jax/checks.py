@@ -64,12 +64,14 @@ def numbers(
     config: a mapping, such as a ConfigDict.
     limits: {name, or 'a.b' of a mapping in it: (low,) or (low, high)}. If low
       is an int the number must be whole, if a float, any finite one. Of a tuple
-      or list each one is checked, and one must be there.
+      or list each one is checked, and one must be there. What has no limits
+      must not be NaN.
     above: stands before the names in sentences, 'task.' for instance.
 
   Raises:
     ValueError: one sentence about the first that is wrong.
   """
+  _sane(config, above)
   for name, (low, *high) in limits.items():
     value = config
     for part in name.split('.'):
@@ -80,6 +82,20 @@ def numbers(
       _number(f'{above}{name}', one, low, *high)
 
 
+def _sane(value, name):
+  """Names what no number of any config is: NaN, or what no 64 bits hold."""
+  if hasattr(value, 'items'):
+    for key in value:
+      _sane(value[key], f'{name}{key}.')
+  elif isinstance(value, (tuple, list)):
+    for one in value:
+      _sane(one, name)
+  elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+    raise ValueError(f'{name[:-1]} is a whole number of more than 63 bits')
+  elif isinstance(value, float) and value != value:
+    raise ValueError(f'{name[:-1]} = nan is not a number')
+
+
 def _number(name, value, low, high=None):
   """See `numbers`; high None: what 31 bits hold, or any finite number."""
   kinds, kind, most = (int, np.integer), 'a whole number', 2**31 - 1
@@ -88,9 +104,7 @@ def _number(name, value, low, high=None):
   if isinstance(value, bool) or not isinstance(value, kinds):
     raise ValueError(f'{name} = {value!r:.40} must be {kind}')
   if not low <= value <= (most if high is None else high):
-    huge = isinstance(value, int) and abs(value) > 10**40
-    said = 'a number of more than 40 digits' if huge else value
     rule = f'at least {low}' if high is None and not value > most else (
       f'at most {most}' if high is None else f'at least {low}, at most {high}'
     )
-    raise ValueError(f'{name} = {said} is out of range: it must be {rule}')
+    raise ValueError(f'{name} = {value} is out of range: it must be {rule}')

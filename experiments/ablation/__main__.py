@@ -28,7 +28,7 @@ from experiments.ablation import plot
 from experiments.common import columns, subjects
 from experiments.punt_variants import rivals, variants
 from punt_jax import samplers, schedules
-from punt_jax.checks import in_range, known
+from punt_jax.checks import known
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, grid, sweep
 from punt_jax.oracles import named
@@ -60,6 +60,10 @@ SAMPLERS = {
 MODEL = ('temperature', 'judged')  # settings of what drafts are drawn from
 # Of the config: they choose rows, or what of them the table compares.
 FREE = ('worlds', 'length', 'base', 'factors', 'gaps', 'loss')
+LIMITS = {  # of its numbers, see checks.numbers
+  'seed': (0,), 'length': (2,), 'rows': (2,), 'scored': (2,), 'gaps': (0.0,),
+  'loss': (0.0,),
+}
 SECONDS = 7.0  # a row, CPU time, see sweep
 
 
@@ -88,8 +92,7 @@ def curves(config):
   Raises:
     ValueError: one sentence about what the config asks for.
   """
-  for name in ('rows', 'scored', 'length'):
-    in_range(name, config[name], 2)
+  subjects.check_numbers(config, LIMITS)
   for world in config.worlds:
     known('world', world, named.NAMES)
     subjects.check(world, config.length, config.settings.to_dict())
@@ -103,7 +106,7 @@ def curves(config):
     for factor, values in config.factors.to_dict().items()
   }
   for name, settings in settings_of(found):
-    in_range('temperature', settings['temperature'], 0)
+    variants.check_numbers(settings)
     sampler(name, settings)  # names a setting out of range
   return found
 

@@ -20,7 +20,7 @@ import jax
 from experiments.antibody import chains, judge, models, plot, writer
 from experiments.common import columns
 from punt_jax import files, metrics, samplers
-from punt_jax.checks import in_range, known
+from punt_jax.checks import in_range, known, numbers
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.generation import options
@@ -31,6 +31,10 @@ WHEELS = {
 }
 SECONDS = 55.0  # a row, on two busy cores, see sweep
 SUBJECTS = 'domain', 'loops'
+LIMITS = {  # of its numbers, see checks.numbers
+  'seed': (0,), 'temperature': (0.0,), 'rows': (2,), 'chunk': (1,),
+  'shown': (0,), 'judged': (2,), 'groups': (1,), 'asked': (1,),
+}
 CHAINS = 'heavy', 'light', 'mixed', 'unclear'
 
 
@@ -61,8 +65,8 @@ def cases(config):
   The sampler of antibodies that nobody wrote is called natural, its Choice is
   None. The length is that of the longest canvas.
   """
-  for name, least in (('rows', 2), ('judged', 2), ('chunk', 1), ('asked', 1)):
-    in_range(name, config[name], least)
+  numbers(config, LIMITS)
+  numbers(config, {'lengths': (1, 2**12)} if config.lengths else {})
   in_range('asked', config.asked, 1, config.groups)
   about = {'model': config.model, 'temperature': float(config.temperature)}
   found = []
@@ -158,10 +162,13 @@ def run(config, workdir, wheels='.'):
       'judge_seconds': time.perf_counter() - written,
     }
 
+  found = {name: pathlib.Path(wheels, file) for name, file in WHEELS.items()}
+  found = {name: wheel for name, wheel in found.items() if wheel.exists()}
   rows = sweep(
     'antibody', workdir, config, [point for point, _ in plan], measure,
     ('nll', 'heavy', 'light', 'mixed', 'identity', 'seconds', 'judge_seconds'),
     ('subjects',), SECONDS,
+    {name: files.digest(wheel) for name, wheel in found.items()},
   )
   plot.write(workdir / 'antibody.png', rows)
   files.write(workdir / 'table.md', plot.markdown(rows))

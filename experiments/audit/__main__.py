@@ -21,7 +21,7 @@ import numpy as np
 
 import punt_jax
 from experiments.audit import filming, numbers, plot, stability
-from experiments.common import columns
+from experiments.common import columns, subjects
 from punt_jax import samplers
 from punt_jax.checks import in_range, known
 from punt_jax.cli import command
@@ -30,6 +30,17 @@ from punt_jax.generation import options
 from punt_jax.oracles import named
 
 MODELS = ('exact', 'trained')
+LIMITS = {  # of its numbers, see checks.numbers
+  'seed': (0,), 'epsilons': (-1e9, 1e9), 'rows': (2,), 'bins': (1,),
+  'sets': (1,), 'cuts': (1,), 'chunk': (1,), 'training.seed': (0,),
+  'training.heldout': (2,), 'training.batch': (1,), 'training.steps': (1,),
+  'training.model.width': (1,), 'training.model.layers': (1,),
+  'training.model.heads': (1,), 'training.model.taps': (1,),
+  'training.muon_rate': (0.0,), 'training.adam_rate': (0.0,),
+  'training.weight_decay': (0.0,), 'training.warmup': (0,),
+  'training.final_share': (0.0, 1.0), 'training.clip': (1e-9,),
+  'training.ema': (0.0, 1.0),
+}
 SECONDS = 17.0  # a row, CPU time, see sweep
 
 
@@ -39,8 +50,7 @@ def points(config):
   Raises:
     ValueError: one sentence about what the config asks for.
   """
-  for name, least in (('rows', 2), ('bins', 1), ('sets', 1), ('cuts', 1)):
-    in_range(name, config[name], least)
+  subjects.check_numbers(config, LIMITS)
   choices = options.grid({'punt': {
     'score': filming.ORDER, 'first': config.first, 'epsilon': config.epsilons,
   }}, 0)

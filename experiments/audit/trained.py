@@ -93,7 +93,5 @@ def learn(config, subject, file):
     'parameters': sum(x.size for x in jax.tree.leaves(state.ema)),
     'training_seconds': time.monotonic() - start,
   }
-  part = file.with_suffix('.part')
-  saving.export_params(part, state.ema, facts)
-  part.replace(file)
+  saving.export_params(file, state.ema, facts)
   return module, state.ema, facts

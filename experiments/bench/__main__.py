@@ -22,10 +22,15 @@ import numpy as np
 
 from experiments.bench import model as bench_model
 from experiments.bench import plot, timing
+from punt_jax.checks import numbers
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.models import transformer
 
+LIMITS = {  # of the config's numbers, see checks.numbers
+  'seed': (0,), 'vocab': (2,), 'batch': (1,), 'temperature': (0.0,),
+  'repeats': (1,), 'length': (1,), 'steps': (1,),
+}
 SECONDS = 15.0  # a row, CPU time, see sweep
 TABLE = {
   'sampler': '{sampler}', 'subject': '{subject}', 'B': '{batch}',
@@ -48,7 +53,7 @@ def make_model(vocab):
 def canvas(vocab, batch, length, given):
   """(B, L) MASK, save `given` tokens at the left of each row."""
   tokens = np.full((batch, length), vocab, np.int32)
-  tokens[:, :given] = np.arange(batch * given).reshape(batch, -1)
+  tokens[:, :given] = np.arange(batch * given).reshape(batch, -1) % vocab
   return tokens
 
 
@@ -84,6 +89,7 @@ def run(config, workdir, model_shape=None):
       '--model_shape goes with --config=configs/bench_model.py: this config'
       ' has a model of its own'
     )
+  numbers(config, LIMITS | {'given': (0, config.length)})
   choices = timing.choices(config.samplers, config.repeats)
   points = [
     Point(

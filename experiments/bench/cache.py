@@ -18,6 +18,7 @@ deviations are not. Writes results.jsonl; a run that was stopped goes on.
 """
 
 import functools
+import math
 import time
 from typing import Any, NamedTuple
 
@@ -30,10 +31,15 @@ from experiments.bench import model as bench_model
 from experiments.bench import timing
 from punt_jax import samplers, scores
 from punt_jax.checkpoints import huggingface
+from punt_jax.checks import known, numbers
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.types import Denoiser
 
+LIMITS = {  # of its numbers, see checks.numbers
+  'seed': (0,), 'rows': (1,), 'length': (1,), 'block_length': (1,),
+  'temperature': (0.0,), 'repeats': (1,),
+}
 SECONDS = 22.5  # a row, CPU time, see sweep
 # Of the config: they choose rows.
 FREE = (
@@ -153,7 +159,16 @@ def fill(runs, params, hyperparams, tokens, repeats, seed):
 
 def run(config, workdir):
   """The whole job. Returns the rows of results.jsonl."""
+  known('model_shape', config.model_shape, bench_model.SHAPES)
+  known('dtype', config.dtype, ('bfloat16', 'float32'))
+  numbers(config, LIMITS)
+  numbers(config, {'prompt': (0, config.length - 1)})
   choices = timing.choices(config.samplers, config.repeats)
+  every = {
+    known('sampler of refresh:', name, config.refresh): (1.0, math.inf)
+    for name in choices
+  }
+  numbers(config.refresh, every, 'refresh.')
   same = {'dtype': config.dtype, 'temperature': config.temperature}
   points = [
     Point(

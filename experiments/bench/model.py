@@ -30,7 +30,7 @@ import numpy as np
 from experiments.bench import plot, timing
 from punt_jax import readout
 from punt_jax.checkpoints import huggingface
-from punt_jax.checks import known
+from punt_jax.checks import known, numbers
 from punt_jax.cli.random_checkpoint import describe
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.models.layout import STACKED
@@ -52,6 +52,10 @@ SHAPES = {  # config.json
   'dream_tiny': describe('dream', 'tiny', 512),
 }
 # Of the config: they choose rows.
+LIMITS = {  # of its numbers, see checks.numbers
+  'seed': (0,), 'batch': (1,), 'length': (1,), 'temperature': (0.0,),
+  'repeats': (1,), 'steps': (1,),
+}
 FREE = ('model_shape', 'dtype', 'samplers', 'batch', 'length', 'temperature')
 TABLE = {
   'sampler': '{sampler}', 'L': '{length}', 'B': '{batch}',
@@ -168,6 +172,8 @@ def run(config, workdir):
   """The whole job. Returns the rows of results.jsonl."""
   known('model_shape', config.model_shape, SHAPES)
   known('dtype', config.dtype, ('bfloat16', 'float32'))
+  numbers(config, LIMITS)
+  numbers(config, {'given': (0, min(config.length))})
   choices = timing.choices(config.samplers, config.repeats)
   sizes = sorted(  # so that the device's peak can only rise
     itertools.product(config.length, config.batch), key=math.prod

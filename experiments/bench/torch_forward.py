@@ -23,7 +23,7 @@ import numpy as np
 
 from experiments.bench import timing
 from punt_jax.checkpoints import huggingface, tensors
-from punt_jax.checks import known, whole
+from punt_jax.checks import known, numbers
 from punt_jax.cli import command, random_checkpoint
 from punt_jax.cli.sweep import Point, sweep
 
@@ -145,10 +145,19 @@ def compare(ours, theirs, batch, length, rounds):
 def run(config, workdir):
   """The whole job. Returns the rows of results.jsonl."""
   known('model', config.model, ('llada', 'dream'))
-  whole('rounds', config.rounds, 1)
+  numbers(config, {
+    'seed': (0,), 'width': (1,), 'rounds': (1,), 'threads': (0,)
+  })
+  if not config.sizes or config.width % 16:
+    raise ValueError(
+      'sizes must name one size at least, and width be a multiple of 16: there'
+      ' are 8 heads of an even size'
+    )
+  for size in config.sizes:
+    numbers({'a size': size}, {'a size': (1,)})
   version = torch_version()
   here = sorted(os.sched_getaffinity(0))
-  here = here[: whole('threads', config.threads, 0) or None]
+  here = here[: config.threads or None]
   os.sched_setaffinity(0, here)
   points = [
     Point(

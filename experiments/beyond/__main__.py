@@ -13,6 +13,7 @@ verdict.txt.
 import functools
 import pathlib
 import time
+import zipfile
 
 import jax
 import numpy as np
@@ -21,11 +22,17 @@ import punt_jax
 from experiments.beyond import plot
 from experiments.beyond.contenders import CONTENDERS, FIXED, TABLES
 from experiments.common import columns, subjects
+from experiments.punt_variants import variants
 from punt_jax import files
-from punt_jax.checks import in_range, known
+from punt_jax.checks import known, numbers
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, grid, sweep
 from punt_jax.generation.warm_up import learn
+
+LIMITS = {  # of its numbers, see checks.numbers
+  'seed': (0,), 'rows': (2,), 'text_rows': (2,), 'draws': (1,),
+  'warm_up.explore': (1,), 'warm_up.punt': (1,), 'amortize': (1,),
+}
 
 
 def points(config):
@@ -35,17 +42,29 @@ def points(config):
     ValueError: one sentence about what the config asks for.
   """
   found = []
+  subjects.check_numbers(config, LIMITS)
   for name, length, contenders in config.subjects:
-    in_range('length', length, 2)
+    numbers({'length': length}, {'length': (2,)})
     subjects.check(name, length, config.settings.to_dict())
     for contender in contenders:
       known('contender', contender, CONTENDERS)
       known('contender without a grid:', contender, config.grids)
-      found += [
-        Point(subjects.label(name), length, contender, settings)
-        for settings in grid(config.grids[contender].to_dict())
-      ]
+      for settings in grid(config.grids[contender].to_dict()):
+        named_early(contender, settings, length)
+        found.append(Point(subjects.label(name), length, contender, settings))
   return found
+
+
+def named_early(contender, settings, length):
+  """Raises ValueError for a setting out of range, missing or unknown."""
+  variants.check_numbers(settings)
+  table = np.zeros((length, length), np.float32)
+  try:
+    CONTENDERS[contender](settings, dict.fromkeys(TABLES.values(), table))
+  except (KeyError, TypeError) as error:
+    raise ValueError(
+      f'the grid of {contender} has a wrong or missing setting: {error}'
+    ) from None
 
 
 def learned(subject, kind, rows, seed, file):
@@ -66,8 +85,11 @@ def learned(subject, kind, rows, seed, file):
     )
     with files.replacing(file) as part:
       np.savez(part, **made._asdict())
-  with np.load(file) as saved:
-    return saved['table'], int(saved['passes'])
+  try:
+    with np.load(file) as saved:
+      return saved['table'], int(saved['passes'])
+  except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    raise ValueError(f'{file} is damaged: delete it, and start again') from None
 
 
 def compile_one(subject, contender, fixed):

@@ -26,11 +26,18 @@ import numpy as np
 import punt_jax
 from experiments.common import columns
 from punt_jax import checkpoints, oracles, samplers
+from punt_jax.checks import numbers
 from punt_jax.generation import generator, quality
 from punt_jax.generation.warm_up import distances
 from punt_jax.oracles import named
 
 NAMES = (*named.NAMES, *checkpoints.names())
+# What the settings of a world may be, see checks.numbers.
+WORLD = {
+  'vocab': (2, 2**12), 'beta': (-1e3, 1e3), 'states': (1, 2**12),
+  'checks': (0.0, 1.0), 'weight': (1, 2**12), 'paragraphs': (1, 2**12),
+  'details': (1, 2**12), 'down': (-1e3, 1e3), 'up': (-1e3, 1e3),
+}
 
 
 class Subject(NamedTuple):
@@ -139,6 +146,13 @@ def text_errors(loaded, length, rows, draws, seed):
     }
 
   return errors
+
+
+def check_numbers(config, limits):
+  """checks.numbers of a config and of its settings of worlds."""
+  numbers(config, limits)
+  some = {k: limit for k, limit in WORLD.items() if k in config.settings}
+  numbers(config.settings, some, 'settings.')
 
 
 def check(name, length, settings):

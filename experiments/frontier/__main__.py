@@ -35,8 +35,7 @@ import numpy as np
 import punt_jax
 from experiments.common import columns, subjects
 from experiments.frontier import plot
-from punt_jax import metrics
-from punt_jax.checks import in_range
+from punt_jax import checks, metrics
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.generation import options, sampler_text
@@ -45,6 +44,10 @@ from punt_jax.oracles import named
 
 # Of the config: they choose rows.
 FREE = ('worlds', 'lengths', 'samplers', 'shares', 'temperatures')
+LIMITS = {  # of its numbers, see checks.numbers
+  'seed': (0,), 'lengths': (2,), 'rows': (2,), 'text_rows': (2,),
+  'draws': (1,), 'warm_up': (2,), 'shown': (0.0, 1.0), 'scored': (2,),
+}
 SECONDS = 3.4  # a row, CPU time, see sweep
 
 
@@ -84,13 +87,12 @@ def cases(config):
   Raises:
     ValueError: one sentence about what the config asks for.
   """
-  for name, least in (('rows', 2), ('scored', 2), ('warm_up', 2)):
-    in_range(name, config[name], least)
-  in_range('shown', config.shown, 0, 1)
+  subjects.check_numbers(config, LIMITS)
+  heats = dict.fromkeys(config.temperatures, (0.0,))
+  checks.numbers(config.temperatures, heats, 'temperatures.')
   settings, found = config.settings.to_dict(), []
   listed = isinstance(config.samplers, str)
   for name, length in itertools.product(config.worlds, config.lengths):
-    in_range('length', length, 2)
     subjects.check(name, length, settings)
     offers = subjects.offers(name)
     for choice in written(config.samplers) if listed else options.grid(
@@ -104,7 +106,6 @@ def cases(config):
           ' leave it out of --samplers'
         )
       for heat in config.temperatures.get(name, (1.0,)):
-        in_range('temperature', heat, 0)
         if heat != 1 and name not in named.NAMES:
           raise ValueError(f'{name} is compared at temperature 1 alone')
         found.append(Case(name, length, float(heat), choice))

@@ -14,6 +14,7 @@ the distance alone has the mean KL at each distance) and influence_features.png.
 """
 
 import functools
+import itertools
 import pathlib
 
 import jax
@@ -24,12 +25,19 @@ import punt_jax
 from experiments.common import subjects
 from experiments.influence_features import plot
 from punt_jax import samplers, scores
+from punt_jax.checks import known, numbers
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.decode import film
 from punt_jax.models import transformer
 
 CHUNK = 32  # canvases per forward pass
+FEATURES = (
+  'distance', 'attention', 'hidden', 'entropy_shown', 'entropy_moved'
+)
+LIMITS = {  # of its numbers, see checks.numbers
+  'seed': (0,), 'rows': (2,), 'length': (4,), 'bins': (1,),
+}
 
 
 def probes_of(loaded, rows, length, seed):
@@ -120,6 +128,9 @@ def by_distance(pairs, length):
 def run(config, workdir):
   """All sets of features. Returns the rows of results.jsonl."""
   model, length = config.model, config.length
+  numbers(config, LIMITS)
+  for name in itertools.chain(*config.features):
+    known('feature', name, FEATURES)
   if not isinstance(subjects.load(model).module, transformer.Transformer):
     raise ValueError(f'{model} is no model of train.main: its attention and'
                      ' features cannot be read')

@@ -27,7 +27,7 @@ from experiments.common import columns, subjects
 from experiments.learned_orders import plot
 from punt_jax import samplers, schedules
 from punt_jax.checkpoints import order_files
-from punt_jax.checks import in_range, known
+from punt_jax.checks import known, numbers
 from punt_jax.cli import command, records
 from punt_jax.cli.sweep import Point, grid, sweep
 from train import puzzles
@@ -38,6 +38,10 @@ SECONDS = 6.7  # a row, CPU time, see sweep
 FREE = (
   *records.FREE, 'contenders', 'grids', 'seeds', 'orders', 'columns'
 )
+LIMITS = {  # of its numbers, see checks.numbers
+  'seed': (0,), 'seeds': (0,), 'temperature': (0.0,), 'rows': (2,),
+  'text_rows': (2,), 'draws': (1,), 'batch': (1,), 'columns': (0.0,),
+}
 
 
 def probed(settings, head, rounds):
@@ -82,7 +86,10 @@ def plan(config):
   Raises:
     ValueError: one sentence about what the config asks for.
   """
+  numbers(config, LIMITS)
   task, found, networks = config.task, [], {}
+  own = {'clues': (0, puzzles.LENGTH - 1), 'length': (2,)}
+  numbers(task, {k: own[k] for k in own if k in task}, 'task.')
   length = puzzles.LENGTH if 'clues' in task else task.length
   place = subjects.label(task.model), length
   for contender in config.contenders:
@@ -103,10 +110,11 @@ def plan(config):
       continue
     name, kind = NETWORKS[contender]
     for file in config.orders[known('orders', name, config.orders)]:
-      networks[file] = networks.get(file) or order_files.find(file, kind)
-      own = networks[file].card['config']
+      network, order = order_files.find(file, kind), subjects.label(file)
+      networks[order] = network
+      own = network.card['config']
       cost = own.get('step_cost')  # in the reward it was trained for
-      about = {'order': file, 'seed': own['seed'], 'cost': cost}
+      about = {'order': order, 'seed': own['seed'], 'cost': cost}
       found += [Point(*place, contender, one, about) for one in many]
   return found, networks
 
@@ -115,12 +123,11 @@ def prepare(config):
   """(Subject, canvases (N, L) that all fill, V where masked) of config.task."""
   task = config.task
   if 'clues' not in task:
-    rows = in_range('text_rows', config.text_rows, 2)
+    rows = config.text_rows
     subject = subjects.of_text(
       task.model, task.length, rows, config.draws, config.seed
     )
     return subject, subject.empty(rows)
-  in_range('rows', config.rows, 2)
   sudoku = tasks.load(config, config.seed)
   loaded, (tokens, given) = sudoku.loaded, sudoku.test(config.rows)
 
@@ -157,7 +164,6 @@ def fill(decode, params, settings, key, canvas, batch):
 
 def run(config, workdir):
   """The whole comparison. Returns the rows of results.jsonl."""
-  in_range('batch', config.batch, 1)
   points, networks = plan(config)
   of_program = {program(network): network for network in networks.values()}
   prepared = functools.lru_cache(1)(lambda: prepare(config))
@@ -186,6 +192,7 @@ def run(config, workdir):
   rows = sweep(
     'learned_orders', workdir, config, points, measure,
     ('accuracy', 'excess_nll', 'seconds'), FREE, SECONDS,
+    {'task.model': subjects.label(config.task.model)},
   )
   plot.write(pathlib.Path(workdir), rows, config.columns)
   return rows

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import bits, readout, select
+from punt_jax.checks import numbers
 from punt_jax.sampler import look, probe, reveal
 from punt_jax.types import Answer, Array, Canvas, Sampler, Traits, View
 
@@ -33,6 +34,19 @@ class Told(NamedTuple):
   shown: Array  # (B, R, L) bool
   tests: Array  # (B, R, L) bool: whose predictions were compared
   moved: Array  # (B, R, L) nats, 0 where not tested
+
+
+LIMITS = {  # of the settings of variants and rivals, see checks.numbers
+  'epsilon': (-1e9, 1e9), 'early': (0.0,), 'late': (0.0,), 'kappa': (0.0,),
+  'gamma': (0.0,), 'gap': (0.0,), 'width': (1, 64), 'groups': (1, 1024),
+  'share': (0.0, 1.0), 'decay': (0.0, 1.0), 'rounds': (0, 1024),
+  'temperature': (0.0,),
+}
+
+
+def check_numbers(settings):
+  """Names a number among settings that is none, or out of range."""
+  numbers(settings, {k: v for k, v in LIMITS.items() if k in settings})
 
 
 def lift(choose, extra=lambda canvas: (), exact=None) -> Sampler:

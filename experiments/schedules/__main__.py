@@ -25,14 +25,19 @@ import numpy as np
 import punt_jax
 from experiments.common import columns, subjects
 from experiments.schedules import plot
-from punt_jax import samplers, schedules
-from punt_jax.checks import in_range, known
+from punt_jax import files, samplers, schedules
+from punt_jax.checks import known, numbers
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.oracles import named
 from punt_jax.samplers.random_size import DISTRIBUTIONS, drawn_marks
 from train import data
 
+LIMITS = {  # of its numbers, see checks.numbers
+  'seed': (0,), 'heldout': (1e-6, 1.0), 'length': (2,), 'rows': (2,),
+  'tested': (2,), 'orders': (1,), 'points': (2,), 'draws': (2,),
+  'at_once': (1,),
+}
 # name -> (profile (n,), number of blocks) -> sizes (K,)
 LISTS = {
   'optimal': schedules.optimal,
@@ -146,15 +151,11 @@ def curve(profiles):
 
 def check(config):
   """One sentence about what the config asks for and cannot have."""
-  in_range('length', config.length, 2)
+  subjects.check_numbers(config, LIMITS)
+  numbers(config, {'steps': (1, config.length)})
   subjects.check(config.subject, config.length, config.settings.to_dict())
   known('by', config.by, ('token', 'entropy'))
   known('distribution', config.distribution, DISTRIBUTIONS)
-  for name in ('rows', 'tested', 'draws', 'points'):
-    in_range(name, config[name], 2)
-  in_range('orders', config.orders, 1)
-  for steps in config.steps:
-    in_range('steps', steps, 1, config.length)
 
 
 def prepare(config):
@@ -207,6 +208,7 @@ def run(config, workdir):
     'schedules', workdir, config, points, measure,
     ('tc', 'dtc', 'predicted', 'measured', 'over_equal'),
     ('subject', 'length', 'steps'),
+    digests={'path': files.digest(config.path)} if config.path else (),
   )
   plot.draw(pathlib.Path(workdir) / 'schedules.png', rows)
   print(f'in {workdir}: schedules.png, results.jsonl')

@@ -24,12 +24,15 @@ import punt_jax
 from experiments.common import columns, subjects
 from experiments.writing_order import plot
 from punt_jax import metrics
-from punt_jax.checks import in_range
 from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.generation import options
 from punt_jax.oracles import named
 
+LIMITS = {  # of its numbers, see checks.numbers
+  'seed': (0,), 'length': (2,), 'rows': (2,), 'text_rows': (2,),
+  'down': (-1e3, 1e3), 'up': (-1e3, 1e3),
+}
 SECONDS = 13.5  # a row, CPU time, see sweep
 BINS = 16  # moments of the heat maps
 DOCUMENT = ('heading', 'structure', 'detail')
@@ -132,8 +135,8 @@ def fill(subject, world, choice, rows, seed):
 
 def run(config, workdir):
   """All subjects and samplers. Returns the rows of results.jsonl."""
-  length, seed = in_range('length', config.length, 2), config.seed
-  in_range('rows', config.rows, 2)
+  subjects.check_numbers(config, LIMITS)
+  length, seed = config.length, config.seed
   choices = {
     name: options.choose(name, settings)
     for name, settings in config.samplers.items()

@@ -31,6 +31,18 @@ def defaults() -> Any:
   return config
 
 
+LIMITS = {  # of the numbers that `defaults` has, see checks.numbers
+  'samples': (1,), 'block_length': (0,), 'group': (1,), 'max_new_tokens': (1,),
+  'batch': (1,), 'bucket': (1,), 'temperature': (0.0,), 'top_p': (0.0, 1.0),
+  'eos_penalty': (-1e9, 1e9), 'seed': (0,),
+}
+
+
+def check_numbers(config: Any) -> None:
+  """Names the first number of `defaults` in a config that cannot be."""
+  checks.numbers(config, {k: v for k, v in LIMITS.items() if k in config})
+
+
 def is_for_texts(config: Any) -> bool:
   """Whether a config has what `defaults` has, or most of it."""
   return 'max_new_tokens' in config
@@ -116,7 +128,8 @@ def one(config: Any) -> options.Choice:
 
 
 def settings(config: Any) -> generator.Settings:
-  """The generator's part of a config."""
+  """The generator's part of a config, whose numbers are checked."""
+  check_numbers(config)
   names = [name for name in generator.Settings._fields if name in config]
   return generator.Settings(**{name: config[name] for name in names})
 

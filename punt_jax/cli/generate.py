@@ -29,7 +29,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from punt_jax import checks, extras, files, jsonl
+from punt_jax import extras, files, jsonl
 from punt_jax.checkpoints import Pretrained, pretrained
 from punt_jax.cli import command, configs, families, prompt_files, records
 from punt_jax.generation import generator, options
@@ -56,7 +56,7 @@ def run(
     raise ValueError('give either --prompt or --input')
   if (input is None) != (workdir is None):
     raise ValueError('--input needs a --workdir for its results, --prompt none')
-  checks.whole('samples', config.samples, 1)
+  configs.check_numbers(config)
   if workdir is not None and input is not None:
     return answer_file(config, pathlib.Path(workdir), pathlib.Path(input))
   assert prompt is not None  # as neither of the two was given

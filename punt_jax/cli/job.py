@@ -10,7 +10,7 @@ import numpy as np
 
 import punt_jax
 from punt_jax import checkpoints
-from punt_jax.checks import in_range, known
+from punt_jax.checks import known, numbers
 from punt_jax.cli import configs
 from punt_jax.generation import generator, options, warm_up
 from punt_jax.text.vocabulary import BLANK, Text
@@ -25,6 +25,10 @@ ____________________________ so fair?
 
 JULIET:
 __________________________"""
+LIMITS = {  # of the numbers of the config, see checks.numbers
+  'rows': (1,), 'length': (1,), 'temperature': (0.0,), 'top_p': (0.0, 1.0),
+  'block_length': (0,), 'seed': (0,), 'draws': (1,), 'warm_up': (1,),
+}
 FILM = ('punt', 'one_by_one')
 
 
@@ -94,8 +98,7 @@ def prepare(config: Any) -> Job:
   Raises:
     ValueError: one sentence about what the user gave.
   """
-  for name in ('rows', 'length', 'draws', 'warm_up'):
-    in_range(name, config[name], 1)
+  numbers(config, LIMITS)
   choices = configs.choose(config)
   loaded = checkpoints.load(config.model)
   text = generator.need_text(loaded)

@@ -39,7 +39,7 @@ def claim(
     workdir: folder.
     config: of this run.
     free: keys of it that may differ from those of the run that is there.
-    digests: {key of the config: digest of what it names}, and other inputs. The
+    digests: {'a.b' of the config: digest of what it names, or other input}. The
       content tells a run from another then, not what it is called.
 
   Raises:
@@ -107,13 +107,15 @@ def different(
 ) -> list[str]:
   """Names of the values in which two dicts differ, `free` ones left out.
 
-  Those of dicts in them are named with dots: 'settings.vocab'.
+  Those of dicts in them are named with dots, here and there: 'settings.vocab'.
   """
   found = []
-  for key in sorted((one.keys() | other.keys()) - set(free)):
+  for key in sorted(one.keys() | other.keys()):
     a, b = one.get(key), other.get(key)
+    if above + key in free:
+      continue
     if isinstance(a, dict) and isinstance(b, dict):
-      found += different(a, b, (), f'{above}{key}.')
+      found += different(a, b, free, f'{above}{key}.')
     elif a != b or (key in one) != (key in other):
       found.append(above + key)
   return found

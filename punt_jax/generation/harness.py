@@ -40,6 +40,7 @@ class Engine(NamedTuple):
   loaded: Any  # checkpoints.Pretrained that has a vocabulary
   settings: Any  # JSON: all that a likelihood depends on beside model and text
   prefix: str = ''  # before every text whose likelihood is asked for
+  digest: str = ''  # of the model, by which answers are kept; '': by its name
 
 
 class Answers(NamedTuple):
@@ -62,8 +63,14 @@ def answers(file: str | pathlib.Path | None = None) -> Answers:
   if file.is_dir() or not all('key' in row for row in found):
     raise ValueError(f'{file} holds no answers: name another file for them')
   file.parent.mkdir(parents=True, exist_ok=True)
+  known = {}
+  for n, row in enumerate(found, 1):
+    if known.setdefault(row['key'], row) is not row:
+      raise ValueError(
+        f'line {n} of {file} is an answer for the second time: delete it'
+      )
   jsonl.replace(file, found)
-  return Answers(file, {row['key']: row for row in found})
+  return Answers(file, known)
 
 
 def alike(
@@ -180,8 +187,9 @@ class Harness(LM):
 
   def _answered(self, task, kind, settings, asked, work):
     """The row of each request; `work` is asked for those not known yet."""
+    model = self.engine.digest or self.engine.name
     said = [
-      json.dumps([kind, self.engine.name, settings, n, request])
+      json.dumps([kind, model, settings, n, request])
       for n, request in enumerate(asked)
     ]
     keys = [hashlib.sha256(line.encode()).hexdigest() for line in said]

@@ -26,6 +26,7 @@ from lm_eval.api.registry import (  # pyright: ignore[reportMissingImports]
 )
 
 from punt_jax import checkpoints, checks, parallel
+from punt_jax.checkpoints import pretrained
 from punt_jax.generation import generator, likelihood, model_args
 from punt_jax.generation import harness as lib
 from punt_jax.generation.harness import Engine, Harness, Writer
@@ -84,7 +85,8 @@ class PuntJax(Harness):
     score = likelihood.scorer(settings, loaded, own.draws)
     told = [own.draws, own.dtype, settings.seed, settings.prefix]
     super().__init__(Engine(
-      own.pretrained, writer, score, loaded, told, settings.prefix
+      own.pretrained, writer, score, loaded, told, settings.prefix,
+      pretrained.digest(loaded),
     ), known)
 
   @classmethod

@@ -226,6 +226,8 @@ def grid(
     for hyperparam, value in hyperparams.items():
       several = value if isinstance(value, (tuple, list)) else (value,)
       if hyperparam in shares:
+        for share in several:
+          in_range(hyperparam, share, 0)
         several = [max(1, round(share * length)) for share in several]
       values.append(dict.fromkeys(several))
     for setting in itertools.product(*values):

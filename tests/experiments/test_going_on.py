@@ -174,11 +174,11 @@ def test_more_goes_on_and_other_rows_are_refused(name, tmp_path, monkeypatch):
   module, asked, free = experiment(name), [], []
 
   def stub(experiment, workdir, config, points, measure, shown=(), free_=(),
-           seconds=None):
+           seconds=None, digests=()):
     free[:] = free_
     measure = lambda point: asked.append(point) or {}
     raise Done(sweep(
-      experiment, workdir, config, points, measure, (), free_, seconds
+      experiment, workdir, config, points, measure, (), free_, seconds, digests
     ))
 
   monkeypatch.setattr(module, 'sweep', stub)

@@ -41,7 +41,8 @@ from punt_jax.cli.evaluate import plan as evaluate_plan
 from punt_jax.cli.sweep import sweep
 
 # Of the config: they choose rows; what a task says of itself is in its rows.
-FREE = (*records.FREE, 'tasks', 'samplers', 'sampler')
+# What the task files and questions are is in them too, not where they lie.
+FREE = (*records.FREE, 'tasks', 'samplers', 'sampler', 'data', 'more')
 SHOTS_SEED = 1234  # lm-eval's: the same examples stand before each question
 
 
@@ -82,6 +83,7 @@ def run(
     rows = sweep(
       'evaluate', workdir, config, [place.point() for place in plan], measure,
       ('accuracy', 'seconds'), FREE,
+      digests={'model': plan[0].engine.digest},
     )
   for name in config.tasks:
     draw(workdir / f'{name}.png', [r for r in rows if r['subject'] == name])

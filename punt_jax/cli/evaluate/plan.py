@@ -1,8 +1,11 @@
 """What an evaluation will ask of whom: checked before anything is computed."""
 
+import hashlib
+import json
 import logging
 import os
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -10,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from punt_jax import checks, extras
-from punt_jax.checkpoints import Pretrained
+from punt_jax.checkpoints import Pretrained, pretrained
 from punt_jax.cli import configs
 from punt_jax.cli.evaluate import sandbox, scoring
 from punt_jax.cli.evaluate.guesses import guesses
@@ -36,13 +39,17 @@ class Place(NamedTuple):
   settings: dict[str, Any]
   shots: int  # examples before a question
   engine: Any  # harness.Engine
+  questions: str  # a digest of them, and of how they are asked
 
   def point(self) -> Point:
     """What its row is about."""
     length = self.config.max_new_tokens
     return Point(
       self.name, length, self.sampler, self.settings,
-      {'shots': self.shots, 'seed': self.config.seed, **self.conditions()},
+      {
+        'shots': self.shots, 'seed': self.config.seed,
+        'questions': self.questions, **self.conditions(),
+      },
     )
 
   def conditions(self) -> dict[str, Any]:
@@ -75,8 +82,13 @@ def prepare(
   """Every Place of a config, those of a task together, the floor first."""
   if not config.data:
     raise ValueError('say where the questions are, with --data=DIR')
-  checks.whole('limit', config.limit, 0)
-  checks.whole('draws', config.draws, 1)
+  checks.numbers(config, {'limit': (0,), 'draws': (1,)})
+  configs.check_numbers(config)
+  for name in config.tasks:
+    own = config.tasks[name]
+    limits = {'shots': (0,), **configs.LIMITS}
+    limits = {key: limits[key] for key in limits if key in own}
+    checks.numbers(own, limits, f'tasks.{name}.')
   tasks = load_tasks(config, folder, may_run_code)
   loaded = configs.load(config)
   generator.need_text(loaded)
@@ -85,10 +97,13 @@ def prepare(
       f'{config.model} has no chat template: use --config.chat=False, or a'
       ' config for base models'
     )
+  digest = pretrained.digest(loaded)
   loaded = harness.shared(loaded, configs.mesh(config))
   return [
     place._replace(
-      engine=engine_of(place, harness, loaded, encode, write, config)
+      engine=engine_of(
+        place, harness, loaded, encode, write, config
+      )._replace(digest=digest)
     )
     for name, task in tasks.items()
     for place, encode, write in places(config, name, task, loaded)
@@ -101,18 +116,33 @@ def places(
   """Yields (Place without its engine, encode, write) of a task."""
   own = task_config(config, name)
   made, _ = made_for(own, loaded, name)
-  shots = config.tasks[name].get('shots', 0)
+  shots, questions = config.tasks[name].get('shots', 0), asked(task)
   if task.OUTPUT_TYPE != 'generate_until':
     said = 'likelihood', {'draws': config.draws}
-    yield Place(name, task, own, *said, shots, None), made.encode, None
+    place = Place(name, task, own, *said, shots, None, questions)
+    yield place, made.encode, None
     return
   guess = guesses(configs.settings(own), loaded)
-  yield Place(name, task, own, 'random', {}, shots, None), made.encode, guess
+  place = Place(name, task, own, 'random', {}, shots, None, questions)
+  yield place, made.encode, guess
   for one in swept(config, own):
     made, choice = made_for(one, loaded, name)
     said = choice.name, choice.settings()
-    place = Place(name, task, one, *said, shots, None)
+    place = Place(name, task, one, *said, shots, None, questions)
     yield place, made.encode, made.write
+
+
+def asked(task: Any) -> str:
+  """Of what is asked and how: a SHA-256's first letters.
+
+  Of the rows of its files and of the task file, wherever they lie.
+  """
+  told = task.dump_config()
+  told['metadata'] = {**told.get('metadata', {}), 'data': None}  # where it lies
+  data = {split: list(rows) for split, rows in task.dataset.items()}
+  said = json.dumps([told, data], sort_keys=True, default=str)
+  said = re.sub(' at 0x[0-9a-f]+', '', said)  # where a function lies
+  return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def made_for(
