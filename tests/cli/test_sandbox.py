@@ -202,6 +202,71 @@ def test_the_environment_is_empty(monkeypatch):
   )
 
 
+SECRETS = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+
+def reads(file):
+  try:
+    return 'precious' in open(file, 'rb').read(2**20).decode('latin-1')
+  except OSError as error:
+    return False
+
+def sees(file):
+  try:
+    return bool(os.readlink(file))
+  except OSError:
+    return False
+
+found = []
+for pid in PARENT, 1, os.getppid():
+  for name in 'environ', 'cmdline', 'mem', 'maps', 'auxv', 'stack', 'comm':
+    found += [(pid, name)] * reads(f'/proc/{pid}/{name}')
+    found += [(pid, name)] * reads(f'/proc/{pid}/task/{pid}/{name}')
+  for name in 'fd/0', 'fd/1', 'fd/2', 'exe', 'cwd', 'root':
+    found += [(pid, name)] * sees(f'/proc/{pid}/{name}')
+found += [file for file in FILES if reads(file)]
+assert not found, found
+"""
+
+
+@confined
+@pytest.mark.parametrize('landlock', [True, False])
+def test_the_evaluator_is_out_of_reach(landlock, tmp_path):
+  """Its environment, memory and open files; as root, too, and without Landlock.
+
+  A program that cannot read them passes: not a bit of the secret leaves.
+  """
+  if landlock and not sandbox.reads_little():
+    pytest.skip('needs Landlock')
+  file = tmp_path / 'precious'
+  file.write_text('precious')
+  order = f"""
+import os
+from punt_jax.cli.evaluate import sandbox
+if not {landlock}:
+  sandbox._read_little = lambda libc: 0
+  source = open(sandbox.__file__).read().replace(
+    'if not reads_little()', 'if True'
+  )
+  sandbox.__file__ = {str(tmp_path / 'sandbox.py')!r}
+  open(sandbox.__file__, 'w').write(source)
+program = {SECRETS!r}.replace('PARENT', str(os.getpid()))
+files = [{str(file)!r}, '/etc/passwd'] if {landlock} else []
+if not {landlock}:  # what is said of a process to everybody stays
+  program = program.replace("'cmdline', ", '').replace(", 'comm'", '')
+print(sandbox.passes(program.replace('FILES', repr(files))))
+print(sandbox.passes('import ssl; open("/dev/null").read()'))
+print(open('/proc/self/environ').read().count('precious'))
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', order, 'precious'], stdout=subprocess.PIPE,
+    cwd=pathlib.Path(__file__).parents[2], text=True,
+    env={**os.environ, 'API_KEY': 'precious'},
+  )
+  assert done.stdout.split() == ['True', 'True', '1']
+
+
 def test_elsewhere_one_sentence_refuses(monkeypatch):
   monkeypatch.setattr(sandbox.platform, 'machine', lambda: 'riscv64')
   sandbox.check.cache_clear()

@@ -204,6 +204,11 @@ def load_tasks(
     )
   if unsafe:
     sandbox.check()
+    if not sandbox.reads_little():
+      print(
+        'this kernel has no Landlock: programs that the model writes cannot'
+        ' send or change anything, but they can read what you can'
+      )
   return {name: tasks[name] for name in config.tasks}
 
 
