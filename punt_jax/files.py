@@ -1,13 +1,16 @@
 """Files that are whole whenever a process ends, folders with one writer.
 
-A file is written aside, synced and renamed, so that a kill or a full disk
-leaves the old one or the new one. Ctrl-C and SIGTERM wait for a `whole` block.
+A file or folder is written aside, synced and renamed, so that a kill or a full
+disk leaves the old one or the new one. Ctrl-C and SIGTERM wait for a `whole`
+block. What is read is a plain file, and no larger than what it should be.
 """
 
 import contextlib
 import hashlib
 import os
 import pathlib
+import shutil
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -19,6 +22,7 @@ except ImportError:  # Windows: nothing is locked
 
 FilePath = str | os.PathLike[str]
 LOCK = '.lock'  # in a folder that is, or was, in use
+MOST = 2**24  # bytes of a file that is read whole
 stopping = threading.Event()  # the process has been asked to end
 _guard = threading.RLock()
 _inside = 0  # blocks of `whole`
@@ -73,8 +77,7 @@ def replacing(path: FilePath) -> Iterator[pathlib.Path]:
   with whole():
     try:
       yield part
-      with open(part, 'rb+') as stream:
-        os.fsync(stream.fileno())
+      sync(part)
       os.replace(part, path)
     except BaseException as error:
       with contextlib.suppress(OSError):
@@ -82,6 +85,86 @@ def replacing(path: FilePath) -> Iterator[pathlib.Path]:
       if isinstance(error, OSError):
         error.filename, error.filename2 = str(path), None
       raise
+
+
+def sync(path: FilePath) -> None:
+  """Waits until a file that was written is on the disk."""
+  with open(path, 'rb+') as stream:
+    os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def new_folder(folder: FilePath) -> Iterator[pathlib.Path]:
+  """Yields a folder to fill, which gets the name `folder` in the end.
+
+  It lies beside it; what a killed process left there is removed.
+
+  Raises:
+    ValueError: there is something of that name, or another process writes it.
+  """
+  folder = pathlib.Path(os.path.abspath(folder))
+  if os.path.lexists(folder) and (
+    not folder.is_dir() or any(folder.iterdir())
+  ):
+    raise ValueError(
+      f'{folder} is there already and is no empty folder: give another name'
+    )
+  part = part_of(folder)
+  part.mkdir(parents=True, exist_ok=True)
+  with lock(part):
+    for file in part.iterdir():
+      if file.name != LOCK:
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    try:
+      yield part
+      (part / LOCK).unlink()
+      os.replace(part, folder)
+    except BaseException:
+      shutil.rmtree(part, ignore_errors=True)
+      raise
+
+
+def size(path: FilePath) -> int | None:
+  """Bytes of a plain file, None if there is nothing of that name.
+
+  Raises:
+    ValueError: one sentence: a folder, a device or a pipe (to read from one may
+      never end), a link to nothing, or something that may not be looked at.
+  """
+  said = f'{path!s:.200}'
+  try:
+    found = os.stat(path)
+  except (FileNotFoundError, NotADirectoryError):
+    if os.path.islink(path):
+      raise ValueError(f'{said} is a link to a file that is absent') from None
+    return None
+  except (OSError, ValueError) as error:
+    why = getattr(error, 'strerror', None) or error
+    raise ValueError(f'{said} cannot be read: {why}') from None
+  if not stat.S_ISREG(found.st_mode):
+    kind = 'a folder' if stat.S_ISDIR(found.st_mode) else 'a device or a pipe'
+    raise ValueError(f'{said} is {kind}, and must be a file')
+  return found.st_size
+
+
+def read(path: FilePath, most: int = MOST) -> bytes:
+  """The content of a plain file.
+
+  Raises:
+    ValueError: one sentence: see `size`, or it is missing or larger than `most`
+      bytes.
+  """
+  found = size(path)
+  if found is None:
+    raise ValueError(f'{path} is missing')
+  try:
+    with open(path, 'rb') as stream:
+      data = stream.read(most + 1) if found <= most else b''
+  except OSError as error:
+    raise ValueError(f'{path} cannot be read: {error.strerror}') from None
+  if max(found, len(data)) > most:  # a file of Linux's may claim no bytes
+    raise ValueError(f'{path} has more than {most} bytes, too many to be read')
+  return data
 
 
 def write(path: FilePath, content: str | bytes) -> None:

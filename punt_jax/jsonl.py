@@ -8,20 +8,55 @@ from typing import Any
 
 from punt_jax import files
 
+DIGITS = 100  # of a whole number
 
-def read_object(file: pathlib.Path) -> dict[str, Any]:
-  """The JSON object in a file (pathlib.Path), {} if there is no file.
+
+def decode(data: bytes, once: bool = False) -> Any:
+  """The value that JSON in UTF-8 describes; it may begin with a BOM.
+
+  Args:
+    data: bytes.
+    once: whether a name that an object has twice is refused even if both have
+      the same value.
+
+  Raises:
+    ValueError: a few words on what is wrong.
+  """
+
+  def whole(digits):
+    if len(digits) > DIGITS:
+      raise ValueError(f'it has a whole number of {len(digits)} digits')
+    return int(digits)
+
+  def unique(pairs):
+    found = {}
+    for name, value in pairs:
+      if name in found and (once or found[name] != value):
+        raise ValueError(f'the name {name!r:.60} occurs twice')
+      found[name] = value
+    return found
+
+  try:
+    return json.loads(
+      data.decode('utf-8-sig'), object_pairs_hook=unique, parse_int=whole
+    )
+  except (ValueError, RecursionError) as error:
+    raise ValueError(' '.join(str(error).split())[:200]) from None
+
+
+def read_object(file: pathlib.Path, most: int = files.MOST) -> dict[str, Any]:
+  """The JSON object in a file of at most so many bytes, {} without a file.
 
   Raises:
     ValueError: one sentence, if it holds something else.
   """
-  if file.exists() and not file.is_file():  # reading a pipe may never end
-    raise ValueError(f'{file} is no file')
+  if files.size(file) is None:
+    return {}
+  data = files.read(file, most)
   try:
-    found = json.loads(file.read_text('utf-8')) if file.exists() else {}
-  except (OSError, ValueError, RecursionError) as error:
-    said = ' '.join(str(error).split())[:200]
-    raise ValueError(f'{file} cannot be read as JSON: {said}') from None
+    found = decode(data)
+  except ValueError as error:
+    raise ValueError(f'{file} cannot be read as JSON: {error}') from None
   if not isinstance(found, dict):
     raise ValueError(f'{file} must hold a JSON object, not {found!r:.40}')
   return found

@@ -6,6 +6,7 @@ not longer, because mapped pages count as memory.
 
 import contextlib
 import json
+import os
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 import safetensors
 from safetensors import numpy as safetensors_numpy
 
+from punt_jax import files, jsonl
 from punt_jax.types import ArrayLike, FilePath
 
 FILE = 'model.safetensors'
@@ -27,6 +29,8 @@ NAMES = {  # of a type, in numpy and in the file
   'bool': 'BOOL',
 }
 TYPES = {code: name for name, code in NAMES.items()}
+WEIGHTS = 'float64', 'float32', 'float16', 'bfloat16'
+MOST = 2**26  # bytes of an index
 
 
 class Tensors(NamedTuple):
@@ -35,6 +39,7 @@ class Tensors(NamedTuple):
   where: str  # for messages
   shapes: dict[str, tuple[tuple[int, ...], str]]  # and numpy's name of the type
   read: Callable[[str], np.ndarray]
+  metadata: dict[str, str] = {}  # of the header, if it is one file
 
 
 def open_tensors(folder: FilePath) -> Tensors:
@@ -47,34 +52,60 @@ def open_tensors(folder: FilePath) -> Tensors:
       damaged, contradicts the index, or is named outside of the folder.
   """
   folder = pathlib.Path(folder)
-  index, shards = folder / INDEX, {}
-  files = [file for file in (folder, folder / FILE) if file.is_file()]
-  if not files and index.is_file():
+  index, shards, metadata = folder / INDEX, {}, {}
+  found = [folder / FILE if folder.is_dir() else folder]
+  if files.size(found[0]) is None:
+    if files.size(index) is None:
+      raise ValueError(_nothing(folder))
     shards = listed(index)
-    files = [folder / name for name in sorted(set(shards.values()))]
-  if not files:
-    raise ValueError(_nothing(folder))
+    found = sorted({folder / name for name in shards.values()})
   shapes, places = {}, {}
-  for file in files:
-    for name, shape in _header(file).items():
+  for file in found:
+    header, metadata = _header(file)
+    for name, shape in header.items():
       if name in places:
         raise ValueError(
-          f'{folder}: tensor {name!r} is both in {places[name].name} and in'
+          f'{folder}: tensor {name!r:.80} is both in {places[name].name} and in'
           f' {file.name}'
         )
       shapes[name], places[name] = shape, file
   for name, shard in shards.items():
-    if name not in places or places[name].name != shard:
+    if places.get(name) != folder / shard:
       raise ValueError(
-        f'{index} says that tensor {name!r} is in {shard}, where it is not:'
-        ' fetch the checkpoint again'
+        f'{index} says that tensor {name!r:.80} is in {shard:.80}, where it is'
+        ' not: fetch the checkpoint again'
       )
 
   def read(name):
     with _opened(places[name]) as stored:
       return stored.get_tensor(name)
 
-  return Tensors(str(folder), shapes, read)
+  metadata = metadata if len(found) == 1 else {}
+  return Tensors(str(folder), shapes, read, metadata)
+
+
+def weight(stored: Tensors, name: str) -> np.ndarray:
+  """A tensor, which must hold finite numbers.
+
+  Raises:
+    ValueError: one sentence.
+  """
+  kind = stored.shapes[name][1]
+  if kind not in WEIGHTS:
+    raise ValueError(
+      f'{stored.where}: the tensor {name:.80} holds {kind}, and weights are'
+      f' {", ".join(WEIGHTS)}: fetch them unquantized'
+    )
+  tensor = stored.read(name)
+  if kind == 'float64':
+    with np.errstate(over='ignore'):
+      tensor = tensor.astype('float32')
+  if not np.isfinite(tensor).all():
+    raise ValueError(
+      f'{stored.where}: the tensor {name:.80} holds NaN or infinity: fetch the'
+      ' checkpoint again'
+    )
+  return tensor
 
 
 def write_tensors(
@@ -83,8 +114,8 @@ def write_tensors(
 ) -> int:
   """Writes `model.safetensors`, or shards and their index.
 
-  Files get their names at the end, the last of them the one that makes the
-  folder complete. Host memory is one shard.
+  Files are synced and get their names at the end, the last of them the one that
+  makes the folder complete. Host memory is one shard.
 
   Args:
     folder: made if absent.
@@ -100,9 +131,7 @@ def write_tensors(
       occurs twice.
   """
   folder = pathlib.Path(folder)
-  for name in (FILE, INDEX):
-    if (folder / name).exists():
-      raise ValueError(f'{folder} holds weights already: use another folder')
+  vacant(folder)
   folder.mkdir(parents=True, exist_ok=True)
   parts = []  # (file, names in it)
   total = 0
@@ -120,95 +149,114 @@ def write_tensors(
   if len(parts) == 1:
     parts[0][0].replace(folder / FILE)
     return total
-  files = {}
+  places = {}
   for i, (part, names) in enumerate(parts, 1):
     shard = f'model-{i:05d}-of-{len(parts):05d}.safetensors'
-    files |= dict.fromkeys(names, shard)
+    places |= dict.fromkeys(names, shard)
     part.replace(folder / shard)
-  index = {'metadata': {'total_size': total}, 'weight_map': files}
-  part = folder / 'index.part'
-  part.write_text(json.dumps(index, indent=1), 'utf-8')
-  part.replace(folder / INDEX)
+  index = {'metadata': {'total_size': total}, 'weight_map': places}
+  files.write(folder / INDEX, json.dumps(index, indent=1))
   return total
+
+
+def vacant(folder: FilePath) -> None:
+  """Refuses a folder that holds weights, in a ValueError."""
+  for name in (FILE, INDEX):
+    if os.path.lexists(pathlib.Path(folder, name)):
+      raise ValueError(f'{folder} holds weights already: use another folder')
 
 
 def _nothing(folder):
   """Why a path without weights is not a checkpoint."""
   if not folder.is_dir():
     return f'there is no file or folder {folder}'
-  names = sorted(file.name for file in folder.iterdir())
+  names = sorted(os.listdir(folder))
   said = f'{folder} holds neither {FILE} nor {INDEX}'
   for name in names:
     if name.endswith(('.safetensors', '.part')):
       return f'{said} but {name}: its writing or fetching was not finished'
     if name.endswith(('.bin', '.pt', '.ckpt', '.pth')):
-      return f'{said} but {name}: use punt-jax convert'
+      return (
+        f'{said} but {name}: use punt-jax convert --source={folder / name}'
+        ' --out=NEW, and copy config.json and the tokenizer to NEW'
+      )
   return said
 
 
-def _object(data, where):
-  """A JSON object from bytes; no key of it may occur twice."""
-
-  def unique(pairs):
-    if len(dict(pairs)) < len(pairs):
-      raise ValueError('a name occurs twice')
-    return dict(pairs)
-
-  try:
-    found = json.loads(data, object_pairs_hook=unique)
-  except (ValueError, RecursionError) as error:
-    raise ValueError(f'{where} is not readable JSON ({error})') from error
-  if not isinstance(found, dict):
-    raise ValueError(f'{where} is not a JSON object')
-  return found
-
-
 def listed(index: pathlib.Path) -> dict[str, str]:
-  """{tensor: file name} of an index; every file lies beside it.
+  """{tensor: file name} of an index; every file lies in its folder.
 
   Raises:
     ValueError: one sentence.
   """
-  files = _object(index.read_bytes(), index).get('weight_map')
-  if not isinstance(files, dict) or not files:
+  try:
+    found = jsonl.decode(files.read(index, MOST), once=True)
+  except ValueError as error:
+    said = str(error).removeprefix(f'{index} ')
+    raise ValueError(f'{index} is not readable JSON: {said}') from None
+  if not isinstance(found, dict):
+    raise ValueError(f'{index} is not a JSON object')
+  shards = found.get('weight_map')
+  if not isinstance(shards, dict) or not shards:
     raise ValueError(f'{index} has no "weight_map" of tensors to files')
-  for name in files.values():
-    plain = isinstance(name, str) and not set(name) & set('/\\\0')
-    if not plain or name in ('', '.', '..'):
+  for name in shards.values():
+    plain = isinstance(name, str) and not set(name) & set('\\\0')
+    if not plain or not name or name[0] == '/' or '..' in name.split('/'):
       raise ValueError(
-        f'{index} names the file {name!r}: it must lie in the same folder'
+        f'{index} names the file {name!r:.80}: it must lie in the same folder'
       )
-  return files
+  return shards
 
 
 @contextlib.contextmanager
 def _opened(path):
   """A safetensors file; what is wrong with it in one sentence."""
-  if not path.is_file():
+  if files.size(path) is None:
     raise ValueError(f'{path} is missing: fetch the checkpoint again')
   try:
     with safetensors.safe_open(path, 'numpy') as file:
       yield file
   except (safetensors.SafetensorError, OSError) as error:
-    raise ValueError(
-      f'{path} is truncated, damaged or no safetensors file ({error}): fetch'
-      ' the checkpoint again'
-    ) from None
+    raise _damaged(path, error) from None
+
+
+def _damaged(path, error):
+  said = ' '.join(str(error).split())[:200]
+  return ValueError(
+    f'{path} is truncated, damaged or no safetensors file ({said}): fetch the'
+    ' checkpoint again'
+  )
 
 
 def _header(path):
-  """{name: (shape, numpy's name of the type)} of a safetensors file."""
+  """({name: (shape, numpy's name of the type)}, metadata) of a file."""
   found = {}
-  with _opened(path) as file:
+  with _opened(path) as file:  # its size, offsets and types are right, then
+    metadata = file.metadata() or {}
     for name in file.keys():
       try:
         part = file.get_slice(name)
         found[name] = tuple(part.get_shape()), TYPES[part.get_dtype()]
       except (AttributeError, KeyError) as error:
         raise ValueError(
-          f'{path}: tensor {name!r} has a type that is not read ({error})'
+          f'{path}: tensor {name!r:.80} has a type that is not read ({error})'
         ) from None
-  return found
+    with open(path, 'rb') as stream:
+      size = int.from_bytes(stream.read(8), 'little')
+      try:  # the package takes the last of two entries with one name
+        json.loads(stream.read(size), object_pairs_hook=_once)
+      except ValueError as error:
+        raise _damaged(path, error) from None
+  return found, metadata
+
+
+def _once(pairs):
+  """Refuses an object with a name twice; keeps nothing of it."""
+  names = set()
+  for name, _ in pairs:
+    if name in names:
+      raise ValueError(f'the name {name!r:.80} occurs twice')
+    names.add(name)
 
 
 def _shards(tensors, shard_bytes):
@@ -216,12 +264,14 @@ def _shards(tensors, shard_bytes):
   shard, size, seen = {}, 0, {'__metadata__'}
   for name, array in tensors:
     if name in seen:
-      raise ValueError(f'the tensor name {name!r} is taken already')
+      raise ValueError(f'the tensor name {name!r:.80} is taken already')
     seen.add(name)
     array = np.asarray(array, order='C')
     array = array.astype(array.dtype.newbyteorder('<'), copy=False)
     if array.dtype.name not in NAMES:
-      raise ValueError(f'tensor {name!r} has type {array.dtype}: cast it first')
+      raise ValueError(
+        f'tensor {name!r:.80} has type {array.dtype}: cast it first'
+      )
     if shard and size + array.nbytes > shard_bytes:
       yield shard
       shard, size = {}, 0
@@ -234,4 +284,5 @@ def _shards(tensors, shard_bytes):
 def _write(path, shard):
   """Writes one file; returns the bytes of its tensors."""
   safetensors_numpy.save_file(shard, path, {'format': 'pt'})
+  files.sync(path)
   return sum(array.nbytes for array in shard.values())
