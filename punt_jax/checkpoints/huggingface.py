@@ -17,10 +17,9 @@ import numpy as np
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding
 
-from punt_jax import checks, jsonl, kv_cache
+from punt_jax import checks, files, jsonl, kv_cache
 from punt_jax import denoiser as wrappers
-from punt_jax.checkpoints import special_tokens
-from punt_jax.checkpoints import tensors as files
+from punt_jax.checkpoints import special_tokens, tensors
 from punt_jax.models import bert, dit, llama, sharding
 from punt_jax.models.layout import STACKED, Layout
 from punt_jax.types import Denoiser, FilePath, Tree
@@ -54,7 +53,7 @@ def read_config(folder: FilePath) -> dict[str, Any]:
     ValueError: one sentence, if it is missing or no JSON object.
   """
   file = pathlib.Path(folder) / 'config.json'
-  if not file.exists():
+  if files.size(file) is None:
     raise ValueError(
       f'{file} cannot be read (FileNotFoundError): a checkpoint directory has'
       ' one that says what the model is'
@@ -89,7 +88,7 @@ def layout(config: dict[str, Any], ignore: Sequence[str] = ()) -> Layout:
   kind = config.get('model_type')
   if str(kind).lower() not in ARCHITECTURES:
     raise ValueError(
-      f'config.json: model_type {kind!r} is not implemented, only'
+      f'config.json: model_type {kind!r:.40} is not implemented, only'
       f' {", ".join(sorted(ARCHITECTURES))}'
     )
   config = Read(config)
@@ -100,12 +99,13 @@ def layout(config: dict[str, Any], ignore: Sequence[str] = ()) -> Layout:
   )
   if strange:
     raise ValueError(
-      f'config.json: what {strange[0]!r} means is not known here: if it does'
-      f' not change the network, load with ignore={tuple(strange)!r}'
+      f'config.json: what {strange[0]!r:.80} means is not known here: if it'
+      f' does not change the network, load with ignore={tuple(strange)!r:.400}'
     )
-  if not 0 <= plan.mask <= plan.vocab:
+  last = min(plan.vocab, plan.module.vocab - 1)
+  if not 0 <= plan.mask <= last:
     raise ValueError(
-      f'config.json: the mask id {plan.mask} lies outside 0 .. {plan.vocab}'
+      f'config.json: the mask id {plan.mask} lies outside 0 .. {last}'
     )
   return plan
 
@@ -146,7 +146,7 @@ def denoiser(plan: Layout, params: Tree, window: int | None = None) -> Denoiser:
 
 def survey(
   folder: FilePath, dtype: str | None = None, ignore: Sequence[str] = (),
-) -> tuple[Layout, files.Tensors, dict[str, Any]]:
+) -> tuple[Layout, tensors.Tensors, dict[str, Any]]:
   """(Layout, tensors, config) of a checkpoint directory; reads no weights.
 
   Arguments and errors as of `load`.
@@ -156,8 +156,15 @@ def survey(
     mask = special_tokens.mask(folder)
     if mask is not None:  # published BERTs keep it with the tokenizer
       config['mask_token_id'] = mask
+  mask = special_tokens.mask(folder, guess=False)
+  if mask not in (None, config.get('mask_token_id')):
+    raise ValueError(
+      f'{folder}: the mask_token of the tokenizer has the id {mask}, and in'
+      f' config.json mask_token_id is {config["mask_token_id"]!r:.40}: correct'
+      ' one of them'
+    )
   plan = layout(config, ignore)
-  stored = _modern(files.open_tensors(folder))
+  stored = _modern(tensors.open_tensors(folder))
   if dtype is None:
     kinds = {kind for _, kind in stored.shapes.values()}
     dtype = 'bfloat16' if kinds == {'bfloat16'} else 'float32'
@@ -183,11 +190,13 @@ def load(
 
   Raises:
     ValueError: one sentence: a config or file that is damaged, a tensor that
-      is missing, unknown, of another shape, or not finite.
+      is missing, unknown, of another shape, not floating-point, not finite, or
+      a second and different copy.
   """
   plan, stored, config = survey(folder, dtype, ignore)
   like = shapes(plan)
   slots = _slots(plan, like, stored)
+  _compare(plan.copies, stored)
   spec = functools.partial(sharding.spec, plan.module, mesh=mesh)
   params = {
     path: jnp.zeros(x.shape, x.dtype, device=spec(path, x.shape))
@@ -197,7 +206,7 @@ def load(
     if name not in slots:
       continue
     path, layer, transpose = slots[name]
-    tensor = stored.read(name)
+    tensor = tensors.weight(stored, name)
     place = spec(path, like[path].shape)
     if isinstance(place, NamedSharding):
       place = sharding.of_tensor(place, layer is not None, transpose)
@@ -206,10 +215,7 @@ def load(
     )
     params[path], finite = _put(params[path], tensor, layer, transpose)
     if not finite:  # this waits: one tensor at a time is on its way
-      raise ValueError(
-        f'{folder}: the tensor {name} holds NaN or infinity: fetch the'
-        ' checkpoint again'
-      )
+      raise tensors.not_finite(stored, name)
   return plan, traverse_util.unflatten_dict(params, sep='/'), config
 
 
@@ -227,12 +233,17 @@ def export(
 ) -> None:
   """Writes parameters as the directory that `load` reads, bit by bit.
 
+  It gets its name when all is written.
+
   Args:
     folder: a new directory.
     plan: Layout.
     params: tree of parameters.
     config: dict for config.json.
     shard_bytes: most bytes of a file.
+
+  Raises:
+    ValueError: one sentence: the folder is not new, a parameter not finite.
   """
   flat: dict[str, Any] = traverse_util.flatten_dict(params, sep='/')
 
@@ -241,12 +252,16 @@ def export(
       for layer, name in enumerate(source.names):
         stacked = path.startswith(STACKED)
         tensor = np.asarray(flat[path][layer] if stacked else flat[path])
+        if not np.isfinite(tensor).all():
+          raise ValueError(f'the parameter {path} holds NaN or infinity')
         tensor = tensor.T if source.transpose else tensor
         yield name, np.ascontiguousarray(tensor)
 
-  files.write_tensors(folder, each(), shard_bytes=shard_bytes)
-  text = json.dumps(config, indent=2, sort_keys=True) + '\n'
-  (pathlib.Path(folder) / 'config.json').write_text(text)
+  tensors.vacant(folder)
+  with files.new_folder(folder) as part:
+    tensors.write_tensors(part, each(), shard_bytes=shard_bytes)
+    text = json.dumps(config, indent=2, sort_keys=True) + '\n'
+    files.write(part / 'config.json', text)
 
 
 def _modern(stored):
@@ -261,6 +276,25 @@ def _modern(stored):
   return stored._replace(
     shapes=shapes, read=lambda name: stored.read(old[name])
   )
+
+
+def _compare(copies, stored):
+  """Refuses a second copy of a tied tensor that is not the same.
+
+  Of two that differ transformers 4 takes one, transformers 5 both.
+
+  Raises:
+    ValueError: one sentence.
+  """
+  for copy, name in copies.items():
+    if copy in stored.shapes and not np.array_equal(
+      tensors.weight(stored, copy), tensors.weight(stored, name)
+    ):
+      raise ValueError(
+        f'{stored.where}: config.json ties {copy} to {name}, and the files hold'
+        ' both, with different values: which is meant is not known; remove one,'
+        ' or set tie_word_embeddings (weight_tying) to false'
+      )
 
 
 def _slots(plan, like, stored):
@@ -280,15 +314,16 @@ def _slots(plan, like, stored):
       if found is None or tuple(found) != shape:
         said = 'is missing' if found is None else f'has shape {tuple(found)}'
         raise ValueError(
-          f'{stored.where}: the tensor {name} {said}, config.json asks for'
+          f'{stored.where}: the tensor {name} {said:.200}, config.json asks for'
           f' {shape}: the files do not belong to this config'
         )
   ignored = re.compile('|'.join(plan.ignored) or r'(?!)')
   for name in stored.shapes:
-    if name not in slots and not ignored.fullmatch(name):
+    known = name in slots or name in plan.copies
+    if not known and not ignored.fullmatch(name):
       raise ValueError(
-        f'{stored.where}: the tensor {name} has no place in the network that'
-        ' config.json describes: the files do not belong to this config'
+        f'{stored.where}: the tensor {name:.80} has no place in the network'
+        ' that config.json describes: the files do not belong to this config'
       )
   return slots
 
@@ -296,8 +331,8 @@ def _slots(plan, like, stored):
 @functools.partial(jax.jit, donate_argnums=0, static_argnums=3)
 def _put(param, tensor, layer, transpose):
   """A tensor into its parameter, in place -> (parameter, all finite)."""
-  finite = jnp.isfinite(tensor).all()
   tensor = (tensor.T if transpose else tensor).astype(param.dtype)
+  finite = jnp.isfinite(tensor).all()
   if layer is not None:
     update = jax.lax.dynamic_update_index_in_dim
     tensor = update(param, tensor, layer, 0)

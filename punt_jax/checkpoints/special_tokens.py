@@ -12,15 +12,19 @@ TURNS = ('<|eot_id|>', '<|im_end|>')  # ends of a turn, by their text
 MASKS = ('[MASK]', '<mask>')
 
 
-def mask(folder: FilePath) -> int | None:
+def mask(folder: FilePath, guess: bool = True) -> int | None:
   """The id of MASK by the tokenizer's files, or None.
+
+  Args:
+    folder: of the checkpoint.
+    guess: whether a token that is not named there may be one, by its text.
 
   Raises:
     ValueError: one sentence, if they are damaged.
   """
-  card = jsonl.read_object(pathlib.Path(folder) / 'tokenizer_config.json')
-  tokens = token_files.added_tokens(folder)
-  for token in (token_files.named_token(card, 'mask_token'), *MASKS):
+  card, tokens = token_files.card(folder), token_files.added_tokens(folder)
+  named = token_files.named_token(card, 'mask_token')
+  for token in (named, *(MASKS if guess else ())):
     if token in tokens:
       return tokens[token]
   return None
@@ -44,7 +48,7 @@ def ids(
     ValueError: one sentence, if a file is damaged or an id is no such number.
   """
   folder = pathlib.Path(folder)
-  card = jsonl.read_object(folder / 'tokenizer_config.json')
+  card = token_files.card(folder)
   more = jsonl.read_object(folder / 'generation_config.json')
   tokens = token_files.added_tokens(folder)
   found = {'mask': plan.mask}

@@ -30,7 +30,7 @@ NAMES = {  # of a type, in numpy and in the file
 }
 TYPES = {code: name for name, code in NAMES.items()}
 WEIGHTS = 'float64', 'float32', 'float16', 'bfloat16'
-MOST = 2**26  # bytes of an index
+MOST = 2**26  # bytes of a header or an index
 
 
 class Tensors(NamedTuple):
@@ -85,10 +85,10 @@ def open_tensors(folder: FilePath) -> Tensors:
 
 
 def weight(stored: Tensors, name: str) -> np.ndarray:
-  """A tensor, which must hold finite numbers.
+  """A tensor of floating-point numbers; float64 becomes float32.
 
   Raises:
-    ValueError: one sentence.
+    ValueError: one sentence, if it holds another kind.
   """
   kind = stored.shapes[name][1]
   if kind not in WEIGHTS:
@@ -100,12 +100,15 @@ def weight(stored: Tensors, name: str) -> np.ndarray:
   if kind == 'float64':
     with np.errstate(over='ignore'):
       tensor = tensor.astype('float32')
-  if not np.isfinite(tensor).all():
-    raise ValueError(
-      f'{stored.where}: the tensor {name:.80} holds NaN or infinity: fetch the'
-      ' checkpoint again'
-    )
   return tensor
+
+
+def not_finite(stored: Tensors, name: str) -> ValueError:
+  """What to raise for a tensor with NaN or infinity."""
+  return ValueError(
+    f'{stored.where}: the tensor {name:.80} holds NaN or infinity: fetch the'
+    ' checkpoint again'
+  )
 
 
 def write_tensors(
@@ -231,6 +234,12 @@ def _damaged(path, error):
 def _header(path):
   """({name: (shape, numpy's name of the type)}, metadata) of a file."""
   found = {}
+  if files.size(path):
+    with open(path, 'rb') as stream:
+      size = int.from_bytes(stream.read(8), 'little')
+      data = stream.read(size) if size <= MOST else b''
+    if size > MOST:
+      raise _damaged(path, f'its header has {size} bytes')
   with _opened(path) as file:  # its size, offsets and types are right, then
     metadata = file.metadata() or {}
     for name in file.keys():
@@ -241,12 +250,10 @@ def _header(path):
         raise ValueError(
           f'{path}: tensor {name!r:.80} has a type that is not read ({error})'
         ) from None
-    with open(path, 'rb') as stream:
-      size = int.from_bytes(stream.read(8), 'little')
-      try:  # the package takes the last of two entries with one name
-        json.loads(stream.read(size), object_pairs_hook=_once)
-      except ValueError as error:
-        raise _damaged(path, error) from None
+  try:  # the package takes the last of two entries with one name
+    json.loads(data, object_pairs_hook=_once)
+  except ValueError as error:
+    raise _damaged(path, error) from None
   return found, metadata
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax.models.attention import attention
-from punt_jax.models.layout import Layout, Source, fixed, layers, number
+from punt_jax.models.layout import Layout, Source, fixed, flag, layers, number
 from punt_jax.models.parts import layer_norm, leaves, mask_id, stacked
 from punt_jax.types import Array
 
@@ -175,7 +175,7 @@ def layout(config: dict[str, Any]) -> Layout:
   activation = config.get('hidden_act', 'gelu')
   if activation not in tuple(ACTIVATIONS):
     raise ValueError(
-      f'config.json: hidden_act = {activation!r} is not implemented, only'
+      f'config.json: hidden_act = {activation!r:.40} is not implemented, only'
       f' {", ".join(ACTIVATIONS)} are'
     )
   module = Bert(
@@ -191,7 +191,7 @@ def layout(config: dict[str, Any]) -> Layout:
     eps=number(config, 'layer_norm_eps', 0, 1e-12, float),
     activation=activation,
     head_activation='gelu' if roberta else activation,
-    tied=bool(config.get('tie_word_embeddings', True)),
+    tied=flag(config, 'tie_word_embeddings', True),
   )
   if module.width % module.heads:
     raise ValueError(
@@ -214,7 +214,18 @@ def layout(config: dict[str, Any]) -> Layout:
       r'cls\.(seq_relationship|species|chain|graft)\..*',
       r'(cls\.predictions|lm_head)\.(decoder\..*|bias)',
     ),
+    copies=_copies(roberta) if module.tied else {},
   )
+
+
+def _copies(roberta):
+  """The head's tensors that a tied model may store again."""
+  base = 'roberta' if roberta else 'bert'
+  head = 'lm_head.' if roberta else 'cls.predictions.'
+  return {
+    f'{head}decoder.weight': f'{base}.embeddings.word_embeddings.weight',
+    f'{head}decoder.bias': f'{head}bias',
+  }
 
 
 def _sources(module, roberta):

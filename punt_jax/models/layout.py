@@ -22,26 +22,44 @@ class Layout(NamedTuple):
   length: int  # longest canvas
   shifted: bool = False  # output i - 1 predicts token i
   ignored: tuple[str, ...] = ()  # regular expressions of tensors not read
+  copies: dict[str, str] = {}  # tensor that may be there -> the one it repeats
 
 
 def number(
   config: dict[str, Any], key: str, low: float = 1, default: Any = None,
-  kind: type = int, high: float = 2**31,
+  kind: type = int, high: float = 2**31, where: Any = 'config.json',
 ) -> Any:
-  """config[key], a number from `low` to `high`.
+  """config[key], a number from `low` to `high`; `where` it stands.
+
+  null counts as absent.
 
   Raises:
     ValueError: one sentence, if it is missing or something else.
   """
-  value = config.get(key, default)
+  value = config.get(key)
+  value = default if value is None else value
   kinds = (int, float) if kind is float else (int,)
   fits = isinstance(value, kinds) and not isinstance(value, bool)
   if not fits or not low <= value <= high:
     raise ValueError(
-      f'config.json: {key} is {value!r:.40}, it must be a number from {low} to'
-      f' {high}'
+      f'{where}: {key} is {value!r:.40}, it must be a'
+      f' {"whole " * (kind is int)}number from {low} to {high}'
     )
   return kind(value)
+
+
+def flag(config: dict[str, Any], key: str, default: bool) -> bool:
+  """config[key], true or false; the default if it is absent or null.
+
+  Raises:
+    ValueError: one sentence, if it is something else.
+  """
+  value = config.get(key)
+  if value is not None and not isinstance(value, bool):
+    raise ValueError(
+      f'config.json: {key} is {value!r:.40}, it must be true or false'
+    )
+  return default if value is None else value
 
 
 def layers(config: dict[str, Any], key: str) -> int:
@@ -59,6 +77,6 @@ def fixed(config: dict[str, Any], **wanted: Any) -> None:
   for key, value in wanted.items():
     if config.get(key) not in (None, value):
       raise ValueError(
-        f'config.json: {key} = {config[key]!r} is not implemented, only'
+        f'config.json: {key} = {config[key]!r:.80} is not implemented, only'
         f' {value!r} is'
       )

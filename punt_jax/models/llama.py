@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax.models.attention import attention, rotate
-from punt_jax.models.layout import Layout, Source, fixed, layers, number
-from punt_jax.models.parts import stacked
+from punt_jax.models.layout import Layout, Source, fixed, flag, layers, number
+from punt_jax.models.parts import mask_id, stacked
 from punt_jax.types import Array, Tree
 
 
@@ -174,15 +174,19 @@ def llada(config: dict[str, Any]) -> Layout:
   )
   size = lambda key, **how: number(config, key, **how)
   width, heads = size('d_model'), size('n_heads')
-  tied = bool(config.get('weight_tying', False))
+  if width % heads:
+    raise ValueError(
+      f'config.json: d_model = {width} is not a multiple of n_heads = {heads}'
+    )
+  tied = flag(config, 'weight_tying', False)
   vocab = number(config, 'vocab_size')
-  rows = number(config, 'embedding_size', default=vocab)
+  rows = number(config, 'embedding_size', low=vocab, default=vocab)
   module = Llama(
     vocab=rows,
     width=width,
     layers=layers(config, 'n_layers'),
     heads=heads,
-    groups=config.get('n_kv_heads') or heads,
+    groups=number(config, 'n_kv_heads', default=heads),
     size=width // heads,
     hidden=size('mlp_hidden_size'),
     theta=size('rope_theta', kind=float),
@@ -203,8 +207,9 @@ def llada(config: dict[str, Any]) -> Layout:
       lambda i, part, leaf: f'{top}.blocks.{i}.{names[part]}.{leaf}',
     ),
     vocab,
-    number(config, 'mask_token_id', low=0),
+    mask_id(config),
     size('max_sequence_length'),
+    copies={f'{top}.ff_out.weight': f'{top}.wte.weight'} if tied else {},
   )
 
 
@@ -215,6 +220,10 @@ def dream(config: dict[str, Any]) -> Layout:
     use_mrope=False,
   )
   rope = config.get('rope_parameters') or config  # transformers 5
+  if not isinstance(rope, dict):
+    raise ValueError(
+      f'config.json: rope_parameters is {rope!r:.40}, it must be an object'
+    )
   fixed(rope, rope_type='default')
   size = lambda key, **how: number(config, key, **how)
   width, heads = size('hidden_size'), size('num_attention_heads')
@@ -229,7 +238,7 @@ def dream(config: dict[str, Any]) -> Layout:
     theta=number(rope, 'rope_theta', kind=float),
     eps=size('rms_norm_eps', low=0, kind=float),
     bias=True,
-    tied=bool(config.get('tie_word_embeddings', False)),
+    tied=flag(config, 'tie_word_embeddings', False),
   )
   names = dict(
     attention_norm='input_layernorm', mlp_norm='post_attention_layernorm',
@@ -245,10 +254,13 @@ def dream(config: dict[str, Any]) -> Layout:
       lambda i, part, leaf: f'model.layers.{i}.{names[part]}.{leaf}',
     ),
     module.vocab,
-    number(config, 'mask_token_id', low=0),
+    mask_id(config),
     size('max_position_embeddings'),
     shifted=True,
     ignored=(r'.*rotary_emb\.inv_freq',),
+    copies=(
+      {'lm_head.weight': 'model.embed_tokens.weight'} if module.tied else {}
+    ),
   )
 
 

@@ -38,7 +38,7 @@ def leaves(
 
 
 def mask_id(
-  config: dict[str, Any], rows: int, default: int | None = None
+  config: dict[str, Any], rows: int = 2**31, default: int | None = None
 ) -> int:
   """config's mask_token_id, a row of an embedding with so many rows."""
   if config.get('mask_token_id', default) is None:

@@ -25,10 +25,24 @@ def package() -> ModuleType:
   return extras.load('tokenizers', 'this vocabulary')
 
 
+def card(folder: FilePath) -> dict[str, Any]:
+  """tokenizer_config.json, with the names that only special_tokens_map has.
+
+  Raises:
+    ValueError: one sentence, if one of these files is damaged.
+  """
+  read = lambda name: jsonl.read_object(pathlib.Path(folder) / name)
+  return read('special_tokens_map.json') | {
+    key: value for key, value in read('tokenizer_config.json').items()
+    if value is not None
+  }
+
+
 def named_token(card: dict[str, Any], name: str) -> str | None:
-  """'<s>' of tokenizer_config.json's 'bos_token', an object or a string."""
+  """'<s>' of a card's 'bos_token', an object or a string; None without one."""
   token = card.get(name)
-  return token.get('content') if isinstance(token, dict) else token
+  token = token.get('content') if isinstance(token, dict) else token
+  return token if isinstance(token, str) else None
 
 
 def added_tokens(folder: FilePath) -> dict[str, int]:
