@@ -1,18 +1,23 @@
 """Trained orders: those that ship, and files of train.orders."""
 
 import functools
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 from flax import errors
 
-from punt_jax.checkpoints import saving
+from punt_jax import files
+from punt_jax.checkpoints import cards, saving
 from punt_jax.checkpoints.pretrained import ASSETS
 from punt_jax.models import orders
-from punt_jax.types import FilePath, Tree
+from punt_jax.types import FilePath, Tree, View
 
 SHIPPED = ASSETS / 'orders'
+SURE = 4  # numbers that Pairs sees beside the features
 
 
 class Order(NamedTuple):
@@ -30,11 +35,30 @@ def load(path: FilePath) -> Order:
     ValueError: one sentence, if the file is missing, damaged or another's.
   """
   params, card = saving.import_params(path)
-  if card.get('kind') not in orders.KINDS:
+  kind = card.get('kind')
+  if not isinstance(kind, str) or kind not in orders.KINDS:
     raise ValueError(f'{path} holds no order: train one with train.orders')
-  module, make = orders.KINDS[card['kind']]
-  apply = functools.partial(make, module(**card['module']))
-  return Order(params, apply, card)
+  network, make = orders.KINDS[kind]
+  module = cards.module(network, card.get('module'), path)
+  cards.check(params, module, path, *_seen(kind, params))
+  return Order(params, functools.partial(make, module), card)
+
+
+def _seen(kind, params):
+  """What a network is applied to, as wide as the features that it knows."""
+  number = jax.ShapeDtypeStruct((1, 1), 'float32')
+  whole = jax.ShapeDtypeStruct((1, 1), 'int32')
+  first = params.get('features' if kind == 'policy' else 'hidden', {})
+  rows = np.shape(first.get('kernel', ())) if isinstance(first, dict) else ()
+  width = (rows or (0,))[0] - (0 if kind == 'policy' else SURE)
+  row = View(
+    whole, whole, whole, whole, whole, number, number, number, number, number,
+    total=jax.ShapeDtypeStruct((1,), 'int32'),
+    step=jax.ShapeDtypeStruct((1,), 'int32'),
+    features=jax.ShapeDtypeStruct((1, 1, max(width, 1)), 'float32'),
+  )
+  left = jax.ShapeDtypeStruct((1,), 'float32')
+  return (row, left) if kind == 'policy' else (row,)
 
 
 def find(name: str, kind: str) -> Order:
@@ -47,16 +71,18 @@ def find(name: str, kind: str) -> Order:
     ValueError: one sentence: it is not there, damaged, or of another kind.
   """
   path = SHIPPED / f'{name}.safetensors'
-  if not path.exists():
+  if not os.path.isfile(path):
     path = pathlib.Path(name)
-    if path.suffix != '.safetensors' or not path.is_file():
-      raise ValueError(f'there is no order {name}: {said()}')
+    if path.suffix != '.safetensors' or files.size(path) is None:
+      raise ValueError(f'there is no order {name:.200}: {said()}')
   found = load(path)
   if found.card['kind'] != kind:
     raise ValueError(
       f'the order {name} is of the kind {found.card["kind"]!r}, and one of the'
       f' kind {kind!r} is needed'
     )
+
+  beside = str(found.card.get('denoiser'))
 
   def apply(params):
     network = found.apply(params)
@@ -66,7 +92,7 @@ def find(name: str, kind: str) -> Order:
         return network(*seen)
       except errors.ScopeParamShapeError as error:
         raise ValueError(
-          f'the order {name} was trained beside {found.card["denoiser"]} and'
+          f'the order {name} was trained beside {beside:.80} and'
           ' does not fit the features of this denoiser: train one for it'
         ) from error
 

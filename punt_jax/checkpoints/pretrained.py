@@ -1,8 +1,10 @@
 """Trained models: those that ship with the package, and checkpoints."""
 
+import contextlib
 import difflib
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -14,8 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from punt_jax.checkpoints import huggingface, saving, special_tokens
+from punt_jax import files
+from punt_jax.checkpoints import cards, huggingface, saving, special_tokens
 from punt_jax.models import transformer
+from punt_jax.models.layout import number
 from punt_jax.text import chat, token_files
 from punt_jax.text import vocabulary as text_lib
 from punt_jax.types import Denoiser, FilePath, Messages, Tree
@@ -78,28 +82,39 @@ def load(source: FilePath, **how: Any) -> Pretrained:
   path = pathlib.Path(source)
   if str(source) in names():
     path = ASSETS / f'{source}.safetensors'
-  elif path.is_dir():
+  elif os.path.isdir(path):
     return _from_folder(path, **how)
-  elif not path.exists():
+  elif files.size(path) is None:
     raise ValueError(_missing(str(source)))
   if how:
     raise ValueError(f'{sorted(how)[0]} is for folders, and {source} is none')
-  params, card = saving.import_params(path)
-  missing = {'model', 'text', 'length'} - set(card)
-  if missing:
+  return _from_file(path)
+
+
+def _from_file(path):
+  """A file of train.export; nothing of its card is believed."""
+  if path.suffix in ('.json', '.jinja', '.txt'):
     raise ValueError(
-      f'{path} has no {sorted(missing)[0]!r} in its header: write it with'
-      ' train.export'
+      f'{path} holds no weights: if it is part of a checkpoint directory, give'
+      f' the folder {path.parent}'
     )
-  text = text_lib.from_spec(card['text'])
-  module = transformer.Transformer(vocab=text.vocab, **card['model'])
-  key = jax.random.key(0)
-  tokens = jax.ShapeDtypeStruct((1, card['length']), 'int32')
-  like = jax.eval_shape(module.init, key, tokens)['params']
-  saving.check_shapes(params, like, path)
+  if path.suffix in ('.bin', '.pt', '.ckpt', '.pth'):
+    raise ValueError(
+      f'{path} is a file of torch: make safetensors of it with punt-jax convert'
+      f' --source={path} --out=NEW, and load NEW with its config.json'
+    )
+  params, card = saving.import_params(path, ('length', 'model', 'text'))
+  text = cards.text(card['text'], path)
+  module: Any = cards.module(
+    transformer.Transformer, card['model'], path, vocab=text.vocab
+  )
+  length = number(card, 'length', high=module.places or cards.MOST, where=path)
+  if 'heldout_bits' in card:
+    number(card, 'heldout_bits', 0, kind=float, where=path)
+  cards.check(params, module, path, jax.ShapeDtypeStruct((1, 1), 'int32'))
   denoiser = functools.partial(transformer.denoiser, module)
   return Pretrained(
-    module, params, denoiser, text, card['length'], card,
+    module, params, denoiser, text, length, card,
     offers=frozenset({'attention'}), room=module.places or math.inf,
   )
 
@@ -131,8 +146,9 @@ def digest(loaded: Pretrained) -> str:
 def _missing(source):
   """What to say of a model that is not there."""
   path = pathlib.Path(source)
-  beside = path.parent.iterdir() if path.parent.is_dir() else ()
-  there = {*names(), *(str(path.parent / other.name) for other in beside)}
+  there = set(names())
+  with contextlib.suppress(OSError), os.scandir(path.parent) as beside:
+    there |= {str(path.parent / x.name) for x in itertools.islice(beside, 1000)}
   close = difflib.get_close_matches(source, there, 1)
   said = (
     f'there is no file or folder {source}, and no model of that name ships'
@@ -155,7 +171,7 @@ def _missing(source):
 def _from_folder(path, **how):
   plan, params, config = huggingface.load(path, **how)
   text = None
-  if any((path / name).exists() for name in token_files.FILES):
+  if token_files.present(path):
     text = text_lib.from_folder(path, plan.vocab, plan.mask)
   return Pretrained(
     plan.module, params, functools.partial(huggingface.denoiser, plan), text,

@@ -8,15 +8,18 @@ orbax is imported when it is first needed: it takes as long as JAX itself.
 
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from flax import traverse_util
 
-from punt_jax import files
+from punt_jax import files, jsonl
+from punt_jax.checkpoints import tensors
 from punt_jax.types import FilePath, Tree
 
+DEEP = 16  # parts of a parameter's name
 
 def open_checkpoints(folder: FilePath, keep: int = 2) -> Any:
   """An orbax CheckpointManager that keeps the last `keep` checkpoints."""
@@ -109,32 +112,65 @@ def export_params(
     path: file to write.
     params: nested dict of arrays.
     metadata: dict of JSON values for the header.
+
+  Raises:
+    ValueError: one sentence, if a parameter is not finite.
   """
   from safetensors.numpy import save
 
   flat: dict[str, Any] = traverse_util.flatten_dict(params, sep='.')
   arrays = {k: np.asarray(x, order='C') for k, x in flat.items()}
+  for name, array in arrays.items():
+    if not np.isfinite(array).all():
+      raise ValueError(
+        f'{path} is not written: the parameter {name} holds NaN or infinity'
+      )
   header = {k: json.dumps(v) for k, v in metadata.items()}
   files.write(path, save(arrays, metadata=header))
 
 
-def import_params(path: FilePath) -> tuple[Tree, dict[str, Any]]:
+def import_params(
+  path: FilePath, needs: Sequence[str] = ()
+) -> tuple[Tree, dict[str, Any]]:
   """Reads what `export_params` wrote: (params, metadata).
 
-  Raises:
-    ValueError: one sentence, if the file is missing or damaged.
-  """
-  import safetensors
+  Args:
+    path: file to read.
+    needs: what the header must have.
 
-  try:
-    with safetensors.safe_open(path, 'numpy') as file:
-      header = file.metadata() or {}
-      flat = {k: file.get_tensor(k) for k in file.keys()}
-  except (OSError, safetensors.SafetensorError) as error:
+  Returns:
+    nested dict of float32 np.ndarrays, and JSON values.
+
+  Raises:
+    ValueError: one sentence: the file is missing, damaged, or somebody else's,
+      or a parameter is not floating-point or not finite.
+  """
+  stored = tensors.open_tensors(path)
+  lacks = sorted(set(needs) - set(stored.metadata))
+  if lacks:
     raise ValueError(
-      f'{path} is not a readable safetensors file ({error}): fetch it again'
-    ) from error
-  metadata = {k: json.loads(v) for k, v in header.items()}
+      f'{path} has no {lacks[0]!r} in its header, so it is no file of'
+      ' train.export: if it is part of a checkpoint directory, give the folder'
+      f' that has the config.json: {pathlib.Path(path).parent}'
+    )
+  metadata, flat = {}, {}
+  for key, value in stored.metadata.items():
+    try:
+      metadata[key] = jsonl.decode(value.encode())
+    except ValueError as error:
+      raise ValueError(
+        f'{path}: {key!r:.40} in its header is not JSON ({error}): it was not'
+        ' written here'
+      ) from None
+  for name in stored.shapes:
+    with np.errstate(over='ignore'):
+      flat[name] = tensors.weight(stored, name).astype(np.float32, copy=False)
+    if not np.isfinite(flat[name]).all():
+      raise tensors.not_finite(stored, name)
+    parts = name.split('.')
+    roots = {'.'.join(parts[:n]) for n in range(1, len(parts))}
+    if len(parts) > DEEP or not all(parts) or roots & set(stored.shapes):
+      raise ValueError(f'{path}: {name!r:.80} is no name of a parameter')
   return traverse_util.unflatten_dict(flat, sep='.'), metadata
 
 
@@ -146,6 +182,6 @@ def check_shapes(params: Tree, like: Tree, where: Any) -> None:
     shapes = [np.shape(t[name]) if name in t else None for t in (flat, want)]
     if shapes[0] != shapes[1]:
       raise ValueError(
-        f'{where}: parameter {name} has shape {shapes[0]}, but the model'
+        f'{where}: parameter {name:.80} has shape {shapes[0]}, but the model'
         f' needs {shapes[1]} (None: absent)'
       )

@@ -226,8 +226,8 @@ def _opened(path):
 def _damaged(path, error):
   said = ' '.join(str(error).split())[:200]
   return ValueError(
-    f'{path} is truncated, damaged or no safetensors file ({said}): fetch the'
-    ' checkpoint again'
+    f'{path} is not a readable safetensors file: it is truncated, damaged or no'
+    f' safetensors file at all ({said}); fetch it again'
   )
 
 

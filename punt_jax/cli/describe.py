@@ -11,6 +11,7 @@ config.json is not right. The peak of host memory is that of the process, less
 what it held before; on a CPU the placed weights are part of it.
 """
 
+import os
 import pathlib
 import re
 import resource
@@ -110,7 +111,7 @@ def static(folder: pathlib.Path) -> tuple[list[str], Layout]:
   like = huggingface.shapes(plan)
   ids = special_tokens.ids(folder, plan, config)
   template = 'a' if chat.chat_template(folder) is not None else 'no'
-  there = any((folder / name).exists() for name in token_files.FILES)
+  there = token_files.present(folder)
   offers = ['window'] if hasattr(plan.module, 'window') else []
   count = sum(x.size for x in like.values())
   lines = [
@@ -173,7 +174,7 @@ def run(
 ) -> dict[str, Any]:
   """Prints what a model is; returns what it measured as a dict."""
   folder = pathlib.Path(model)
-  is_folder = model not in checkpoints.names() and folder.is_dir()
+  is_folder = model not in checkpoints.names() and os.path.isdir(folder)
   if is_folder:
     lines, plan = static(folder)
     show(lines)

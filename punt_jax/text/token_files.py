@@ -9,7 +9,7 @@ import pathlib
 from types import ModuleType
 from typing import Any
 
-from punt_jax import extras, jsonl
+from punt_jax import extras, files, jsonl
 from punt_jax.types import FilePath
 
 FILES = 'tokenizer.json', 'vocab.json'  # a folder with a tokenizer has one
@@ -23,6 +23,12 @@ QWEN2 = (
 def package() -> ModuleType:
   """The module tokenizers; ValueError if it is not installed."""
   return extras.load('tokenizers', 'this vocabulary')
+
+
+def present(folder: FilePath) -> bool:
+  """Whether a folder has a tokenizer."""
+  there = (files.size(pathlib.Path(folder) / name) for name in FILES)
+  return any(size is not None for size in there)
 
 
 def card(folder: FilePath) -> dict[str, Any]:
@@ -89,9 +95,9 @@ def from_merges(folder: pathlib.Path) -> str:
     raise ValueError(
       f'tokenizer_class is {kind} and there is no tokenizer.json: put one there'
     )
-  files = str(folder / 'vocab.json'), str(folder / 'merges.txt')
+  names = str(folder / 'vocab.json'), str(folder / 'merges.txt')
   try:
-    inner = lib.Tokenizer(lib.models.BPE.from_file(*files))
+    inner = lib.Tokenizer(lib.models.BPE.from_file(*names))
   except Exception as error:  # the package raises nothing narrower
     said = ' '.join(str(error).split())[:200]
     raise ValueError(f'these are no vocabulary and merges: {said}') from None
