@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from punt_jax import contract, parallel
+from punt_jax import checks, contract, parallel
 from punt_jax import decode as loop
 from punt_jax import rows as rows_lib
 from punt_jax.types import (
@@ -50,8 +50,9 @@ def sample(
 ) -> Decoded:
   """Fills a canvas. Pure and traceable: works under jit, vmap and scan.
 
-  Nothing is checked that needs values: ids out of [0, V], a given MASK and NaN
-  pass. `compile` is the jit of this with such checks.
+  Values on a device, or traced, are not looked at: ids out of [0, V] and a
+  given MASK pass there. What went wrong in a run is in the result:
+  Decoded.fault. `compile` is the jit of this that says so in a sentence.
 
   Args:
     key: of jax.random, or an int. Row r draws from fold_in(key, r).
@@ -63,16 +64,19 @@ def sample(
     max_steps: steps a row may take, a number or traced; L by default, which is
       enough for any sampler that writes at least one position per step and
       remasks none.
-    rows: (B,) int, the rows' numbers in the whole job; 0, 1, ... by default.
+    rows: (B,) int in [0, 2 ** 31), the rows' numbers in the whole job; 0, 1,
+      ... by default. Rows of one number draw the same.
 
   Raises:
     ValueError: one sentence: wrong shapes or dtypes, or what is no key,
-      Denoiser or Sampler.
+      Denoiser or Sampler; NumPy values that `compile` would refuse.
   """
   batch = _canvas(tokens, given, valid, rows)
+  contract.built((denoiser, sampler))
+  if not any(isinstance(x, jax.Array) for x in batch):
+    batch = _check(denoiser, *batch)
   state = _start(rows_lib.as_key(key), (denoiser, sampler), *batch)
-  most = state.tokens.shape[1] if max_steps is None else max_steps
-  return loop.decode(state, denoiser, sampler, most)
+  return loop.decode(state, denoiser, sampler, _most(max_steps, state.tokens))
 
 
 def compile(
@@ -86,7 +90,7 @@ def compile(
   Args:
     build: (params, hyperparams) -> (Denoiser, Sampler), both pytrees of arrays
       and numbers; runs under jit.
-    max_steps: see `sample`; a number.
+    max_steps: see `sample`; a whole number, not traced.
     devices: None for the default device, or a list of devices to spread the
       rows over (driver `decode` only).
     driver: decode.decode, or decode.film to get (Decoded, Move) with every
@@ -101,14 +105,20 @@ def compile(
     run(params, hyperparams, key, tokens, given=None, valid=None, rows=None) ->
     Decoded, the arguments as in `sample`. It raises ValueError, naming the row,
     for ids out of range, wrong shapes, a given MASK, hyperparameters out of
-    range, and NaN log-probabilities.
+    range, and, naming the step as well, log-probabilities that are not finite.
+
+  Raises:
+    ValueError: what is no function, no number, or does not go together.
   """
+  checks.function('build', build)
+  checks.function('driver', driver)
+  if max_steps is not None:
+    max_steps = checks.whole('max_steps', max_steps, 0)
 
   def per_device(params, hyperparams, key, *batch):
     made = build(params, hyperparams)
     state = _start(key, made, *batch)
-    most = state.tokens.shape[1] if max_steps is None else max_steps
-    return driver(state, *made, most)
+    return driver(state, *made, _most(max_steps, state.tokens))
 
   if devices is None and mesh is None:
     mapped = jax.jit(per_device)
@@ -129,7 +139,7 @@ def compile(
       return mapped(params, hyperparams, key, *batch)
     batch = _check(_model(build, params, hyperparams), *batch)
     out = mapped(params, hyperparams, key, *batch)
-    _no_nan(out if driver is loop.decode else out[0])
+    _no_fault(out if driver is loop.decode else out[0])
     return out
 
   made: Any = run  # the type of a function knows no attributes
@@ -141,8 +151,10 @@ def step(build: BuildFn) -> Steps:
   """Compiles single steps, for ablations and notebooks.
 
   Example: `run = start(params, hyperparams, key, tokens)`, then as often as
-  wanted `run, move = advance(params, hyperparams, run)`.
+  wanted `run, move = advance(params, hyperparams, run)`. Whether its numbers
+  were finite is in run.fault, see Decoded.
   """
+  checks.function('build', build)
 
   @jax.jit
   def begin(params, hyperparams, key, *batch):
@@ -169,17 +181,36 @@ def watch(
 
   Returns:
     run(params, hyperparams, key, tokens, given=None, valid=None, rows=None), an
-    iterator over (Run, Move) after each step.
+    iterator over (Run, Move) after each step. It raises ValueError as that of
+    `compile` does; after a step whose log-probabilities were not finite, in
+    the place of the next.
   """
   steps = step(build)
+  if max_steps is not None:
+    max_steps = checks.whole('max_steps', max_steps, 0)
 
   def run(params, hyperparams, key, tokens, given=None, valid=None, rows=None):
     state = steps.start(params, hyperparams, key, tokens, given, valid, rows)
     advance = lambda state: steps.advance(params, hyperparams, state)
-    most = state.tokens.shape[1] if max_steps is None else max_steps
-    return loop.watch(state, advance, most)
+    most = _most(max_steps, state.tokens)
+    return _looked_at(loop.watch(state, advance, most))
 
   return run
+
+
+def _looked_at(frames):
+  for state, move in frames:
+    yield state, move
+    _no_fault(state)
+
+
+def _most(max_steps, tokens):
+  """How many steps a row may take on this canvas."""
+  if max_steps is None:
+    return tokens.shape[1]
+  if isinstance(max_steps, jax.Array):
+    return contract.array('max_steps', max_steps, (), jnp.integer)
+  return checks.whole('max_steps', max_steps, 0)
 
 
 def _start(key, made, ids, tokens, given, valid) -> loop.Run:
@@ -195,8 +226,7 @@ def _start(key, made, ids, tokens, given, valid) -> loop.Run:
 
 def _canvas(tokens, given, valid, rows):
   """(row numbers, tokens, given, valid), shapes and dtypes checked."""
-  as_array = lambda x: x if isinstance(x, jax.Array) else np.asarray(x)
-  tokens = as_array(tokens)
+  tokens = _as_array('tokens', tokens)
   if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
     raise ValueError(
       f'tokens must be integers of shape (rows, positions), not '
@@ -206,21 +236,44 @@ def _canvas(tokens, given, valid, rows):
     raise ValueError(f'the canvas {tokens.shape} is empty: nothing to fill')
   flags = {'given': given, 'valid': valid}
   for name, x in flags.items():
-    flags[name] = x = None if x is None else as_array(x)
+    flags[name] = x = None if x is None else _as_array(name, x)
     if x is not None and (x.shape != tokens.shape or x.dtype != bool):
       raise ValueError(
         f'{name} must be bool of the shape of tokens {tokens.shape}, not '
         f'{x.dtype} {x.shape}'
       )
-  ids = None if rows is None else as_array(rows)
-  if ids is not None and (
-    ids.shape != tokens.shape[:1] or not np.issubdtype(ids.dtype, np.integer)
-  ):
+  ids = None if rows is None else _as_array('rows', rows)
+  if ids is None:
+    return ids, tokens, *flags.values()
+  if ids.shape != tokens.shape[:1] or not np.issubdtype(ids.dtype, np.integer):
     raise ValueError(
       f'rows must be {tokens.shape[0]} integers, one per row of tokens, not '
       f'{ids.dtype} {ids.shape}'
     )
+  if not isinstance(ids, jax.Array):
+    _check_rows(ids)
   return ids, tokens, *flags.values()
+
+
+def _as_array(name, x):
+  if isinstance(x, jax.Array):
+    return x
+  try:
+    return np.asarray(x)
+  except (TypeError, ValueError):
+    raise ValueError(
+      f'{name} is no array: its rows must be equally long, and hold numbers'
+    ) from None
+
+
+def _check_rows(rows):
+  """Raises ValueError for a number that a key cannot be folded with."""
+  bad = (rows < 0) | (rows > checks.INT32)
+  if bad.any():
+    raise ValueError(
+      f'rows holds {rows[np.argmax(bad)]}: the number of a row must lie in'
+      ' [0, 2 ** 31)'
+    )
 
 
 def _check(model, rows, tokens, given, valid):
@@ -234,6 +287,8 @@ def _check(model, rows, tokens, given, valid):
     ValueError: one sentence that names what is wrong, and where.
   """
   tokens = np.asarray(tokens)
+  if rows is not None:
+    _check_rows(np.asarray(rows))
   if model.mask is not None:
     tokens = np.where(tokens == model.mask, model.vocab, tokens)
   rows = np.arange(len(tokens)) if rows is None else np.asarray(rows)
@@ -266,11 +321,28 @@ def _model(build, params, hyperparams) -> Denoiser:
   return made[0]
 
 
-def _no_nan(decoded):
-  bad = np.isnan(np.asarray(decoded.log_q))
-  if bad.any():
+def _no_fault(done):
+  """Raises ValueError if a run (Decoded or Run) met what is no number."""
+  fault = np.asarray(done.fault)
+  bad = fault >= 0
+  if not bad.any():
+    return
+  row = np.argmax(bad)
+  where = f'row {row} ({bad.sum()} of {bad.size} rows)'
+  where += f', from step {fault[row]} on'
+  log_q = np.asarray(done.log_q)[row]
+  if np.isposinf(log_q):
     raise ValueError(
-      f'NaN log-probabilities in row {np.argmax(bad)} ({bad.sum()} of '
-      f'{bad.size} rows): check the logits of the model for this canvas (MASK,'
-      ' the id V, needs a row of the embedding, too)'
+      f'nothing was chosen to be written in {where}: the rule of the sampler'
+      ' must choose a masked position, and a score must not be NaN'
     )
+  if np.isneginf(log_q):
+    raise ValueError(
+      f'a token of probability 0 was written in {where}: check the'
+      ' log-probabilities of the sampler'
+    )
+  raise ValueError(
+    f'NaN log-probabilities in {where}: check the logits of the model for this'
+    ' canvas (MASK, the id V, needs a row of the embedding, too), and whether'
+    ' banned ids leave it a token'
+  )

@@ -8,49 +8,98 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+INT32 = 2**31 - 1  # the largest whole number that a program can hold
+LONG = 60  # letters of a value that a sentence repeats
+
+
+def shown(value: Any) -> str:
+  """A value in a sentence: one line, not long."""
+  if isinstance(value, int) and abs(value) >= 10**LONG:
+    return f'(a number of {value.bit_length()} bits)'
+  try:
+    said = repr(value) if isinstance(value, str) else str(value)
+  except ValueError:  # a list of such numbers
+    return f'a {type(value).__name__}'
+  said = ' '.join(said.split())
+  return said if len(said) <= LONG else f'{said[:LONG]}...'
+
 
 def known(what: str, name: Any, names: Collection[str]) -> Any:
   """`name`, if it is one of `names`; a ValueError that lists them if not."""
-  if name not in names:
-    raise ValueError(f'unknown {what} {name!r}: use one of {", ".join(names)}')
+  if not isinstance(name, str) or name not in names:
+    raise ValueError(
+      f'unknown {what} {shown(name)}: use one of {", ".join(names)}'
+    )
   return name
 
 
-def in_range(
-  what: str, value: Any, low: float | None = None, high: float | None = None
-) -> Any:
-  """`value`, unless a concrete number is NaN or outside [low, high].
-
-  Traced values pass: punt_jax.compile calls the constructors once with the
-  concrete hyperparameters, so that a bad one is named before anything runs.
-
-  Raises:
-    ValueError: NaN, or out of range.
-  """
-  if isinstance(value, Tracer) or callable(value):
-    return value
-  number = np.asarray(value)
-  if not jnp.issubdtype(number.dtype, jnp.number):
-    raise ValueError(f'{what} = {value!r} must be a number')
-  fits = ~np.isnan(number)
-  fits &= number >= (-np.inf if low is None else low)
-  fits &= number <= (np.inf if high is None else high)
-  if not fits.all():
-    rule = 'a number, not NaN' if low is None else f'at least {low}'
-    rule += '' if high is None else f' and at most {high}'
-    raise ValueError(f'{what} = {value} is out of range: it must be {rule}')
+def function(what: str, value: Any) -> Any:
+  """`value`, a function; a ValueError if it is none."""
+  if not callable(value):
+    raise ValueError(f'{what} = {shown(value)} must be a function')
   return value
 
 
-def whole(what: str, value: Any, low: int) -> int:
-  """`value`, a whole number of at least `low` that shapes the program.
+def in_range(
+  what: str, value: Any, low: float | None = None, high: float | None = None,
+  above: float | None = None, shape: tuple[int, ...] | None = (),
+) -> Any:
+  """`value`, unless a concrete number is NaN or outside [low, high].
+
+  Of traced values the shape is checked: punt_jax.compile calls the constructors
+  once with the concrete hyperparameters, so that a bad one is named before
+  anything runs. A whole number must fit into 32 bits, as it will have to.
+
+  Args:
+    what: its name.
+    value: one number, or an array of `shape`.
+    low, high: bounds; None: there is none.
+    above: a bound that is not allowed itself.
+    shape: of the array; None: any.
+
+  Raises:
+    ValueError: no number, NaN, or out of range.
+  """
+  number = value if isinstance(value, Tracer) else _as_array(value)
+  if number is None or not _is_real(number) or (
+    shape is not None and number.shape != shape
+  ):
+    kind = 'a number' if shape == () else 'numbers'
+    raise ValueError(f'{what} = {shown(value)} must be {kind}')
+  if isinstance(number, Tracer):
+    return value
+  fits = number == number  # not NaN
+  fits &= number >= (-np.inf if low is None else low)
+  fits &= number <= (np.inf if high is None else high)
+  fits &= True if above is None else number > above
+  if not fits.all():
+    bounds = ('at least', low), ('above', above), ('at most', high)
+    rule = ' and '.join(f'{word} {x}' for word, x in bounds if x is not None)
+    raise ValueError(
+      f'{what} = {shown(value)} is out of range: it must be'
+      f' {rule or "a number, not NaN"}'
+    )
+  if jnp.issubdtype(number.dtype, jnp.integer) or number.dtype == object:
+    if (abs(number) > INT32).any():
+      raise ValueError(
+        f'{what} = {shown(value)} is out of range: a whole number must fit into'
+        " 32 bits; float('inf') is a number, too"
+      )
+  return value
+
+
+def whole(what: str, value: Any, low: int, high: int = INT32) -> int:
+  """`value`, a whole number from `low` to `high` that shapes the program.
 
   Raises:
     ValueError: it is not one, or it is traced.
   """
-  if not isinstance(value, (int, np.integer)) or value < low:
+  real = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+  if not real or not low <= value <= high:
+    most = '' if high == INT32 else f' and at most {high}'
     raise ValueError(
-      f'{what} = {value} must be a whole number (not traced) of at least {low}'
+      f'{what} = {shown(value)} must be a whole number (not traced) of at least'
+      f' {low}{most}'
     )
   return int(value)
 
@@ -108,3 +157,19 @@ def _number(name, value, low, high=None):
       f'at most {most}' if high is None else f'at least {low}, at most {high}'
     )
     raise ValueError(f'{name} = {value} is out of range: it must be {rule}')
+
+
+def _as_array(value):
+  """`value` as NumPy has it; None where it can make nothing of it."""
+  try:
+    return np.asarray(value)
+  except (TypeError, ValueError):  # ragged lists
+    return None
+
+
+def _is_real(array):
+  if array.dtype == object:  # whole numbers of any size
+    return all(type(x) is int for x in array.flat)
+  return jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(
+    array.dtype, jnp.floating
+  )

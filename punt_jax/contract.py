@@ -12,7 +12,10 @@ import jax.numpy as jnp
 
 from punt_jax.types import Denoiser, Memo, Move, Sampler, Tree
 
-WORDS = {jnp.floating: 'floats', jnp.integer: 'integers', jnp.bool_: 'bool'}
+WORDS = {
+  jnp.floating: 'floats', jnp.integer: 'integers', jnp.bool_: 'bool',
+  jnp.number: 'real numbers',
+}
 
 
 def built(made: Any) -> tuple[Denoiser, Sampler]:
@@ -87,7 +90,7 @@ def array(
   fits = found is not None and jnp.issubdtype(x.dtype, kind) and (
     found[:-1] == shape and found[-1] >= least if least and found
     else found == shape
-  )
+  ) and not jnp.issubdtype(x.dtype, jnp.complexfloating)
   if not fits:
     raise ValueError(f'{what} returned {said(x)}: it must be {wanted}')
   return x

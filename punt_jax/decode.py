@@ -39,6 +39,7 @@ class Run(NamedTuple):
   when: Array  # (B, L) int32
   log_q: Array  # (B,) float32
   done: Array  # (B,) bool
+  fault: Array  # (B,) int32, see Decoded
   carry: Tree
   memo: Memo
 
@@ -70,6 +71,7 @@ def start(
     when=jnp.full(tokens.shape, -1, jnp.int32),
     log_q=jnp.zeros((batch,), jnp.float32),
     done=~masked.any(-1),
+    fault=jnp.full((batch,), -1, jnp.int32),
     carry=(),
     memo=model.init(tokens, valid),
   )
@@ -86,12 +88,15 @@ def advance(run: Run, model: Denoiser, sampler: Sampler) -> tuple[Run, Move]:
   tokens = jnp.where(canvas.open, move.tokens, run.tokens)
   written = tokens != run.tokens
   live = ~run.done
+  gain = jnp.where(canvas.open, move.logp, 0.0).sum(-1)
+  broken = (run.fault < 0) & ~jnp.isfinite(gain)
   run = run._replace(
     tokens=tokens,
     steps=run.steps + live,
     when=jnp.where(written, run.steps[:, None], run.when),
-    log_q=run.log_q + jnp.where(canvas.open, move.logp, 0.0).sum(-1),
+    log_q=run.log_q + gain,
     done=run.done | move.done,
+    fault=jnp.where(broken, run.steps, run.fault),
     carry=rows.pick_rows(live, carry, run.carry),
     memo=memo,
   )
@@ -141,7 +146,8 @@ def watch(
 def finish(run: Run) -> Decoded:
   """The result of a run."""
   return Decoded(
-    run.tokens, run.log_q, run.memo.meter, run.steps, run.when, run.done
+    run.tokens, run.log_q, run.memo.meter, run.steps, run.when, run.done,
+    run.fault,
   )
 
 

@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from punt_jax import checks, contract
 from punt_jax.types import (
@@ -68,9 +69,12 @@ def from_features(
 
 
 def _make(features_fn, head_fn, vocab, mask, head_name):
-  checks.whole('vocab', vocab, 1)
-  if mask is not None:
-    checks.whole('mask', mask, 0)
+  vocab = checks.whole('vocab', vocab, 1, checks.INT32 - 1)
+  mask = mask if mask is None else checks.whole('mask', mask, 0)
+  if mask == 0 and vocab == 1:
+    raise ValueError('mask = 0 is the only token of vocab = 1: none is left')
+  for name, function in (('network', features_fn), ('head', head_fn)):
+    checks.function(f'the {name}', function)
 
   def init(tokens, valid):
     zero = jnp.zeros(tokens.shape[:1], jnp.int32)
@@ -123,14 +127,27 @@ def charge(meter: Meter, shape: tuple[int, ...], rows: Array) -> Meter:
 
 
 def temper(model: Denoiser, temperature: Scalar) -> Denoiser:
-  """Drafts are drawn at this temperature (traced or not; 0 is argmax)."""
+  """Drafts are drawn at this temperature, traced or not.
+
+  0, and all below 1e-9, is argmax, the first of equals; inf is uniform over
+  what is possible.
+
+  Raises:
+    ValueError: it is negative or NaN.
+  """
   checks.in_range('temperature', temperature, 0)
   return _drafting(model, temperature=temperature)
 
 
 def top_p(model: Denoiser, p: Scalar) -> Denoiser:
-  """Drafts come from the fewest most likely tokens with mass >= p."""
-  checks.in_range('top_p', p, 0, 1)
+  """Drafts come from the fewest most likely tokens with mass >= p.
+
+  Those as likely as the last of them come with it.
+
+  Raises:
+    ValueError: p is not in (0, 1].
+  """
+  checks.in_range('top_p', p, high=1, above=0)
   return _drafting(model, top_p=p)
 
 
@@ -142,18 +159,49 @@ def ban(model: Denoiser, ids: ArrayLike) -> Denoiser:
 def bias(model: Denoiser, ids: ArrayLike, amount: Scalar) -> Denoiser:
   """Adds `amount` to the draft log-probability of these ids (EOS: -4).
 
+  Args:
+    model: Denoiser.
+    ids: token ids, each once; may be none.
+    amount: one number, nats; -inf bans.
+
   Raises:
-    ValueError: an id outside [0, V), or every id banned.
+    ValueError: an id outside [0, V), an amount that is NaN or +inf, or every
+      id banned, by this and what was banned before.
   """
-  ids = np.asarray(ids, np.int32).reshape(-1)
-  if ids.size and (ids.min() < 0 or ids.max() >= model.vocab):
+  contract.is_a(model, Denoiser)
+  try:
+    ids = np.asarray(ids).reshape(-1)
+  except (TypeError, ValueError):  # traced, or a ragged list
+    said = checks.shown(ids)
+    raise ValueError(f'token ids {said} must be integers') from None
+  if ids.size and (
+    not np.issubdtype(ids.dtype, np.integer)
+    or ids.min() < 0 or ids.max() >= model.vocab
+  ):
     raise ValueError(
-      f'token ids {ids.tolist()} must lie in [0, {model.vocab}), the vocabulary'
+      f'token ids {checks.shown(ids)} must lie in [0, {model.vocab}),'
+      ' the vocabulary'
     )
-  added = jnp.zeros((model.vocab,)).at[ids].add(amount)
-  if model.drafts.bias is not None:
-    added = added + model.drafts.bias
+  most = np.finfo(np.float32).max / 4  # sums of them are finite
+  checks.in_range('bias', amount, high=most)
+  before = model.drafts.bias
+  xp = jnp if isinstance(amount, Tracer) else np
+  with np.errstate(over='ignore'):  # to -inf
+    amount = xp.asarray(amount, xp.float32)
+  added = xp.where(np.isin(np.arange(model.vocab), ids), amount, xp.float32(0))
+  added = added if before is None else added + before
+  if not isinstance(added, Tracer) and not np.isfinite(
+    np.delete(added, model.mask) if _own_mask(model) else added
+  ).any():
+    raise ValueError(
+      f'every id in [0, {model.vocab}) is banned: no token is left to draft'
+    )
   return _drafting(model, bias=added)
+
+
+def _own_mask(model):
+  """Whether one of the V ids is the network's own of MASK."""
+  return model.mask is not None and model.mask < model.vocab
 
 
 def judge_drafts(model: Denoiser) -> Denoiser:
@@ -169,6 +217,7 @@ def shift_right(model: Denoiser) -> Denoiser:
 
   The first position that is not padding keeps its own output.
   """
+  contract.is_a(model, Denoiser)
 
   def ask(memo, tokens, rows):
     memo, answer = model.ask(memo, tokens, rows)
@@ -198,7 +247,7 @@ def left_to_right(model: Denoiser) -> Denoiser:
 
 def ordered(model: Denoiser) -> InOrderFn:
   """model.in_order, or a ValueError that says what is missing."""
-  if model.in_order is None:
+  if contract.is_a(model, Denoiser).in_order is None:
     raise ValueError(
       'this model cannot score tokens in a given order in one pass: it has no'
       ' Denoiser.in_order (exact worlds have one)'
@@ -214,4 +263,5 @@ def _over_probes(flags, tokens):
 
 
 def _drafting(model, **changes) -> Denoiser:
+  contract.is_a(model, Denoiser)
   return model._replace(drafts=model.drafts._replace(**changes))

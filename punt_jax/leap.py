@@ -57,6 +57,7 @@ def leap(steps: Scalar, rates: RatesFn) -> Sampler:
     ValueError: steps out of range.
   """
   checks.in_range('steps', steps, 1, 2**24)
+  checks.function('rates', rates)
   time = lambda index: jnp.maximum(1.0 - index / steps, 0.0)
 
   def wait(keys, canvas, clock):

@@ -16,6 +16,7 @@ from punt_jax import scores
 from punt_jax.types import Array, Denoiser, DraftDistribution, Tree
 
 BLOCKS = 512  # of the vocabulary, to draw from it in two levels
+COLD = 1e-9  # below this temperature float32 knows ties and the argmax alone
 DIVERGENCES = {'kl': scores.kl, 'jsd': scores.jsd, 'tv': scores.tv}
 
 
@@ -114,8 +115,9 @@ def verify(
   def reduce(before, after, draft, accept, correct):
     q, p = (_draft_logp(model.drafts, model.read(f)) for f in (before, after))
     ratio = jnp.exp(scores.log_prob(p, draft) - scores.log_prob(q, draft))
-    kept = accept < ratio
     rest = jnp.log(jnp.maximum(jnp.exp(p) - jnp.exp(q), 0.0))
+    # Equal distributions may differ by a rounding: then nothing is left.
+    kept = (accept < ratio) | (rest == -jnp.inf).all(-1)
     token = jnp.where(kept, draft, _draw(rest, correct))
     return Verdict(kept, token, scores.log_prob(p, token))
 
@@ -219,15 +221,25 @@ def _draft_logp(dist: DraftDistribution, logp):
   if dist.bias is not None:
     logp = logp + dist.bias
   if dist.temperature is not None:
-    heat = jnp.asarray(dist.temperature, jnp.float32)
-    greedy = jnp.where(_is_argmax(logp), 0.0, -jnp.inf)
-    greedy = jnp.where(jnp.isnan(logp), jnp.nan, greedy)  # not silent
-    logp = jnp.where(heat > 0, logp / jnp.where(heat > 0, heat, 1), greedy)
+    logp = _tempered(logp, jnp.asarray(dist.temperature, jnp.float32))
   if dist.bias is not None or dist.temperature is not None:
     logp = jax.nn.log_softmax(logp)
   if dist.top_p is not None:
     logp = jax.nn.log_softmax(_nucleus(logp, dist.top_p))
   return logp
+
+
+def _tempered(logp, heat):
+  """logp / heat up to a constant; NaN where either is, or heat is negative."""
+  greedy = jnp.where(_is_argmax(logp), 0.0, -jnp.inf)
+  greedy = jnp.where(jnp.isnan(logp), jnp.nan, greedy)  # not silent
+  # The largest is 0 before it is divided. A quotient of some 1e9 is rounded,
+  # and a compiler that fuses the maximum's subtraction with it rounds once.
+  below = logp - logp.max(-1, keepdims=True)
+  cold = heat < COLD
+  warm = below / jnp.where(cold, 1.0, heat)
+  warm = jnp.where(jnp.isneginf(below), below, warm)  # -inf / inf
+  return jnp.where(cold, greedy, warm) + jnp.where(heat >= 0, 0.0, jnp.nan)
 
 
 def _is_argmax(x):
@@ -246,7 +258,8 @@ def _nucleus(logp, top_p):
   integers): 31 sums over V, where a sort of 126,464 tokens costs far more.
   """
   p = jnp.exp(logp)
-  goal = jnp.minimum(top_p, 1.0) * p.sum(-1)
+  least = jnp.finfo(jnp.float32).tiny  # always keeps the most likely token
+  goal = jnp.clip(jnp.asarray(top_p, jnp.float32), least, 1.0) * p.sum(-1)
   mass = lambda level: jnp.where(p >= level[..., None], p, 0.0).sum(-1)
 
   def body(i, bits):
@@ -258,7 +271,8 @@ def _nucleus(logp, top_p):
   level = jax.lax.bitcast_convert_type(
     jax.lax.fori_loop(0, 31, body, zero), jnp.float32
   )
-  return jnp.where(p >= level[..., None], logp, -jnp.inf)
+  kept = jnp.where(p >= level[..., None], logp, -jnp.inf)
+  return kept + jnp.where(jnp.isnan(top_p), jnp.nan, 0.0)
 
 
 def _draw(logp, uniform):

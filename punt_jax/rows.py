@@ -13,16 +13,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
+
+from punt_jax.checks import shown
 
 
 def as_key(key: Any) -> Array:
   """A key of jax.random: `key` itself, of a legacy PRNGKey, or of an int.
 
+  An int is below 2 ** 64, and all of it counts: jax.random.key drops what does
+  not fit into 32 bits.
+
   Raises:
     ValueError: it is something else, or several keys.
   """
-  kind = getattr(key, 'dtype', np.dtype(type(key)))
-  shape = getattr(key, 'shape', ())
+  if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+    return _key_of(int(key))
+  kind, shape = getattr(key, 'dtype', None), getattr(key, 'shape', None)
+  if kind is None or shape is None:
+    raise ValueError(_no_key(key))
   if jnp.issubdtype(kind, jax.dtypes.prng_key):
     if shape:
       raise ValueError(
@@ -31,12 +40,27 @@ def as_key(key: Any) -> Array:
       )
     return key
   if kind == np.uint32 and len(shape) == 1:  # jax.random.PRNGKey
-    return jax.random.wrap_key_data(key)
-  if shape or not jnp.issubdtype(kind, np.integer):
-    raise ValueError(
-      f'the key {key!r:.60} is none: give jax.random.key(0), or an int'
-    )
-  return jax.random.key(key)
+    try:
+      return jax.random.wrap_key_data(key)
+    except (TypeError, ValueError):
+      raise ValueError(_no_key(key)) from None
+  if shape or not jnp.issubdtype(kind, jnp.integer):
+    raise ValueError(_no_key(key))
+  if isinstance(key, Tracer):
+    return jax.random.key(key)
+  return _key_of(int(key))
+
+
+def _no_key(key):
+  return f'the key {shown(key)} is none: give jax.random.key(0), or an int'
+
+
+def _key_of(seed):
+  if not 0 <= seed < 2**64:
+    raise ValueError(f'the seed {shown(seed)} must lie in [0, 2 ** 64)')
+  high, low = divmod(seed, 2**32)
+  key = jax.random.key(np.uint32(low))
+  return jax.random.fold_in(key, np.uint32(high)) if high else key
 
 
 def pick_rows(chosen: Array, new: Any, old: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from punt_jax import contract, readout, rows, select
+from punt_jax import checks, contract, readout, rows, select
 from punt_jax.types import (
   Answer,
   Array,
@@ -28,12 +28,15 @@ def from_rule(
 
   Args:
     rule: (key, View) -> (L,) bool, for one row; at least one masked position
-      must be chosen, others are ignored.
+      must be chosen, or the row makes no progress and its log_q is +inf; others
+      are ignored.
     exact, needs: see Traits.
 
   Raises:
     ValueError: while it is traced, if the rule returns anything else.
   """
+
+  checks.function('rule', rule)
 
   def checked(key, view):
     chosen = rule(key, view)
@@ -69,7 +72,7 @@ def read(
   position = position_of(canvas)
   uniforms = jax.vmap(rows.uniform_at)(rows.named(keys, 'drafts'), position)
   said = readout.summarize(model, answer.features, canvas.masked, uniforms)
-  return View(
+  view = View(
     tokens=canvas.tokens,
     masked=canvas.masked,
     open=canvas.open,
@@ -80,6 +83,16 @@ def read(
     features=answer.features,
     **said._asdict(),
   )
+  return spoiled(view, jnp.isnan(view.draft_logp).any(-1))
+
+
+def spoiled(view: View, bad: Array) -> View:
+  """The View of B rows with NaN for log-probability in the `bad` ones (B,).
+
+  For a NaN that a choice was made by, so that log_q tells whoever wrote what.
+  """
+  bad = bad.reshape(bad.shape[:1] + (-1,)).any(-1, keepdims=True)
+  return view._replace(draft_logp=jnp.where(bad, jnp.nan, view.draft_logp))
 
 
 def probe(
@@ -148,10 +161,16 @@ def consult(
 
 
 def reveal(canvas: Canvas, view: View, kept: Array, info: Any = ()) -> Move:
-  """The move that writes the drafts at kept (B, L)."""
+  """The move that writes the drafts at kept (B, L).
+
+  A row with masks of which none is kept makes no progress: its log-probability
+  is +inf, which no written token has (NaN where that is why).
+  """
+  nothing = canvas.masked & ~kept.any(-1, keepdims=True)
+  why = jnp.where(jnp.isnan(view.draft_logp), jnp.nan, jnp.inf)
   return Move(
     tokens=jnp.where(kept, view.drafts, canvas.tokens),
-    logp=jnp.where(kept, view.draft_logp, 0.0),
+    logp=jnp.where(kept, view.draft_logp, jnp.where(nothing, why, 0.0)),
     done=~(canvas.masked & ~kept).any(-1),
     info=info,
   )

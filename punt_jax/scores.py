@@ -3,7 +3,7 @@
 Entropies and divergences are in nats, and p = 0 contributes 0, so a support
 that was cut (banned ids, top-p) gives no NaN. A divergence whose second
 argument lacks mass that the first one has is +inf for `kl`; `jsd` and `tv` are
-bounded by log 2 and 1.
+bounded by log 2 and 1. NaN stays NaN.
 """
 
 import jax.numpy as jnp
@@ -50,4 +50,4 @@ def jsd(before: Array, after: Array) -> Array:
 
 def _expect(logp, value):
   """Mean of value under exp(logp); outcomes of probability 0 count as 0."""
-  return jnp.where(logp > -jnp.inf, jnp.exp(logp) * value, 0.0).sum(-1)
+  return jnp.where(jnp.isneginf(logp), 0.0, jnp.exp(logp) * value).sum(-1)

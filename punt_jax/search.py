@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import checks, readout, rows, select
-from punt_jax.sampler import no_features, read, reveal
+from punt_jax.sampler import no_features, read, reveal, spoiled
 from punt_jax.types import (
   Answer,
   Array,
@@ -25,6 +25,8 @@ from punt_jax.types import (
   Scalar,
   Traits,
 )
+
+MOST = 2**12  # paths
 
 
 class Paths(NamedTuple):
@@ -58,8 +60,8 @@ def search(
   Raises:
     ValueError: a number out of range or NaN.
   """
-  checks.in_range('k', k, 1)
-  checks.whole('paths', paths, 1)
+  select.check_count(k)
+  checks.whole('paths', paths, 1, MOST)
   checks.in_range('heat', heat, 0)
   checks.in_range('skip', skip, 0)
 
@@ -96,17 +98,20 @@ def search(
       left /= jnp.maximum(rest.sum(-1), 1)
       spent = jnp.where(sets, view.entropy[:, None], 0.0).sum(-1)
       worth = jnp.where(asking, value(spent, left), 0.0)
+      broken = jnp.isnan(worth)
       take = jax.vmap(lambda x, best: x[best])
       best = worth.argmax(-1)
       worth = jnp.where(asking, worth, jnp.nan)
-      return memo, take(sets, best), take(after.features, best), worth
+      told = take(sets, best), take(after.features, best), worth, broken
+      return memo, told
 
-    nothing = lambda memo: (
-      memo, sets[:, 0], features, jnp.full(asking.shape, jnp.nan)
-    )
-    memo, kept, features, worth = jax.lax.cond(
+    nothing = lambda memo: (memo, (
+      sets[:, 0], features, jnp.full(asking.shape, jnp.nan), asking
+    ))
+    memo, (kept, features, worth, broken) = jax.lax.cond(
       asking.any(), ahead, nothing, memo
     )
+    view = spoiled(view, broken)
     return reveal(canvas, view, kept, Paths(sets, worth)), features, memo
 
   return Sampler(init, step, Traits(exact))

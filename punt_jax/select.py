@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from punt_jax import contract
 from punt_jax.checks import in_range, known
 from punt_jax.types import (
   Array,
@@ -34,11 +35,17 @@ def score_fn(score: str | ScoreFn) -> ScoreFn:
       and thereby bends the distribution of the samples.
 
   Raises:
-    ValueError: an unknown name.
+    ValueError: an unknown name; while it is traced, a function that returns
+      anything else.
   """
-  if callable(score):
-    return score
-  return SCORES[known('score', score, SCORES)]
+  if not callable(score):
+    return SCORES[known('score', score, SCORES)]
+
+  def checked(view):
+    what, shape = f'the score {contract.name_of(score)}', view.masked.shape
+    return contract.array(what, score(view), shape, jnp.number)
+
+  return checked
 
 
 def eos_last(score: str | ScoreFn, eos: ArrayLike) -> ScoreFn:
@@ -101,10 +108,14 @@ def rank(score: Array, masked: Array) -> Array:
   """Rank (L,) int32 of every position: masked ones first, best score first.
 
   Ties go to the earlier position. `score` is compared in float32: in bfloat16
-  confidences near 1 tie by the dozen.
+  confidences near 1 tie by the dozen. A NaN is in no order: where a masked
+  position has one, all ranks are L, and a rule chooses nothing.
   """
-  order = jnp.lexsort((-score.astype(jnp.float32), ~masked))
-  return jnp.argsort(order).astype(jnp.int32)
+  score = score.astype(jnp.float32)
+  order = jnp.lexsort((-score, ~masked))
+  broken = (jnp.isnan(score) & masked).any()
+  ranks = jnp.argsort(order).astype(jnp.int32)
+  return jnp.where(broken, jnp.int32(score.size), ranks)
 
 
 def by_rank(value: Array, rank: Array) -> Array:
@@ -138,13 +149,15 @@ def thin(weight: Array, limit: Scalar, rank: Array, candidates: Array) -> Array:
   Args:
     weight: (L, L): weight[i, j] is what i costs j if i was taken before.
     limit: j is taken if all that were taken before cost it at most this.
-    rank: (L,) int32, candidates first; the first one is always taken.
+    rank: (L,) int32, candidates first; the first one is always taken. None is
+      where it is L, see `rank`.
     candidates: (L,) bool.
 
   Returns:
     (L,) bool.
   """
   order = jnp.argsort(rank)
+  candidates = candidates & (rank < rank.size)
 
   def take(r, state):
     taken, cost = state
@@ -166,7 +179,7 @@ def best(k: Scalar | CountFn, score: str | ScoreFn) -> RuleFn:
   Raises:
     ValueError: k < 1 or NaN, or an unknown score.
   """
-  in_range('k', k, 1)
+  check_count(k)
   order = score_fn(score)
 
   def rule(key, view):
@@ -176,11 +189,22 @@ def best(k: Scalar | CountFn, score: str | ScoreFn) -> RuleFn:
   return rule
 
 
+def check_count(k: Scalar | CountFn) -> None:
+  """Raises ValueError if k is a number below 1, or none, and no schedule."""
+  if not callable(k):
+    in_range('k', k, 1)
+
+
 def count_of(k: Scalar | CountFn, view: View) -> Array:
   """How many positions a step writes: k or k(step, total, left), at least 1.
 
   A fractional count is rounded down.
   """
   left = view.masked.sum()
-  count = k(view.step, view.total, left) if callable(k) else k
+  count = k
+  if callable(k):
+    count = jnp.asarray(k(view.step, view.total, left))
+    contract.array(
+      f'the schedule {contract.name_of(k)}', count, (), jnp.number
+    )
   return jnp.maximum(jnp.floor(jnp.asarray(count, jnp.float32)), 1.0)

@@ -173,11 +173,13 @@ class Decoded(NamedTuple):
   """A finished run."""
 
   tokens: Array  # (B, L) int32
-  log_q: Array  # (B,) sum of Move.logp, nats
+  log_q: Array  # (B,) sum of Move.logp, nats; not finite where fault >= 0
   meter: Meter
   steps: Array  # (B,) int32
   when: Array  # (B, L) int32: step that last wrote the position, -1 if given
   done: Array  # (B,) bool; False: max_steps ran out
+  fault: Array  # (B,) int32: the first step whose log-probability was no finite
+  # number, -1 if all were; +inf: nothing was chosen to be written
 
   __repr__ = short
 

@@ -8,7 +8,7 @@ judge; one if a single position is drafted.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import checks, readout, rows, select
+from punt_jax import checks, contract, readout, rows, select
 from punt_jax.denoiser import left_to_right
 from punt_jax.sampler import consult, position_of
 from punt_jax.types import Array, Denoiser, Move, Sampler, Scalar, Traits
@@ -38,6 +38,8 @@ def adaptive_parallel(
   """
   checks.in_range('mix', mix, 0, 1)
   checks.in_range('window', window, 1)
+  if judge is not None:
+    contract.is_a(judge, Denoiser)
 
   def judge_of(model):
     if judge is None:
@@ -74,10 +76,14 @@ def adaptive_parallel(
         read=lambda f: mixed(model.read(f[0]), other.read(f[1]), mix)
       )
       features = answer.features, said.features
-      return memo, readout.gumbel_drafts(both, checked, noise, features)[0]
+      return memo, readout.gumbel_drafts(both, checked, noise, features)
 
-    nothing = lambda memo: (memo, jnp.zeros_like(drafts))
-    memo, judged = jax.lax.cond(checked.any(), ask_judge, nothing, memo)
+    nothing = lambda memo: (memo, jax.tree.map(jnp.zeros_like, (drafts, logp)))
+    memo, (judged, fits) = jax.lax.cond(
+      checked.any(), ask_judge, nothing, memo
+    )
+    broken = (jnp.isnan(logp) | jnp.isnan(fits)).any(-1, keepdims=True)
+    logp = jnp.where(broken, jnp.nan, logp)
     differ = jnp.where(checked & (drafts != judged), rank, rank.shape[-1])
     kept = drafted & (rank < differ.min(-1, keepdims=True))
     move = Move(

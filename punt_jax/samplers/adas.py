@@ -56,9 +56,9 @@ def discounted(alpha: Scalar = 40.0) -> ScoreFn:
 
     # Masked ones first: others are placed behind, where nothing reads them.
     nowhere = jnp.where(view.masked, -1, view.masked.size)
-    place, _ = jax.lax.fori_loop(
+    place, worth = jax.lax.fori_loop(
       0, view.masked.sum(), choose, (nowhere, view.confidence)
     )
-    return -place
+    return jnp.where(jnp.isnan(worth), jnp.nan, -place)
 
   return score

@@ -31,7 +31,7 @@ def credit(
     gamma: >= 0; 0 gives every step the same credit.
     beta: what is left of a credit after a step, in [0, 1].
     entries: E >= 1 credits kept per position, the largest; ours (dInfer keeps
-      all of them).
+      all of them). At most 256, and no more than there are tokens.
 
   Raises:
     ValueError: a number out of range or NaN.
@@ -40,11 +40,11 @@ def credit(
   checks.in_range('alpha', alpha, 0)
   checks.in_range('gamma', gamma, 0)
   checks.in_range('beta', beta, 0, 1)
-  checks.whole('entries', entries, 1)
+  checks.whole('entries', entries, 1, 256)
 
   def init(keys, canvas, model):
     del keys
-    shape = (*canvas.masked.shape, entries)
+    shape = (*canvas.masked.shape, min(entries, model.vocab))
     nobody = jnp.full(shape, model.vocab, jnp.int32)
     return nobody, jnp.zeros(shape)
 
@@ -60,7 +60,7 @@ def credit(
       features, ids, amounts = features
       boost = alpha * jnp.log1p(amounts)
       logits, place = model.read(features), jnp.arange(model.vocab)
-      for e in range(entries):  # fuses; a scatter or one-hot would not
+      for e in range(ids.shape[-1]):  # fuses; a scatter or one-hot would not
         here = place == ids[..., e, None]
         logits += jnp.where(here, boost[..., e, None], 0.0)
       return jax.nn.log_softmax(logits)

@@ -23,7 +23,7 @@ def dilated(base: Scalar = 2.0) -> Sampler:
   Raises:
     ValueError: base <= 1 or NaN.
   """
-  checks.in_range('base', base, 1.0 + 1e-6)
+  checks.in_range('base', base, above=1)
 
   def rule(key, view):
     del key

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import checks, readout, select
-from punt_jax.sampler import look, no_carry, reveal
+from punt_jax.sampler import look, no_carry, reveal, spoiled
 from punt_jax.types import Sampler, Scalar, Traits
 
 
@@ -52,6 +52,7 @@ def hierarchical(
     memo, answer, view = look(keys, t, canvas, memo, model)
     committed = canvas.open & ~canvas.masked & (remask > 0)
     logp = readout.log_prob(model, answer.features, canvas.tokens, committed)
+    view = spoiled(view, jnp.isnan(logp))
     kept, dropped = jax.vmap(rule)(
       canvas.masked, committed, view.confidence, jnp.exp(logp)
     )

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from punt_jax import checks, readout, rows, select
+from punt_jax import checks, contract, readout, rows, select
 from punt_jax.sampler import any_of, from_rule, look, no_features, reveal
 from punt_jax.types import (
   Array,
@@ -84,17 +84,20 @@ def thin(
     score: order of the positions, see select.score_fn.
 
   Raises:
-    ValueError: an unknown score, or kappa is NaN; while it is traced, a table
-      smaller than the canvas.
+    ValueError: an unknown score, or NaN in kappa or the table; while it is
+      traced, a table smaller than the canvas, or a function's of another shape.
   """
   checks.in_range('kappa', kappa)
+  if not callable(table):
+    checks.in_range('the table of influence', table, shape=None)
   order = select.score_fn(score)
 
   def rule(key, view):
     del key
     here = view.position
     if callable(table):
-      weight = table(view)
+      what = f'the influence {contract.name_of(table)}'
+      weight = contract.array(what, table(view), 2 * here.shape)
     else:
       weight = jnp.asarray(table, jnp.float32)
       if weight.ndim != 2 or min(weight.shape) < here.size:
@@ -105,8 +108,10 @@ def thin(
       weight = weight[here[:, None], here]
       sure = jnp.minimum(view.entropy[:, None], view.entropy)
       weight = jnp.minimum(weight, sure)
+    pairs = view.masked[:, None] & view.masked
+    broken = (jnp.isnan(weight) & pairs).any()
     rank = select.rank(order(view), view.masked)
-    return select.thin(weight, kappa, rank, view.masked)
+    return select.thin(weight, kappa, rank, view.masked & ~broken)
 
   return rule
 

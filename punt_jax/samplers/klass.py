@@ -35,7 +35,7 @@ def klass(
   checks.in_range('tau', tau, 0)
   checks.in_range('epsilon', epsilon, 0)
   checks.in_range('history', history, 0)
-  checks.in_range('k', k, 1)
+  select.check_count(k)
 
   def init(keys, canvas, model):
     del keys

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import checks, rows, select
-from punt_jax.sampler import look, no_carry, reveal
+from punt_jax import checks, contract, rows, select
+from punt_jax.sampler import look, no_carry, reveal, spoiled
 from punt_jax.types import Array, PolicyFn, Sampler, Scalar, Traits, View
 
 
@@ -45,16 +45,23 @@ def learned(
       the budget's last step.
 
   Raises:
-    ValueError: a hyperparameter out of range.
+    ValueError: a hyperparameter out of range, or a policy that is no function
+      or returns anything else.
   """
   checks.in_range('budget', budget, 1)
   checks.in_range('temperature', temperature, 0)
   checks.in_range('bias', bias)
 
+  def decide(view, left):
+    checks.function('policy', policy)
+    what = f'the policy {contract.name_of(policy)}'
+    return contract.array(what, policy(view, left), view.masked.shape)
+
   def step(keys, t, canvas, carry, memo, model):
     memo, _, view = look(keys, t, canvas, memo, model)
     left = jnp.floor(jnp.asarray(budget, jnp.float32)) - t
-    logits = jax.vmap(policy)(view, left)
+    logits = jax.vmap(decide)(view, left)
+    view = spoiled(view, canvas.masked & jnp.isnan(logits))
     uniforms = jax.vmap(rows.uniform_at)(rows.named(keys, 'act'), view.position)
     noise = jax.scipy.special.logit(jnp.clip(uniforms, 1e-7, 1 - 1e-7))
     action = (logits + bias > temperature * noise) & canvas.masked

@@ -8,8 +8,8 @@ blocks T for each.
 import jax
 import jax.numpy as jnp
 
-from punt_jax import checks, readout, schedules, select
-from punt_jax.sampler import consult, look, reveal
+from punt_jax import checks, contract, readout, schedules, select
+from punt_jax.sampler import consult, look, reveal, spoiled
 from punt_jax.types import Denoiser, Sampler, Scalar
 
 
@@ -42,6 +42,9 @@ def p2(
   """
   checks.in_range('steps', steps, 1, 2**24)
   checks.in_range('eta', eta, 0)
+
+  if planner is not None:
+    contract.is_a(planner, Denoiser)
 
   def init(keys, canvas, model):
     del keys, canvas
@@ -77,11 +80,13 @@ def p2(
     else:
       nothing = lambda memo: (memo, jnp.zeros(rescored.shape))
       memo, logp = jax.lax.cond(rescored.any(), ask, nothing, memo)
+    view = spoiled(view, jnp.isnan(logp))
     logp = jnp.where(rescored, eta * logp, jnp.inf)
     score = jnp.where(canvas.masked, view.draft_score, logp)
     rank = jax.vmap(select.rank)(score, canvas.open)
     hidden = canvas.open & (rank >= (total - goal)[:, None])
-    move = reveal(canvas, view, canvas.masked & ~hidden)
+    written = canvas.masked & ~hidden
+    move = reveal(canvas._replace(masked=written), view, written)
     return move._replace(
       tokens=jnp.where(hidden, model.vocab, move.tokens),
       done=~hidden.any(-1),

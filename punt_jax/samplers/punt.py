@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import bits, checks, readout, rows, select
-from punt_jax.sampler import look, no_carry, probe, reveal
+from punt_jax import bits, checks, contract, readout, rows, select
+from punt_jax.sampler import look, no_carry, probe, reveal, spoiled
 from punt_jax.types import (
   Array,
   EpsilonFn,
@@ -63,30 +63,49 @@ def punt(
       some pairs are written untested.
 
   Raises:
-    ValueError: unknown names, or epsilon is NaN.
+    ValueError: unknown names, epsilon NaN or rounds negative; while they are
+      traced, functions that return anything else.
   """
-  checks.in_range('epsilon', epsilon)
+  if not callable(epsilon):
+    checks.in_range('epsilon', epsilon)
+  checks.in_range('rounds', rounds, 0)
   order = select.score_fn(score)
   checks.known('divergence', divergence, readout.DIVERGENCES)
   checks.known('bit order', first, ('msb', 'lsb'))
   checks.known('codes', codes, ('plain', 'balanced'))
+  if admit is not None:
+    checks.function('admit', admit)
+
+  def admitted(key, view):
+    what = f'the rule {contract.name_of(admit)}'
+    return contract.array(
+      what, admit(key, view), view.masked.shape, jnp.bool_
+    )
+
+  def limit_of(canvas):
+    if not callable(epsilon):
+      return epsilon
+    share = canvas.masked.sum(-1) / jnp.maximum(canvas.total, 1)
+    found = jnp.asarray(epsilon(share))
+    what = f'the schedule {contract.name_of(epsilon)}'
+    shape = share.shape if found.ndim else ()
+    return contract.array(what, found, shape, jnp.number)
 
   def step(keys, t, canvas, carry, memo, model):
     memo, base, view = look(keys, t, canvas, memo, model)
     candidates = canvas.masked
     if admit is not None:
-      candidates &= jax.vmap(admit)(rows.named(keys, 'admit'), view)
+      candidates &= jax.vmap(admitted)(rows.named(keys, 'admit'), view)
     rank = jax.vmap(select.rank)(jax.vmap(order)(view), candidates)
     count = candidates.sum(-1, dtype=jnp.int32)
     code = bits.code(rank, count, codes)
-    most_rounds = jnp.minimum(bits.bit_count(count), jnp.int32(rounds))
-    limit = epsilon
-    if callable(epsilon):
-      limit = epsilon(canvas.masked.sum(-1) / jnp.maximum(canvas.total, 1))
-    limit = jnp.broadcast_to(jnp.asarray(limit, jnp.float32), count.shape)
+    candidates &= rank < rank.shape[-1]  # see select.rank
+    most_rounds = jnp.minimum(bits.bit_count(count), rounds).astype(jnp.int32)
+    limit = jnp.asarray(limit_of(canvas), jnp.float32)
+    limit = jnp.broadcast_to(limit, count.shape)
 
     def round_(r, state):
-      memo, kept, info = state
+      memo, kept, broken, info = state
       side = bits.tested(code, count, r, first)
       shown, tests = kept & ~side, kept & side
       asking = shown.any(-1) & (r < most_rounds) & (limit < jnp.inf)
@@ -96,13 +115,14 @@ def punt(
         canvas, view, base, shown, tests, memo, model, divergence
       )
       kept = kept & ~(tests & ~(moved <= limit[:, None]))
+      broken |= (tests & jnp.isnan(moved)).any(-1)
       info = Rounds(
         info.asked.at[:, r].set(tests.any(-1)),
         info.shown.at[:, r].set(shown),
         info.divergence.at[:, r].set(jnp.where(tests, moved, jnp.nan)),
         info.kept.at[:, r].set(kept),
       )
-      return memo, kept, info
+      return memo, kept, broken, info
 
     batch, length = canvas.masked.shape
     size = max(1, int(length - 1).bit_length())
@@ -112,9 +132,11 @@ def punt(
       jnp.full((batch, size, length), jnp.nan),
       jnp.zeros((batch, size, length), bool),
     )
-    memo, kept, info = jax.lax.fori_loop(
-      0, most_rounds.max(), round_, (memo, candidates, info)
+    broken = jnp.zeros(batch, bool)
+    memo, kept, broken, info = jax.lax.fori_loop(
+      0, most_rounds.max(), round_, (memo, candidates, broken, info)
     )
+    view = spoiled(view, broken)
     return reveal(canvas, view, kept, info), carry, memo
 
   return Sampler(no_carry, step, Traits(exact=dict(epsilon=-1.0)))

@@ -56,7 +56,7 @@ def slowfast(
   checks.in_range('reach', reach, 0)
   checks.in_range('spread', spread, 0)
   checks.in_range('tau', tau, 0)
-  checks.in_range('k', k, 1)
+  select.check_count(k)
 
   def init(keys, canvas, model):
     del keys, model

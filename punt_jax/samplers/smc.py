@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import checks, rows
+from punt_jax import checks, contract, rows
 from punt_jax.types import Array, Canvas, PotentialFn, Sampler, Scalar, Tree
+
+MOST = 2**12  # particles
 
 
 class Particles(NamedTuple):
@@ -60,7 +62,8 @@ def smc(
   Raises:
     ValueError: particles is no whole number >= 1, or every < 1.
   """
-  checks.whole('particles', particles, 1)
+  contract.is_a(inner, Sampler)
+  checks.whole('particles', particles, 1, MOST)
   checks.in_range('every', every, 1)
   wide = lambda x: jnp.repeat(x, particles, 0)  # (B, ...) -> (B P, ...)
   flat = lambda x: x.reshape((-1,) + x.shape[2:])
@@ -113,7 +116,12 @@ def smc(
       keys_of(keys), was.steps, own, was.inner, bill, model
     )
     logp = jnp.where(own.open, move.logp, 0.0)
-    gain = logp.sum(-1) if potential is None else potential(own, move)
+    gain = logp.sum(-1)
+    if potential is not None:
+      told = potential(own, move)
+      what = f'the potential {contract.name_of(potential)}'
+      contract.array(what, told, idle.shape)
+      gain = jnp.where(jnp.isfinite(gain), told, gain)
     gain = jnp.where(idle, 0.0, gain)
     now = jax.tree.map(tall, Particles(
       jnp.where(own.open, move.tokens, was.tokens),
@@ -132,8 +140,11 @@ def smc(
     best = now.score.argmax(-1)
     lead = lambda x: jnp.take_along_axis(x, best[:, None, None], 1)[:, 0]
     told = lead(now.logp)
+    broken = jnp.isnan(now.score).any(-1, keepdims=True)  # by the potential
     shown = move._replace(
-      tokens=lead(now.tokens), logp=told - carry.told, done=now.done.all(-1),
+      tokens=lead(now.tokens),
+      logp=jnp.where(broken, jnp.nan, told - carry.told),
+      done=now.done.all(-1),
       info=(),
     )
     goal = jnp.where(met, next_goal(masks), carry.goal)

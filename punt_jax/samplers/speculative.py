@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, readout, rows, select
 from punt_jax.denoiser import ordered
-from punt_jax.sampler import look, reveal
+from punt_jax.sampler import look, reveal, spoiled
 from punt_jax.types import Sampler, Scalar, ScoreFn, Traits
 
 
@@ -67,6 +67,7 @@ def speculative(
       readout.Verdict(checked, view.drafts, view.draft_logp),
     )
     memo, verdict = jax.lax.cond(checked.any(), verify, nothing, memo)
+    view = spoiled(view, jnp.isnan(verdict.logp))
     fine = drafted & (verdict.kept | ~checked)
     first = jnp.where(drafted & ~fine, rank, rank.shape[-1]).min(-1)
     view = view._replace(

@@ -8,6 +8,7 @@ stop(blocks(inner, length), eos).
 
 import jax.numpy as jnp
 
+from punt_jax import checks, contract
 from punt_jax.types import ArrayLike, Sampler
 
 
@@ -19,9 +20,22 @@ def stop(inner: Sampler, eos: ArrayLike) -> Sampler:
 
   Args:
     inner: Sampler.
-    eos: token id, or several: any of them ends a row, the first fills it.
+    eos: token id, or several: any of them ends a row, the first fills it. -1
+      is no token: nothing ends.
+
+  Raises:
+    ValueError: no id at all, or what is no token of the model.
   """
+  contract.is_a(inner, Sampler)
+  checks.in_range('eos', eos, -1, shape=None)
   ends = jnp.ravel(jnp.asarray(eos))
+  if not ends.size or not jnp.issubdtype(ends.dtype, jnp.integer):
+    said = checks.shown(eos)
+    raise ValueError(f'eos = {said} must be a token id, or several')
+
+  def init(keys, canvas, model):
+    checks.in_range('eos', eos, -1, model.vocab - 1, shape=None)
+    return inner.init(keys, canvas, model)
 
   def step(keys, t, canvas, carry, memo, model):
     move, carry, memo = inner.step(keys, t, canvas, carry, memo, model)
@@ -33,4 +47,4 @@ def stop(inner: Sampler, eos: ArrayLike) -> Sampler:
     done = move.done | complete
     return move._replace(tokens=tokens, done=done), carry, memo
 
-  return Sampler(inner.init, step, inner.traits._replace(exact=None))
+  return Sampler(init, step, inner.traits._replace(exact=None))

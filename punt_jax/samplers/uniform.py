@@ -1,6 +1,6 @@
 """k uniformly random positions per forward pass (Dream's `origin` order)."""
 
-from punt_jax import checks, select
+from punt_jax import select
 from punt_jax.sampler import any_of, from_rule
 from punt_jax.types import CountFn, Sampler, Scalar
 
@@ -14,7 +14,7 @@ def uniform(k: Scalar | CountFn) -> Sampler:
   Raises:
     ValueError: k < 1 or NaN.
   """
-  checks.in_range('k', k, 1)
+  select.check_count(k)
 
   def rule(key, view):
     count = select.count_of(k, view)

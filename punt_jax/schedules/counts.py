@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from punt_jax.checks import in_range, known
+from punt_jax.checks import in_range, known, shown
 from punt_jax.types import Array, ArrayLike, CountFn, EpsilonFn, Scalar
 
 SLACK = 1e-4  # so that a whole number rounded down in float32 stays whole
@@ -65,9 +65,11 @@ def listed(sizes: ArrayLike) -> CountFn:
   Raises:
     ValueError: a size is negative or not finite, or all are 0.
   """
+  in_range('sizes', sizes, 0, 2**24, shape=None)
   if np.ndim(sizes) != 1:
-    raise ValueError(f'sizes must be a list (K,) of numbers, got {sizes}')
-  in_range('sizes', sizes, 0, 2**24)
+    raise ValueError(
+      f'sizes must be a list (K,) of numbers, got {shown(sizes)}'
+    )
   if not isinstance(sizes, Tracer) and not np.sum(sizes) > 0:
     raise ValueError('sizes must hold a number above 0: there is nothing to do')
   marks = jnp.cumsum(jnp.asarray(sizes, jnp.float32))
@@ -160,4 +162,6 @@ def _log_ratio(total, steps):
 
 def linear_epsilon(start: Scalar, end: Scalar) -> EpsilonFn:
   """epsilon goes from start (all masked) to end (none masked) linearly."""
+  in_range('start', start)
+  in_range('end', end)
   return lambda fraction: end + (start - end) * fraction

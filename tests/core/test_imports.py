@@ -10,8 +10,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CODE = ('punt_jax', 'train', 'experiments', 'configs')
 LAYOUT = (  # one line a floor; a folder stands for everything in it
-  'files checks scores bits rows corruption extras',
-  'types jsonl',
+  'files checks scores bits corruption extras',
+  'types rows jsonl',
   'text viz contract',
   'readout select decode parallel',
   'denoiser sampler schedules api',
