@@ -33,7 +33,8 @@ class Window(NamedTuple):
   tokens: Array  # (B, L) int32 the canvas then
   features: Array  # (B, L, D)
   past: Tree  # leaves (layers, B, L, ...): keys and values
-  index: Array  # (B, W) int32: positions that each question computes
+  index: Array  # (B, W) int32: positions that each question computes, L where
+  # the block has fewer: nothing is kept of those
 
 
 def from_windows(
@@ -84,11 +85,12 @@ def from_windows(
       features, past = prefill_fn(own(tokens), memo.valid)
       wanted = open_
       if before:  # the left neighbor of every run
-        wanted = wanted | jnp.pad(open_, ((0, 0), (0, 1)))[:, 1:]
-      count = memo.cache.index.shape[1]
-      order = jnp.argsort(~wanted, -1)
+        left = jnp.pad(open_, ((0, 0), (0, 1)))[:, 1:]
+        wanted = wanted | (left & memo.valid)
+      count, length = memo.cache.index.shape[1], tokens.shape[1]
+      place = jnp.sort(jnp.where(wanted, jnp.arange(length), length))
       new = Window(
-        wanted.sum(-1) <= count, tokens, features, past, order[:, :count]
+        wanted.sum(-1) <= count, tokens, features, past, place[:, :count]
       )
       old = memo.cache
       keep = functools.partial(pick_rows, rows)
@@ -108,18 +110,18 @@ def from_windows(
     index = each(cache.index)
 
     def compute():
-      take = lambda x: jnp.take_along_axis(x, index, -1)
-      inside = jax.vmap(lambda i: jnp.zeros_like(valid[0]).at[i].set(True))
-      seen = each(valid) & ~inside(index)
+      take = lambda x: jnp.take_along_axis(x, index, -1, mode='clip')
+      put = jax.vmap(lambda all_, i, some: all_.at[i].set(some, mode='drop'))
+      real = index < valid.shape[1]
+      past = put(each(valid), index, jnp.zeros_like(real))
       position = each(jnp.cumsum(valid, -1, dtype=jnp.int32) - 1)
       told = window_fn(
         jax.tree.map(lambda x: _repeat(x, math.prod(probes), 1), cache.past),
-        take(own(flat)), take(position),
-        jnp.concatenate([seen, take(each(valid))], -1),
+        take(own(flat)), take(position), jnp.concatenate([past, real], -1),
       )
-      put = jax.vmap(lambda all_, i, some: all_.at[i].set(some))
       features = put(each(cache.features), index, told)
-      return features.reshape(tokens.shape + features.shape[-1:])
+      features = features.reshape(tokens.shape + features.shape[-1:])
+      return jnp.where(some[..., None, None], features, remembered())
 
     def remembered():
       spread = each(cache.features)

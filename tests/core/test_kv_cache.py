@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import punt_jax
-from punt_jax import samplers
+from punt_jax import kv_cache, samplers
 from punt_jax.checkpoints import huggingface
 from punt_jax.models import llama
 
@@ -58,6 +58,110 @@ def decode(
   return punt_jax.compile(build)(
     params, refresh, jax.random.key(0), tokens, valid=valid
   )
+
+
+def bag(layers, before=False):
+  """A network of means over the canvas: the cache's contract, and quick.
+
+  (whole model, the same with windows of WIDE).
+  """
+  keys = jax.random.split(jax.random.key(5), 3)
+  table, place, head = (
+    jax.random.normal(key, shape)
+    for key, shape in zip(keys, [(10, 8), (32, 8), (8, 9)], strict=True)
+  )
+
+  def layer(x, others, seen):
+    total = (others * seen[..., None]).sum(1, keepdims=True)
+    return jnp.sin(x + 3 * total / seen.sum(1)[:, None, None])
+
+  def prefill(tokens, valid):
+    x, past = table[tokens] + place[jnp.cumsum(valid, -1) - 1], []
+    for _ in range(layers):
+      past.append(x)
+      x = layer(x, x, valid)
+    return x, jnp.stack(past)
+
+  def window(past, tokens, position, seen):
+    x = table[tokens] + place[position]
+    for then in past:
+      x = layer(x, jnp.concatenate([then, x], 1), seen)
+    return x
+
+  args = lambda features: 2 * features @ head, 9
+  whole = punt_jax.from_features(lambda *x: prefill(*x)[0], *args)
+  fast = kv_cache.from_windows(prefill, window, *args, WIDE, before)
+  shift = punt_jax.shift_right if before else lambda model: model
+  return shift(whole), shift(fast)
+
+
+# Blocks of four: the last one is shorter, and given tokens stand inside.
+CONTENTS = np.array([
+  [9, 9, 9, 9, 9, 9, 9, 9, 9, 9], [9, 1, 9, 9, 9, 3, 9, 2, 9, 9],
+  [1, 2, 9, 9, 9, 9, 9, 9, 3, 9], [9, 1, 9, 2, 9, 3, 9, 4, 9, 9],
+])
+
+
+def padded(left, length):
+  """CONTENTS four times on a canvas, and which positions are no padding."""
+  pad = (0, 0), (left, length - left - CONTENTS.shape[1])
+  valid = np.pad(np.ones(CONTENTS.shape, bool), pad)
+  tile = lambda x: np.tile(x, (4, 1))
+  return tile(np.pad(CONTENTS, pad, constant_values=left)), tile(valid)
+
+
+def run_bag(layers, before, inner, cached=True):
+  def build(_, refresh):
+    return bag(layers, before)[cached], samplers.blocks(inner, WIDE, refresh)
+
+  return punt_jax.compile(build)
+
+
+@pytest.mark.parametrize('before', [False, True])
+def test_a_row_depends_on_its_tokens_alone(before):
+  """Not on padding, nor on the others, whatever the windows remember."""
+  run = run_bag(3, before, samplers.punt(0.02))
+  sides = [padded(left, 16) for left in (0, 2, 6)]
+  tokens, valid = (np.concatenate(x) for x in zip(*sides, strict=True))
+  rows, outs = np.tile(np.arange(16), 3), []
+  for refresh in (1.0, 2.0, np.inf):
+    out = run((), refresh, jax.random.key(1), tokens, valid=valid, rows=rows)
+    cut = lambda x: x[valid].reshape(3, 16, -1)
+    outs.append(cut(out.tokens))
+    for name in ('tokens', 'when'):
+      first, *others = cut(np.asarray(getattr(out, name)))
+      for other in others:
+        np.testing.assert_array_equal(other, first, name)
+    for x in (out.meter.nfe, out.meter.positions, out.steps):
+      assert (x.reshape(3, 16) == x[:16]).all()
+    log_q = np.asarray(out.log_q).reshape(3, 16)
+    np.testing.assert_allclose(log_q[1:], log_q[:1].repeat(2, 0), atol=1e-4)
+  assert (outs[0] != outs[1]).any() and (outs[1] != outs[2]).any()
+
+
+@pytest.mark.parametrize('before', [False, True])
+def test_a_window_answers_as_the_whole_of_one_layer(before):
+  # Of the first block. Of Dream's the left neighbor must be computed again:
+  # row 2 has one. Row 3 has more than fit, of Dream's.
+  whole, fast = bag(1, before)
+  tokens, valid = (jnp.asarray(x)[:4] for x in padded(2, 16))
+  open_ = valid & (tokens == 9)
+  open_ &= jnp.cumsum(open_, -1) <= WIDE
+  shown = jnp.where(open_ & (jnp.cumsum(open_, -1) == 2), 7, tokens)
+  rows = jnp.ones(4, bool)
+  told = whole.ask(whole.init(tokens, valid), shown, rows)[1].features
+  memo = fast.commit(fast.init(tokens, valid), tokens, rows, open_)
+  after, found = fast.ask(memo, shown, rows)
+  np.testing.assert_allclose(found.features[open_], told[open_], atol=1e-5)
+  each = WIDE + before
+  last = 16 if before else each
+  assert after.meter.positions.tolist() == [16 + each] * 3 + [16 + last]
+  # What is remembered of a row is the same to the bit if others ask.
+  some = jnp.where((jnp.arange(4) < 2)[:, None], shown, tokens)
+  after, beside = fast.ask(memo, some, rows)
+  assert after.meter.nfe.tolist() == [2, 2, 1, 1 + before]
+  _, alone = fast.ask(memo, tokens, rows)
+  assert (beside.features[2] == alone.features[2]).all()
 
 
 @pytest.mark.parametrize('shifted', [

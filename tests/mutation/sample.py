@@ -1,0 +1,246 @@
+"""Mutation testing: a seeded sample of cosmic-ray's mutants of the core.
+
+  pip install cosmic-ray
+  python tests/mutation/sample.py --out mutants.jsonl
+  python tests/mutation/sample.py --out mutants.jsonl --survivors
+
+Each file of FILES gives `--share` of its places, 3 to 14, and each place one
+of its mutants, both drawn with the seed. Annotations, docstrings and what a
+`raise` says are left out. A copy of the checkout is changed, and the tests
+that concern the file (TESTS) run with -x; a run that takes too much CPU time
+counts as killed. What the output already holds is not run again. --survivors
+runs the survivors once more, with the tests of today, slow ones included.
+"""
+
+import argparse
+import ast
+import json
+import os
+import pathlib
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).parents[2]
+CORE = ('bits', 'decode', 'kv_cache', 'readout', 'select')
+FILES = (
+  *(f'punt_jax/{name}.py' for name in CORE),
+  *(
+    str(path.relative_to(ROOT)) for folder in ('samplers', 'schedules')
+    for path in sorted((ROOT / 'punt_jax' / folder).glob('*.py'))
+    if path.stem != '__init__'
+  ),
+)
+# The tests that concern a file, in tests/. Of the battery, which has every
+# sampler, only those of BATTERY: the sampler itself, or a few that use it.
+BATTERY = {
+  'bits': 'punt', 'decode': 'punt or p2', 'select': 'punt or top_k or learned',
+  'readout': 'punt', 'kv_cache': 'nothing', 'counts': 'uniform',
+  'sizes': 'nothing', 'information': 'nothing',
+}
+RULES = 'samplers/test_rules.py'
+LEAP = 'samplers/test_leap.py'
+MEMORY = 'samplers/test_memory_rules.py'
+AHEAD = 'samplers/test_lookahead.py'
+REMASK = 'samplers/test_remasking.py'
+SIZES = 'samplers/test_random_size.py'
+ATTEND = 'samplers/test_attention_rules.py'
+CONTRACT = 'samplers/test_contract.py'
+SCHEDULES = 'schedules/test_schedules.py'
+TESTS = {
+  'bits': ('samplers/test_punt.py', 'core/test_readout.py'),
+  'decode': ('core/test_decode.py', 'core/test_sample.py', CONTRACT),
+  'kv_cache': ('core/test_kv_cache.py',),
+  'readout': ('core/test_readout.py', 'core/test_denoiser.py'),
+  'select': (RULES, 'core/test_decode.py', ATTEND, CONTRACT),
+  'counts': (SCHEDULES, RULES), 'sizes': (SCHEDULES,),
+  'information': (SCHEDULES,),
+  'adaptive_parallel': (CONTRACT, 'core/test_denoiser.py'),
+  'adas': (ATTEND, CONTRACT), 'dapd': (ATTEND, CONTRACT),
+  'ancestral': (LEAP,), 'euler': (LEAP,), 'first_hitting': (LEAP,),
+  'remdm': (LEAP, CONTRACT), 'blocks': ('samplers/test_wrappers.py',
+  'core/test_kv_cache.py', 'core/test_decode.py', CONTRACT),
+  'credit': (MEMORY,), 'frechet': (MEMORY,), 'klass': (MEMORY,),
+  'slowfast': (MEMORY, CONTRACT), 'lookahead': (AHEAD,), 'info_gain': (AHEAD,),
+  'hierarchical': (REMASK, CONTRACT), 'p2': (REMASK, CONTRACT),
+  'influence': ('samplers/test_influence.py', CONTRACT),
+  'learned': (CONTRACT, 'train/test_orders.py'),
+  'punt': ('samplers/test_punt.py', CONTRACT),
+  'random_order': (SIZES,), 'random_size': (SIZES,),
+  'smc': ('samplers/test_smc.py',), 'speculative': (CONTRACT,),
+  'stop': ('samplers/test_wrappers.py', LEAP),
+}  # others: test_rules.py
+
+
+def main():
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--out', type=pathlib.Path, required=True)
+  parser.add_argument('--share', type=float, default=0.13)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--limit', type=int, default=300, help="CPU's seconds")
+  parser.add_argument('--survivors', action='store_true')
+  args = parser.parse_args()
+  lines = args.out.read_text().splitlines() if args.out.exists() else []
+  before = [json.loads(line) for line in lines]
+  if args.survivors:
+    todo = alive(before)
+  else:
+    known = {key(row) for row in before}
+    todo = [row for row in mutants(args) if key(row) not in known]
+  with tempfile.TemporaryDirectory() as folder:
+    copy = pathlib.Path(folder, 'checkout')
+    kept = '.git', '__pycache__', '.*_cache', 'shared'
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*kept))
+    for i, row in enumerate(todo):
+      begin = os.times()
+      path = copy / row['file']
+      original = path.read_text()
+      path.write_text(applied(row, original))
+      fate, said = run(copy, path.stem, args)
+      path.write_text(original)
+      took = os.times()
+      seconds = round(
+        took.children_user + took.children_system
+        - begin.children_user - begin.children_system, 1
+      )
+      row = row | dict(fate=fate, by=said, cpu=seconds, slow=args.survivors)
+      with args.out.open('a') as out:
+        out.write(json.dumps(row) + '\n')
+      where = f'{i + 1}/{len(todo)} {seconds} s'
+      print(where, fate, said, shown(row), flush=True)
+  report(args.out)
+
+
+def run(copy, stem, args):
+  """('killed', 'survived' or 'timeout', the first test that failed)."""
+  names = 'samplers/test_battery.py', *TESTS.get(stem, (RULES,))
+  only = BATTERY.get(stem, stem)
+  command = [
+    sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider',
+    '-k', f'not test_battery or {only}', *(f'tests/{name}' for name in names),
+  ] + ['--slow'] * args.survivors
+  limit = args.limit * (1 + 2 * args.survivors)
+  done = subprocess.run(
+    command, cwd=copy, text=True, stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    env=os.environ | {'PYTHONDONTWRITEBYTECODE': '1'},
+    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit)),
+  )
+  if done.returncode == 0:
+    return 'survived', ''
+  if done.returncode < 0:
+    return 'timeout', signal.Signals(-done.returncode).name
+  failed = re.findall(r'^(?:FAILED|ERROR) (\S+)', done.stdout, re.MULTILINE)
+  return 'killed', failed[0] if failed else done.stdout[-300:]
+
+
+def mutants(args):
+  """The sample, in a random order: dicts of file, line, old and new."""
+  from cosmic_ray.commands.init import init
+  from cosmic_ray.mutating import mutate_code
+  from cosmic_ray.plugins import get_operator
+  from cosmic_ray.work_db import use_db
+
+  found = []
+  for file in FILES:
+    rng = random.Random(f'{args.seed} {file}')
+    source = (ROOT / file).read_text()
+    silent = list(ranges(ast.parse(source)))
+    places = {}
+    with use_db(':memory:') as db:
+      init([ROOT / file], db, {})
+      for item in db.work_items:
+        (spec,) = item.mutations
+        if not any(a <= spec.start_pos < b for a, b in silent):
+          places.setdefault(spec.start_pos, []).append(spec)
+    order = sorted(places)
+    rng.shuffle(order)
+    want = min(14, max(3, round(args.share * len(order))))
+    for place in order:
+      spec = rng.choice(
+        sorted(places[place], key=lambda x: (x.operator_name, x.occurrence))
+      )
+      operator = get_operator(spec.operator_name)()
+      code = mutate_code(source, operator, spec.occurrence)
+      if want and different(source, code):
+        want -= 1
+        found.append(dict(file=file) | changed(source, code))
+  random.Random(args.seed).shuffle(found)
+  return found
+
+
+def different(old, new):
+  """Whether it is a program, and another one."""
+  try:
+    return ast.dump(ast.parse(new)) != ast.dump(ast.parse(old))
+  except (SyntaxError, TypeError):
+    return False
+
+
+def ranges(tree):
+  """((line, column), (line, column)) of annotations and of raises."""
+  for node in ast.walk(tree):
+    own = [getattr(node, 'annotation', None), getattr(node, 'returns', None)]
+    own += [node] if isinstance(node, ast.Raise) else []
+    for part in filter(None, own):
+      yield (
+        (part.lineno, part.col_offset), (part.end_lineno, part.end_col_offset)
+      )
+
+
+def changed(source, code):
+  """The first line that differs."""
+  pairs = zip(source.splitlines(), code.splitlines(), strict=False)
+  for line, (old, new) in enumerate(pairs):
+    if old != new:
+      return dict(line=line, old=old, new=new)
+  raise ValueError('the programs are the same')
+
+
+def applied(row, source):
+  """The source of today with the mutant's line, wherever that stands now."""
+  lines = source.splitlines()
+  places = [i for i, line in enumerate(lines) if line == row['old']]
+  if not places:
+    raise ValueError(f'{row["file"]} has no line {row["old"]!r} any more')
+  lines[min(places, key=lambda i: abs(i - row['line']))] = row['new']
+  return '\n'.join(lines) + '\n'
+
+
+def key(row):
+  return row['file'], row['old'], row['new']
+
+
+def shown(row):
+  return f'{row["file"]} {row["old"].strip()} -> {row["new"].strip()}'
+
+
+def alive(rows):
+  """Those whose last run they survived."""
+  last = {key(row): row for row in rows}
+  return [row for row in last.values() if row['fate'] == 'survived']
+
+
+def report(out):
+  """Prints what was killed, with Wilson's interval of 95 %."""
+  rows = [json.loads(line) for line in out.read_text().splitlines()]
+  left, n, z = alive(rows), len({key(row) for row in rows}), 1.96
+  rate = 1 - len(left) / n
+  middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
+  spread = rate * (1 - rate) / n + z * z / (4 * n * n)
+  half = z / (1 + z * z / n) * spread**0.5
+  for row in sorted(left, key=key):
+    print('alive:', shown(row))
+  print(
+    f'{n} mutants, {n - len(left)} killed: {100 * rate:.1f} % (95 %:'
+    f' {100 * (middle - half):.1f} to {100 * (middle + half):.1f})'
+  )
+
+
+if __name__ == '__main__':
+  main()
