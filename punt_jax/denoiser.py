@@ -208,6 +208,8 @@ def judge_drafts(model: Denoiser) -> Denoiser:
   """Scores and divergences read the draft distribution instead of the raw one.
 
   With temperature 0.1 and top-p 0.9 this is the order of Dream's own sampler.
+  At temperature 0 it is the one before the argmax, as there: of temperature 1,
+  within top-p. Of one-hot distributions all entropies are 0.
   """
   return _drafting(model, judged=True)
 

@@ -45,8 +45,9 @@ def summarize(
 
   def reduce(features, uniform):
     raw = model.read(features)
-    dist = _draft_logp(model.drafts, raw)
-    judged = dist if model.drafts.judged else raw
+    warm = _warm_logp(model.drafts, raw)
+    dist = _cooled(model.drafts, raw, warm)
+    judged = warm if model.drafts.judged else raw
     drafts = _draw(dist, uniform)
     return Summary(
       drafts,
@@ -76,7 +77,7 @@ def divergence(
   def reduce(before, after):
     p, q = model.read(before), model.read(after)
     if model.drafts.judged:
-      p, q = _draft_logp(model.drafts, p), _draft_logp(model.drafts, q)
+      p, q = _warm_logp(model.drafts, p), _warm_logp(model.drafts, q)
     return DIVERGENCES[kind](p, q)
 
   return in_chunks(reduce, asked, model.vocab, before, after)
@@ -160,7 +161,7 @@ def log_prob(
   def reduce(features, token):
     logp = model.read(features)
     if model.drafts.judged:
-      logp = _draft_logp(model.drafts, logp)
+      logp = _warm_logp(model.drafts, logp)
     return scores.log_prob(logp, token)
 
   return in_chunks(reduce, asked, model.vocab, features, tokens)
@@ -218,6 +219,11 @@ def chunk_size(vocab: int, total: int) -> int:
 
 def _draft_logp(dist: DraftDistribution, logp):
   """The normalized log-probabilities (..., V) that drafts are drawn from."""
+  return _cooled(dist, logp, _warm_logp(dist, logp))
+
+
+def _warm_logp(dist, logp):
+  """_draft_logp, at temperature 0 before the argmax: of temperature 1."""
   if dist.bias is not None:
     logp = logp + dist.bias
   if dist.temperature is not None:
@@ -229,17 +235,24 @@ def _draft_logp(dist: DraftDistribution, logp):
   return logp
 
 
+def _cooled(dist, logp, warm):
+  """_draft_logp of logp, whose _warm_logp is known. NaN stays: not silent."""
+  if dist.temperature is None:
+    return warm
+  logp = logp if dist.bias is None else logp + dist.bias
+  cold = jnp.asarray(dist.temperature, jnp.float32) < COLD
+  greedy = jnp.where(_is_argmax(logp), 0.0, -jnp.inf)
+  return jnp.where(cold & ~jnp.isnan(warm), greedy, warm)
+
+
 def _tempered(logp, heat):
   """logp / heat up to a constant; NaN where either is, or heat is negative."""
-  greedy = jnp.where(_is_argmax(logp), 0.0, -jnp.inf)
-  greedy = jnp.where(jnp.isnan(logp), jnp.nan, greedy)  # not silent
   # The largest is 0 before it is divided. A quotient of some 1e9 is rounded,
   # and a compiler that fuses the maximum's subtraction with it rounds once.
   below = logp - logp.max(-1, keepdims=True)
-  cold = heat < COLD
-  warm = below / jnp.where(cold, 1.0, heat)
+  warm = below / jnp.where(heat < COLD, 1.0, heat)
   warm = jnp.where(jnp.isneginf(below), below, warm)  # -inf / inf
-  return jnp.where(cold, greedy, warm) + jnp.where(heat >= 0, 0.0, jnp.nan)
+  return warm + jnp.where(heat >= 0, 0.0, jnp.nan)
 
 
 def _is_argmax(x):

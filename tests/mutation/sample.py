@@ -167,9 +167,11 @@ def mutants(args):
       )
       operator = get_operator(spec.operator_name)()
       code = mutate_code(source, operator, spec.occurrence)
-      if want and different(source, code):
-        want -= 1
+      if different(source, code):
         found.append(dict(file=file) | changed(source, code))
+        want -= 1
+      if not want:
+        break
   random.Random(args.seed).shuffle(found)
   return found
 

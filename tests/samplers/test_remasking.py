@@ -151,7 +151,7 @@ def test_p2_equals_the_reference():
 def test_p2_compares_like_with_like():
   """One distribution for drafts and tokens, so nothing is remasked.
 
-  At temperature 0 that is a probability of .6 for both, or of 1 if judged.
+  At temperature 0 that is a probability of .6 for both, judged or not.
   """
   dist = jnp.log(jnp.array([0.6, 0.3, 0.1]))
   plain = punt_jax.from_logits(
