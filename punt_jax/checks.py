@@ -151,12 +151,15 @@ def _number(name, value, low, high=None):
   if isinstance(low, float):
     kinds, kind, most = (int, float, np.number), 'a number', sys.float_info.max
   if isinstance(value, bool) or not isinstance(value, kinds):
-    raise ValueError(f'{name} = {value!r:.40} must be {kind}')
+    raise ValueError(f'{name} = {shown(value)} must be {kind}')
   if not low <= value <= (most if high is None else high):
     rule = f'at least {low}' if high is None and not value > most else (
       f'at most {most}' if high is None else f'at least {low}, at most {high}'
     )
-    raise ValueError(f'{name} = {value} is out of range: it must be {rule}')
+    what = ' is out of range: it must be' if isinstance(low, float) else (
+      ' must be a whole number of'
+    )
+    raise ValueError(f'{name} = {shown(value)}{what} {rule}')
 
 
 def _as_array(value):

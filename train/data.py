@@ -6,6 +6,7 @@ each epoch shifts the cuts and shuffles the windows anew.
 """
 
 import functools
+import hashlib
 import math
 import pathlib
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from punt_jax import checks, oracles
+from punt_jax import checks, files, oracles
 from punt_jax.text import vocabulary as text_lib
 from train import puzzles
 
@@ -28,10 +29,13 @@ class Data(NamedTuple):
   units: float  # tokens per character (text) or 1.0 (worlds)
   text: Any = None  # punt_jax.text.vocabulary.Text, or None for a world
   floor: Any = None  # worlds: mean -log p of `heldout`, nats per token
+  digests: Any = {}  # {'corpus', 'tokenizer': SHA-256} of what lies in files
 
 
 def read_text(path):
   """The text of a file, of all files of a folder, or of CPython's topics.
+
+  Byte order marks are no part of it.
 
   Args:
     path: 'pydoc' for pydoc_data.topics, which every CPython has, or a path.
@@ -49,11 +53,11 @@ def read_text(path):
       f'there is no corpus at {path!r}: set --config.data.path to a UTF-8'
       " file or folder, or to 'pydoc'"
     )
-  files = sorted(root.rglob('*')) if root.is_dir() else [root]
+  there = sorted(root.rglob('*')) if root.is_dir() else [root]
   parts = []
-  for file in filter(pathlib.Path.is_file, files):
+  for file in filter(pathlib.Path.is_file, there):
     try:
-      parts.append(file.read_bytes().decode('utf-8'))
+      parts.append(file.read_bytes().decode('utf-8-sig'))
     except UnicodeDecodeError as error:
       raise ValueError(
         f'{file} is not UTF-8 (byte {error.start}): convert it first, for'
@@ -82,7 +86,10 @@ def vocabulary(kind, string):
       f"data.tokens is {kind!r}: use 'characters', 'bytes' or the path of a"
       ' tokenizers file'
     )
-  return text_lib.tokenizer(file.read_text())
+  try:
+    return text_lib.tokenizer(file.read_text('utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{file}: {error}') from error
 
 
 def windows(ids, length, batch, seed):
@@ -111,7 +118,8 @@ def text_data(config):
   string = read_text(data.path)
   vocab = vocabulary(data.tokens, string)
   train, held = split_text(string, data.heldout)
-  train_ids, held_ids = vocab.encode(train), vocab.encode(held)
+  # Nothing in it stands for MASK.
+  train_ids, held_ids = vocab.encode(train, ''), vocab.encode(held, '')
   if len(train_ids) < 2 * data.length or len(held_ids) < data.length:
     raise ValueError(
       f'the corpus at {data.path!r} is too short: {len(train_ids)} tokens to'
@@ -125,7 +133,16 @@ def text_data(config):
     heldout=held_ids[: rows * data.length].reshape(rows, data.length),
     units=len(held_ids) / len(held),
     text=vocab,
+    digests=digests_of(data, string),
   )
+
+
+def digests_of(data, string):
+  """{'corpus': digest, 'tokenizer': digest if it is a file}."""
+  found = {'corpus': hashlib.sha256(string.encode()).hexdigest()}
+  if data.tokens not in ('characters', 'bytes'):
+    found['tokenizer'] = files.digest(data.tokens)
+  return found
 
 
 def build_world(data):
@@ -195,3 +212,26 @@ def load(config):
   if 'world' in config.data:
     return world_data(config)
   return text_data(config)
+
+
+def score(data, evaluate, params, rows, draws, seed):
+  """Held-out NELBO of `rows` windows spread over the held-out data.
+
+  Args:
+    data: Data.
+    evaluate: of step.make_evaluate.
+    params: of the network.
+    rows: how many, at most.
+    draws: masks of each.
+    seed: of the masks.
+  """
+  index = np.linspace(0, len(data.heldout) - 1, min(rows, len(data.heldout)))
+  tokens = data.heldout[index.astype(int)]
+  nats, error = evaluate(params, tokens, draws, seed)
+  scale = data.units / np.log(2)
+  return {
+    'heldout_nats': nats,
+    'heldout_nats_error': error,
+    'heldout_bits': nats * scale,
+    'heldout_bits_error': error * scale,
+  }

@@ -34,10 +34,8 @@ def decay_steps(config):
   return config.get('decay') or config.get('steps')
 
 
-def schedule(config, peak):
-  """Linear warm-up, then cosine decay to config.final_share of the peak.
-
-  It falls over config.decay steps, or all of them, and then stays.
+def warm_up(config):
+  """The steps over which the rate rises and falls.
 
   Raises:
     ValueError: the warm-up leaves no step for that.
@@ -46,8 +44,21 @@ def schedule(config, peak):
   if not 0 <= config.warmup < steps:
     raise ValueError(
       f'config.warmup = {config.warmup} must be less than the {steps} steps'
-      ' over which the learning rate rises and falls'
+      ' over which the learning rate rises and falls: set --config.warmup=0, or'
+      ' use more steps'
     )
+  return steps
+
+
+def schedule(config, peak):
+  """Linear warm-up, then cosine decay to config.final_share of the peak.
+
+  It falls over config.decay steps, or all of them, and then stays.
+
+  Raises:
+    ValueError: see `warm_up`.
+  """
+  steps = warm_up(config)
   return optax.warmup_cosine_decay_schedule(
     init_value=0.0,
     peak_value=peak,

@@ -1,14 +1,21 @@
 """Saving and restoring: orbax for training, safetensors for weights.
 
 A training checkpoint holds the state (parameters, their average, the
-optimizer) and JSON (the data's step, the config). A safetensors file holds
-one tree of parameters, named by their path, and strings in its header.
-orbax is imported when it is first needed: it takes as long as JAX itself.
+optimizer), JSON (the data's step, the config), and a digest of both. A
+safetensors file holds one tree of parameters, named by their path, and strings
+in its header. orbax is imported when it is first needed: it takes as long as
+JAX itself.
 """
 
+import gc
+import hashlib
 import json
+import logging
 import pathlib
-from collections.abc import Sequence
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,34 +27,89 @@ from punt_jax.checkpoints import tensors
 from punt_jax.types import FilePath, Tree
 
 DEEP = 16  # parts of a parameter's name
+DIGEST = 'digest'  # key beside the extra JSON
+SETTLE = 0.3  # seconds until reads that were cut short have ended
 
-def open_checkpoints(folder: FilePath, keep: int = 2) -> Any:
-  """An orbax CheckpointManager that keeps the last `keep` checkpoints."""
+
+def check_folder(folder: FilePath) -> None:
+  """Raises ValueError for a path below which orbax reads nothing back."""
+  path = str(pathlib.Path(folder).absolute())
+  if found := sorted(set(path) & set('[]\\')):
+    raise ValueError(
+      f'{folder}: checkpoints cannot be read back from a folder with'
+      f' {" or ".join(found)} in its path: use another'
+    )
+
+
+def open_checkpoints(
+  folder: FilePath, keep: int = 2, read_only: bool = False
+) -> Any:
+  """An orbax CheckpointManager that keeps the last `keep` checkpoints.
+
+  Args:
+    folder: of checkpoints alone; made unless it is only read.
+    keep: how many stay.
+    read_only: whether nothing is written, not even the folder, so that a run
+      may go on meanwhile.
+
+  Raises:
+    ValueError: see `check_folder`.
+  """
   import orbax.checkpoint as ocp
 
+  check_folder(folder)
   options = ocp.CheckpointManagerOptions(
-    max_to_keep=keep, enable_async_checkpointing=False
+    max_to_keep=None if read_only else keep,
+    enable_async_checkpointing=False,
+    read_only=read_only,
+    create=not read_only,
   )
-  return ocp.CheckpointManager(
-    pathlib.Path(folder).absolute(), options=options
-  )
+  path = pathlib.Path(folder).absolute()
+
+  def look():
+    if not read_only:
+      _tidy(path)
+    manager = ocp.CheckpointManager(path, options=options)
+    manager.latest_step()  # what is there is read when it is first asked for
+    return manager
+
+  manager, failed = _quietly(look)
+  if failed:
+    raise ValueError(f'no checkpoints can be kept in {folder} ({failed})')
+  return manager
 
 
-def save(manager: Any, step: int, state: Tree, extra: Any) -> None:
-  """Writes a pytree of arrays and a JSON value; done when it returns."""
+def save(
+  manager: Any, step: int, state: Tree, extra: Mapping[str, Any]
+) -> None:
+  """Writes a pytree of arrays and a JSON object; done when it returns.
+
+  Raises:
+    ValueError: one sentence, if it cannot be written. The checkpoints before it
+      stay.
+  """
   import orbax.checkpoint as ocp
 
   leaves = {f'{i:04d}': x for i, x in enumerate(jax.tree.leaves(state))}
-  manager.save(
-    step,
-    args=ocp.args.Composite(
-      state=ocp.args.StandardSave(leaves), extra=ocp.args.JsonSave(extra)
-    ),
+  about = {**extra, DIGEST: _digest(leaves, extra)}
+  args = ocp.args.Composite(
+    state=ocp.args.StandardSave(leaves), extra=ocp.args.JsonSave(about)
   )
+  _, failed = _quietly(lambda: manager.save(step, args=args))
+  if failed:
+    _tidy(manager.directory)
+    raise ValueError(
+      f'the checkpoint {manager.directory / str(step)} cannot be written'
+      f' ({failed}): those before it stay; make room there and run the same'
+      ' command again'
+    )
 
 
 def restore(manager: Any, like: Tree) -> tuple[Tree, Any] | None:
   """The newest checkpoint, or None if there is none.
+
+  What was saved with a digest is compared with it, where this process holds all
+  of it; checkpoints of older versions have none.
 
   Args:
     manager: from `open_checkpoints`.
@@ -63,44 +125,116 @@ def restore(manager: Any, like: Tree) -> tuple[Tree, Any] | None:
     ValueError: one sentence, if the checkpoint is damaged or holds other
       shapes.
   """
-  import orbax.checkpoint as ocp
-
   step = manager.latest_step()
   if step is None:
     return None
   folder = manager.directory / str(step)
   leaves, tree = jax.tree.flatten(like)
-  want = {f'{i:04d}': _target(x) for i, x in enumerate(leaves)}
-  try:
-    stored: Any = ocp.StandardCheckpointHandler().metadata(folder / 'state')
-    fits = {k: x.shape for k, x in stored.items()} == {
-      k: x.shape for k, x in want.items()
-    }
-    placed = any(x.sharding is not None for x in want.values())
-    found: Any = fits and manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(want if placed else None),
-        extra=ocp.args.JsonRestore(),
-      ),
-    )
-  except Exception as error:  # orbax and tensorstore raise many kinds
+  want = {f'{i:04d}': x for i, x in enumerate(leaves)}
+  found, failed = _quietly(lambda: _read(manager, step, want))
+  if failed and not folder.exists():  # a run that goes on has put it away
+    manager.reload()
+    return restore(manager, like)
+  if failed:
     raise ValueError(
-      f'the checkpoint {folder} cannot be read ({type(error).__name__}): it is'
-      ' truncated or damaged; delete it to go on from an older one'
-    ) from error
-  if not fits:
+      f'the checkpoint {folder} cannot be read ({failed}): it is truncated or'
+      ' damaged; delete it to go on from an older one'
+    )
+  if found is None:
     raise ValueError(
       f'the checkpoint {folder} holds other shapes than this model and'
       ' optimizer: it was written with other settings; use another workdir'
     )
-  state = [found['state'][k] for k in sorted(want)]
-  return jax.tree.unflatten(tree, state), found['extra']
+  state, extra = found
+  said = extra.pop(DIGEST, None)
+  if said and said != (_digest(state, extra) or said):
+    raise ValueError(
+      f'the checkpoint {folder} is damaged: it does not hold what was saved;'
+      ' delete it to go on from an older one'
+    )
+  state = [_as(state[k], want[k]) for k in sorted(want)]
+  return jax.tree.unflatten(tree, state), extra
 
 
-def _target(x):
-  place = getattr(x, 'sharding', None)
-  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+def _read(manager, step, want):
+  """({name: array as stored}, JSON), or None where shapes differ."""
+  import orbax.checkpoint as ocp
+
+  folder = manager.directory / str(step) / 'state'
+  stored: Any = ocp.StandardCheckpointHandler().metadata(folder)
+  shapes = [{k: x.shape for k, x in tree.items()} for tree in (stored, want)]
+  if shapes[0] != shapes[1]:
+    return None
+  places = {k: getattr(x, 'sharding', None) for k, x in want.items()}
+  target = {
+    k: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=places[k])
+    for k, x in stored.items()
+  } if any(places.values()) else None
+  found: Any = manager.restore(
+    step,
+    args=ocp.args.Composite(
+      state=ocp.args.StandardRestore(target), extra=ocp.args.JsonRestore()
+    ),
+  )
+  return found['state'], found['extra']
+
+
+def _tidy(folder):
+  """Removes what a kill or a full disk has left half written."""
+  for part in pathlib.Path(folder).glob('*.orbax-checkpoint-tmp*'):
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def _as(array, like):
+  """With the type of `like`, if that says where it is to be."""
+  placed = getattr(like, 'sharding', None) is not None
+  return array.astype(like.dtype) if placed else array
+
+
+def _digest(leaves, extra):
+  """SHA-256 of arrays by name and a JSON object; None if some lie elsewhere."""
+  if not all(getattr(x, 'is_fully_addressable', True) for x in leaves.values()):
+    return None
+  found = hashlib.sha256(json.dumps(extra, sort_keys=True).encode())
+  for name in sorted(leaves):
+    array = np.ascontiguousarray(leaves[name])
+    said = f'{name} {array.dtype} {np.shape(leaves[name])}'
+    found.update(said.encode())
+    found.update(array.reshape(-1).view(np.uint8))
+  return found.hexdigest()
+
+
+def _reason(error):
+  """What an exception says of the file system, or else its kind."""
+  said = getattr(error, 'strerror', None) or ''
+  for word in ('No space left on device', 'File too large', 'Disk quota'):
+    said = said or (word if word in str(error) else '')
+  return said or type(error).__name__
+
+
+def _quietly(work):
+  """work() -> (what it returns, None), or (None, why it has failed).
+
+  orbax logs what it meets, and the reads of its threads that a failure has cut
+  short complain when they end: none of it reaches the screen.
+  """
+  hooks, silent = (sys.unraisablehook, sys.excepthook), lambda *_: None
+  before = logging.root.manager.disable
+  logging.disable(logging.CRITICAL)
+  sys.unraisablehook = sys.excepthook = silent
+  found = failed = None
+  try:
+    try:
+      found = work()
+    except Exception as error:  # orbax and tensorstore raise many kinds
+      failed = _reason(error)
+    if failed:
+      time.sleep(SETTLE)
+      gc.collect()
+  finally:
+    logging.disable(before)
+    sys.unraisablehook, sys.excepthook = hooks
+  return found, failed
 
 
 def export_params(

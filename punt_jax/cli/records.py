@@ -107,9 +107,10 @@ def different(
 ) -> list[str]:
   """Names of the values in which two dicts differ, `free` ones left out.
 
-  Those of dicts in them are named with dots, here and there: 'settings.vocab'.
+  Those of dicts in them are named with dots, in `free` too: 'settings.vocab'.
   """
   found = []
+  free = set(free)
   for key in sorted(one.keys() | other.keys()):
     a, b = one.get(key), other.get(key)
     if above + key in free:

@@ -16,10 +16,10 @@ import sys
 
 import jax
 
-from punt_jax import checks, jsonl
+from punt_jax import checkpoints, jsonl
 from punt_jax.checkpoints import saving
 from punt_jax.cli import command, records
-from train import loop
+from train import finite, loop, settings
 from train.orders import method, pairs, reinforce, tasks, variational
 
 METHODS = {
@@ -37,26 +37,38 @@ def train(config, workdir, said=''):
     workdir: folder.
     said: the command's flags, for the card.
   """
-  make = METHODS[checks.known('method', config.method, METHODS)]
+  settings.order(config)
   workdir = pathlib.Path(workdir)
+  saving.check_folder(workdir)
   task = tasks.load(config, config.seed)
-  way = make(config, task)
-  state, recent, manager = loop.begin(
-    config, workdir, lambda: method.start(config, way.init)
+  way = METHODS[config.method](config, task)
+  digests = {'denoiser': checkpoints.digest(task.loaded)}
+  begun = loop.begin(
+    config, workdir, lambda: method.start(config, way.init), digests
   )
-  state, seconds = loop.drive(
-    config, workdir, manager, state, recent, way.advance, way.evaluate
-  )
-  params = way.keep(state.params)
+  with begun.lock:
+    state, seconds = loop.drive(
+      config, workdir, begun, way.advance, way.evaluate
+    )
+    return finish(config, workdir, way, state, begun.manager, {
+      'command': f'python -m train.orders {said}', 'digests': digests,
+    }, seconds)
+
+
+def finish(config, workdir, way, state, manager, about, seconds):
+  """Writes the network and the row of results.jsonl. Returns its card."""
+  params, step = way.keep(state.params), int(state.step)
+  scores = way.evaluate(state)
+  finite.check(scores, step, manager)
   card = {
     'kind': way.kind,
     'module': config.module.to_dict(),
     'denoiser': pathlib.Path(config.task.model).stem,
     'parameters': sum(x.size for x in jax.tree.leaves(params)),
-    'command': f'python -m train.orders {said}',
+    **about,
     'config': json.loads(config.to_json()),
-    'step': int(state.step),
-    'scores': way.evaluate(state),
+    'step': step,
+    'scores': scores,
     'revision': records.revision(),
     'jax': jax.__version__,
   }

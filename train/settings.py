@@ -1,0 +1,182 @@
+"""What every number of a training config must be, in tables.
+
+All of it is checked before anything is read or written. Intervals of 0 mean
+never. A limit that is an int says that the number must be whole, see
+checks.numbers.
+"""
+
+from typing import Any
+
+from punt_jax import checks, corruption
+from train import puzzles, step
+
+SEED = 0, 2**32 - 2  # jax draws with 32 bits of it; orders take the next, too
+COUNT, OFTEN, RATE = (1,), (0,), (1e-12,)
+CELLS = 2**28  # entries of the largest array of an exact world
+
+RUN = {  # of every training command
+  'seed': SEED,
+  'steps': COUNT,
+  'batch': COUNT,
+  'warmup': OFTEN,
+  'decay': OFTEN,
+  'clip': RATE,
+  'log_every': OFTEN,
+  'eval_every': OFTEN,
+  'save_every': OFTEN,
+}
+DENOISER = RUN | {
+  'muon_rate': RATE,
+  'adam_rate': RATE,
+  'weight_decay': (0.0,),
+  'final_share': (0.0, 1.0),
+  'ema': (0.0, 1.0),
+  'eval_rows': COUNT,
+  'model.width': COUNT,
+  'model.layers': COUNT,
+  'model.heads': COUNT,
+  'model.taps': COUNT,
+  'model.places': OFTEN,
+}
+TEXT = {'data.length': COUNT, 'data.heldout': (1e-12, 1 - 1e-12)}
+WORLD = {
+  'data.length': COUNT,
+  'data.heldout': COUNT,
+  'data.vocab': (2,),
+  'data.seed': SEED,
+}
+PUZZLE = {'data.heldout': (1, 2**20)}
+ORDER = RUN | {'rate': RATE, 'tests': COUNT}
+SUDOKU = {'task.clues': (0, puzzles.LENGTH - 1)}
+WRITTEN = {'task.length': COUNT, 'task.rows': COUNT}
+POLICY = {
+  'samples': (2,),
+  'module.width': COUNT,
+  'module.layers': COUNT,
+  'module.heads': COUNT,
+  'module.start': (-1e9, 1e9),
+  'module.slope': (-1e9, 1e9),
+  'module.temperature': (1e-9,),
+}
+METHODS = {
+  'variational': POLICY,  # and its budgets
+  'reinforce': POLICY | {
+    'epochs': COUNT,
+    'step_cost': (0.0,),
+    'clip_ratio': (0.0,),
+    'temperature': (0.0,),
+  },
+  'pairs': {
+    'rows': COUNT,
+    'epsilon': (-1e9, 1e9),
+    'module.width': COUNT,
+    'module.hidden': COUNT,
+    'module.reach': OFTEN,
+    'module.places': OFTEN,
+  },
+}
+# What may be missing; the networks have defaults of their own.
+OPTIONAL = 'decay', 'data.seed', 'data.vocab', 'model.', 'module.'
+
+
+def denoiser(config: Any, devices: int) -> None:
+  """Checks a config of train.main; `devices` share every batch.
+
+  Raises:
+    ValueError: one sentence about the first value that will not do.
+  """
+  data = config.data
+  kind = WORLD if 'world' in data else PUZZLE if 'puzzle' in data else TEXT
+  numbers(config, DENOISER | kind)
+  checks.known('loss_weight', config.loss_weight, corruption.WEIGHTS)
+  checks.known('optimizer', config.optimizer, tuple(step.OPTIMIZERS))
+  together(config)
+  if config.batch % devices:
+    raise ValueError(
+      f'a batch of {config.batch} rows does not divide over {devices}'
+      ' devices: set --config.batch to a multiple'
+    )
+  network('model', config.model, DENOISER, ())
+  if not config.model.get('taps', 1) % 2:
+    raise ValueError(f'model.taps = {config.model.taps} must be odd')
+  length = puzzles.LENGTH if kind is PUZZLE else data.length
+  if 0 < config.model.get('places', 0) < length:
+    raise ValueError(
+      f'model.places = {config.model.places} must be 0, or at least the'
+      f' {length} positions of the canvases'
+    )
+  if kind is WORLD:
+    world(data)
+
+
+def order(config: Any) -> None:
+  """Checks a config of train.orders.
+
+  Raises:
+    ValueError: one sentence about the first value that will not do.
+  """
+  method = checks.known('method', config.method, tuple(METHODS))
+  task = SUDOKU if 'clues' in config.task else WRITTEN
+  limits = ORDER | task | METHODS[method]
+  numbers(config, limits)
+  if method == 'variational':
+    if not config.budgets:
+      raise ValueError('budgets is empty: name at least one number of steps')
+    checks.numbers({'budget': tuple(config.budgets)}, {'budget': COUNT})
+  together(config)
+  network('module', config.module, limits, ('sees',))
+
+
+def numbers(config: Any, limits: Any) -> None:
+  """checks.numbers of those that are there, and all must be that have to."""
+  there = {}
+  for name, limit in limits.items():
+    *path, last = name.split('.')
+    inside = config
+    for part in path:
+      inside = inside[part]
+    if last in inside:
+      if isinstance(inside[last], (tuple, list)):
+        raise ValueError(f'{name} = {inside[last]!r:.40} must be one number')
+      there[name] = limit
+    elif not name.startswith(OPTIONAL):
+      raise ValueError(f'{name} is missing: see configs/ for examples')
+  checks.numbers(config, there)
+
+
+def together(config: Any) -> None:
+  """What two numbers of RUN must be to each other."""
+  step.warm_up(config)
+  save, log = config.save_every, config.log_every
+  if save and log and save % log:
+    raise ValueError(
+      f'save_every ({save}) must be a multiple of log_every ({log}), so that a'
+      ' resumed curve has the same rows'
+    )
+
+
+def network(group: str, sizes: Any, limits: Any, words: Any) -> None:
+  """Values of a network: no others, and heads of an even number of features."""
+  names = [x.partition('.')[2] for x in limits if x.startswith(f'{group}.')]
+  for name in sizes:
+    checks.known(f'value of {group}', name, (*names, *words))
+  width, heads = (sizes.get(x) for x in ('width', 'heads'))
+  if width and heads and width % (2 * heads):  # they turn in pairs
+    raise ValueError(
+      f'{group}.width = {width} must be an even multiple of {group}.heads ='
+      f' {heads}'
+    )
+
+
+def world(data: Any) -> None:
+  """An exact world must fit into memory."""
+  vocab = 2 if data.world == 'parity' else data.get('vocab', 2)
+  in_full = data.world in ('table', 'parity')
+  size = vocab ** min(data.length, 64) if in_full else data.length * vocab
+  pairs = 0 if in_full else data.length * vocab**2
+  if max(size * data.heldout, pairs) > CELLS:
+    raise ValueError(
+      f'data.world = {data.world} of data.length = {data.length} positions with'
+      f' {vocab} tokens, {data.heldout} held out, is too big to be exact: use'
+      ' fewer'
+    )
