@@ -26,10 +26,9 @@ def shown(value: Any) -> str:
 
 def known(what: str, name: Any, names: Collection[str]) -> Any:
   """`name`, if it is one of `names`; a ValueError that lists them if not."""
-  if not isinstance(name, str) or name not in names:
-    raise ValueError(
-      f'unknown {what} {shown(name)}: use one of {", ".join(names)}'
-    )
+  if not any(name == one for one in names):
+    listed = ', '.join(map(str, names))
+    raise ValueError(f'unknown {what} {shown(name)}: use one of {listed}')
   return name
 
 

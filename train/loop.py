@@ -225,7 +225,9 @@ def drive(config, workdir, begun, advance, evaluate):
         extra = {'data_step': step, 'config': json.loads(config.to_json())}
         saving.save(manager, step, state, extra | {'recent': recent})
         if stopping.is_set():
-          raise KeyboardInterrupt(f'saved step {step}')
+          raise KeyboardInterrupt(
+            f'saved step {step}; run the same command again to go on'
+          )
       tell(step, values)
       bar.update()
   return state, time.monotonic() - clock

@@ -75,6 +75,11 @@ METHODS = {
     'module.places': OFTEN,
   },
 }
+CHOICES = {  # of orders, what is no number
+  'module.sees': ('confidence', 'features'),
+  'probes': ('punt', 'explore'),
+  'normalize': (False, True),
+}
 # What may be missing; the networks have defaults of their own.
 OPTIONAL = 'decay', 'data.seed', 'data.vocab', 'model.', 'module.'
 
@@ -123,6 +128,11 @@ def order(config: Any) -> None:
     if not config.budgets:
       raise ValueError('budgets is empty: name at least one number of steps')
     checks.numbers({'budget': tuple(config.budgets)}, {'budget': COUNT})
+  for name, values in CHOICES.items():
+    *path, last = name.split('.')
+    inside = config[path[0]] if path else config
+    if last in inside:
+      checks.known(last, inside[last], values)
   together(config)
   network('module', config.module, limits, ('sees',))
 
@@ -170,6 +180,7 @@ def network(group: str, sizes: Any, limits: Any, words: Any) -> None:
 
 def world(data: Any) -> None:
   """An exact world must fit into memory."""
+  length = data.length
   vocab = 2 if data.world == 'parity' else data.get('vocab', 2)
   in_full = data.world in ('table', 'parity')
   size = vocab ** min(data.length, 64) if in_full else data.length * vocab
@@ -179,4 +190,14 @@ def world(data: Any) -> None:
       f'data.world = {data.world} of data.length = {data.length} positions with'
       f' {vocab} tokens, {data.heldout} held out, is too big to be exact: use'
       ' fewer'
+    )
+  if data.world == 'parity':
+    rows = data.get('checks', ())
+    if not isinstance(rows, (tuple, list)) or not all(
+      isinstance(row, (tuple, list)) for row in rows
+    ):
+      raise ValueError(f'data.checks = {rows!r:.40} must be tuples of numbers')
+    places = tuple(place for row in rows for place in row)
+    checks.numbers(
+      {'position': places}, {'position': (0, length - 1)}, 'data.checks: '
     )

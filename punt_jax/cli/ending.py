@@ -56,8 +56,9 @@ def watch(program: str, said: str, patient: bool = False) -> None:
 
 def after(program: str, error: BaseException) -> None:
   """Ends the process after an exception; returns if it is a fault of ours."""
-  if isinstance(error, KeyboardInterrupt):
-    _leave(program, *_asked)
+  if isinstance(error, KeyboardInterrupt):  # it may say what has been saved
+    said, number = _asked
+    _leave(program, f'interrupted; {error}' if str(error) else said, number)
   if isinstance(error, BrokenPipeError):  # whoever read the output has left
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)

@@ -1,5 +1,7 @@
 """Checkpoints and weight files: what comes back, and what is refused."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +63,61 @@ def test_a_truncated_checkpoint(tmp_path):
   manager = saving.open_checkpoints(tmp_path)
   with pytest.raises(ValueError, match='it is truncated or damaged'):
     saving.restore(manager, state())
+
+
+def test_flipped_bytes_are_noticed(tmp_path):
+  """In every file of the data; a checkpoint of a few numbers has none to spare.
+
+  tensorstore's own sums do not cover all of them.
+  """
+  big = {'w': jax.random.normal(jax.random.key(0), (100_000,))}
+  manager = saving.open_checkpoints(tmp_path / 'whole')
+  saving.save(manager, 7, big, {'recent': [0.125]})
+  files = [
+    f.relative_to(tmp_path / 'whole')
+    for f in (tmp_path / 'whole' / '7').rglob('*')
+    if f.stat().st_size > 10_000 or f.parts[-2:] == ('extra', 'metadata')
+  ]
+  assert len(files) == 2
+  for n, name in enumerate(files):
+    shutil.copytree(tmp_path / 'whole', tmp_path / str(n))
+    file = tmp_path / str(n) / name
+    data = bytearray(file.read_bytes())
+    if name.name == 'metadata':
+      data = data.replace(b'0.125', b'0.175')
+    else:
+      for place in np.random.default_rng(0).integers(len(data), size=24):
+        data[place] ^= 255
+    file.write_bytes(data)
+    manager = saving.open_checkpoints(tmp_path / str(n))
+    with pytest.raises(ValueError, match='damaged.*; delete it to go on'):
+      saving.restore(manager, big)
+
+
+def test_a_checkpoint_without_a_digest_comes_back(tmp_path, monkeypatch):
+  """As older versions wrote them."""
+  with monkeypatch.context() as patch:
+    patch.setattr(saving, '_digest', lambda *_: None)
+    saved(tmp_path)
+  found, extra = saving.restore(saving.open_checkpoints(tmp_path), state())
+  assert extra == {'data_step': 7}
+  jax.tree.map(np.testing.assert_array_equal, found, state())
+
+
+def test_what_a_kill_has_left_is_put_away(tmp_path):
+  manager = saved(tmp_path)
+  (tmp_path / '8.orbax-checkpoint-tmp' / 'state').mkdir(parents=True)
+  manager = saving.open_checkpoints(tmp_path, read_only=True)
+  assert saving.restore(manager, state()) is not None
+  assert len([*tmp_path.iterdir()]) == 2  # who reads leaves all as it is
+  saving.open_checkpoints(tmp_path)
+  assert [x.name for x in tmp_path.iterdir()] == ['7']
+
+
+@pytest.mark.parametrize('name', ['a[1]', 'a\\b'])
+def test_folders_that_orbax_reads_nothing_from(tmp_path, name):
+  with pytest.raises(ValueError, match='cannot be read back from'):
+    saving.open_checkpoints(tmp_path / name)
 
 
 def card(**changes):

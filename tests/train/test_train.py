@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -330,10 +331,60 @@ def test_train_on_text_then_export(tmp_path):
   assert row['heldout_bits'] == pytest.approx(row['heldout_nats'] / np.log(2))
   (written,) = (tmp_path / 'run' / 'results.jsonl').read_text().splitlines()
   assert json.loads(written)['heldout_nats'] == row['heldout_nats']
+  files = lambda: {
+    f: (f.stat().st_mtime_ns, f.read_bytes())
+    for f in sorted((tmp_path / 'run').rglob('*')) if f.is_file()
+  }
+  before = files()
+  held = loop.files.lock(tmp_path / 'run')  # as by a run that still trains
+  before |= {tmp_path / 'run' / '.lock': files()[tmp_path / 'run' / '.lock']}
   card = export.export(tmp_path / 'run', tmp_path / 'out.safetensors')
+  held.close()
+  assert files() == before
   assert card['step'] == 10 and card['heldout_bits'] == row['heldout_bits']
+  assert card['steps'] == 10 and card['digests'] == row['digests']
   assert card['config']['data']['path'] == 'corpus.txt'
   params, _ = saving.import_params(tmp_path / 'out.safetensors')
   assert params['embed']['embedding'].shape == (len(set('tobern \n')) + 1, 16)
   with pytest.raises(ValueError, match='holds no run'):
     export.export(tmp_path, tmp_path / 'other.safetensors')
+  refuses(tmp_path, config, corpus)
+
+
+def refuses(folder, config, corpus):
+  """What a run must not be exported or go on with."""
+  run, out = folder / 'run', folder / 'other.safetensors'
+  moved = folder / 'moved.txt'
+  corpus.rename(moved)
+  corpus.write_text('not to be or to be\n' * 40)  # the same length and letters
+  with pytest.raises(ValueError, match='trained on another corpus'):
+    export.export(run, out)
+  with pytest.raises(ValueError, match='with another corpus'):
+    loop.prepare(config, run)
+  config.data.path = str(moved)
+  loop.prepare(config, run).begun.lock.close()
+  assert export.export(run, out)['config']['data']['path'] == 'moved.txt'
+  out.unlink()
+  again = loop.prepare(config, run)
+  with pytest.raises(ValueError, match='is in use by another run'):
+    loop.prepare(config, run)
+  again.begun.lock.close()
+  shutil.rmtree(run / 'checkpoints')
+  with pytest.raises(ValueError, match='has not saved anything yet'):
+    export.export(run, out)
+  assert not out.exists() and not (run / 'checkpoints').exists()
+
+
+def test_no_letter_of_a_corpus_is_read_as_mask(tmp_path):
+  corpus = tmp_path / 'corpus.txt'
+  corpus.write_text('to be \u2591 not to be\n' * 40, 'utf-8-sig')
+  config = tiny()
+  for tokens, vocab in (('bytes', 256), ('characters', 9)):
+    config.data = ml_collections.ConfigDict(
+      {'path': str(corpus), 'tokens': tokens, 'length': 8, 'heldout': 0.2}
+    )
+    found = data.load(config)
+    assert found.vocab == vocab  # and no byte order mark
+    assert max(found.batch(n).max() for n in range(9)) < vocab
+    assert found.heldout.max() < vocab
+    assert found.text.decode(found.heldout.ravel()).count('\u2591') > 3
