@@ -45,9 +45,8 @@ class Screen:
   def letter(self, token: int) -> str:
     """What one token looks like."""
     if token not in self.letters:
-      special = (self.loaded.ids or {}).values()
       known = generator.need_text(self.loaded)
-      text = '' if token in special else known.decode([token])
+      text = generator.plain(self.loaded, np.array([token]))
       mask = terminal.dot(self.color)
       self.letters[token] = mask if token == known.vocab else text
     return self.letters[token]
@@ -113,7 +112,8 @@ def talk_on(talk: talk_lib.Talk, screen: Screen) -> None:
   prompt = '> ' if sys.stdin.isatty() else ''
   while True:
     try:
-      line = input(prompt).rstrip().replace('\\n', '\n')
+      typed = input(prompt).removeprefix('\ufeff').rstrip()
+      line = configs.unescaped(typed, talk.escapes)
     except EOFError:
       if prompt:
         print()

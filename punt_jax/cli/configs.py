@@ -21,6 +21,7 @@ def defaults() -> Any:
   config.model = 'shakespeare'  # that ships, a file of train.export, a folder
   config.samples = 1  # texts per prompt
   config.block_length = 0  # tokens per block, left to right; 0: all at once
+  config.escapes = False  # \n in a prompt that is typed is a line break
   config.group = 1  # devices that share the weights; 1: each has all of them
   config.dtype = ''  # of the weights, 'bfloat16' or 'float32'; '': as stored
   config.ignore = ()  # keys of config.json that do not change the network
@@ -153,11 +154,19 @@ def load(config: Any) -> checkpoints.Pretrained:
   )
 
 
+def unescaped(typed: str, escapes: bool) -> str:
+  """What was typed, with a line break for each \\n if there are escapes."""
+  return typed.replace('\\n', '\n') if escapes else typed
+
+
 def generate_with(
   config: Any, loaded: checkpoints.Pretrained,
   tell: Callable[[str], Any] | None = None,
+  name: Callable[[int], str] = 'row {}'.format,
 ) -> tuple[generator.Generator, options.Choice]:
   """(Generator, Choice) of a config and a Pretrained; see generator.prepare."""
   choice = one(config)
-  made = generator.prepare(loaded, choice, settings(config), mesh(config), tell)
+  made = generator.prepare(
+    loaded, choice, settings(config), mesh(config), tell, name
+  )
   return made, choice

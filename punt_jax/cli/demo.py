@@ -4,9 +4,9 @@
   punt-jax demo --sampler='punt(epsilon=0.05)' --temperature=0.7
 
 Fills an empty canvas and a prompt with blanks (--prompt='To __ or not', where _
-is a blank and \\n a line break), prints the texts and what they cost, and
-writes results.jsonl, samples.txt, order.png and film.html to --workdir, a new
-folder of runs/ unless told.
+is a blank, and \\n a line break with --escapes), prints the texts and what they
+cost, and writes results.jsonl, samples.txt, order.png and film.html to
+--workdir, a new folder of runs/ unless told.
 """
 
 import concurrent.futures

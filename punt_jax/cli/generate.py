@@ -26,8 +26,10 @@ Masks may also stand inside of a prompt. Rows of BERT need their frame (<s> and
 import functools
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 from punt_jax import extras, files, jsonl
 from punt_jax.checkpoints import Pretrained, pretrained
@@ -57,14 +59,16 @@ def run(
   if (input is None) != (workdir is None):
     raise ValueError('--input needs a --workdir for its results, --prompt none')
   configs.check_numbers(config)
+  if input is not None and config.get('escapes'):
+    raise ValueError('--escapes is for --prompt: JSON has escapes of its own')
   if workdir is not None and input is not None:
     return answer_file(config, pathlib.Path(workdir), pathlib.Path(input))
   assert prompt is not None  # as neither of the two was given
   config.batch = min(config.batch, config.samples)  # no rows for nothing
-  prompt = prompt.replace('\\n', '\n')
+  prompt = configs.unescaped(prompt, config.get('escapes', False))
   loaded = configs.load(config)
   fit(config, loaded, [prompt])
-  made, choice = configs.generate_with(config, loaded, say)
+  made, choice = configs.generate_with(config, loaded, say, 'sample {}'.format)
   ids = made.encode(prompt)
   rows = []
   for batch in made.write([ids] * config.samples, range(config.samples)):
@@ -84,14 +88,10 @@ def answer_file(
   said = [
     line['prompt'] if 'prompt' in line else line['messages'] for line in asked
   ]
-  fit(config, loaded, said)
-  made, choice = configs.generate_with(config, loaded, say)
-  prompts = []
-  for n, one in enumerate(said, 1):
-    try:
-      prompts.append(made.encode(one))
-    except ValueError as error:
-      raise ValueError(f'line {n} of {file}: {error}') from None
+  fit(config, loaded, said, file)
+  line = lambda number: f'line {number // config.samples + 1} of {file}'
+  made, choice = configs.generate_with(config, loaded, say, line)
+  prompts = [*each(made.encode, said, file)]
   rows, lock = records.resume(workdir, config, records.FREE, digests={
     'model': pretrained.digest(loaded), 'prompts': digest,
   })
@@ -152,8 +152,22 @@ def check(
   records.once(rows, ('line', 'sample'), file)
 
 
+def each(
+  encode: Callable[..., np.ndarray], given: Sequence[str | Messages],
+  file: pathlib.Path | None,
+) -> Iterator[np.ndarray]:
+  """Yields the ids of each prompt; a ValueError names its line of the file."""
+  for n, one in enumerate(given, 1):
+    try:
+      yield encode(one)
+    except ValueError as error:
+      where = f'line {n} of {file}: ' if file else ''
+      raise ValueError(f'{where}{error}') from None
+
+
 def fit(
-  config: Any, loaded: Pretrained, given: Sequence[str | Messages]
+  config: Any, loaded: Pretrained, given: Sequence[str | Messages],
+  file: pathlib.Path | None = None,
 ) -> None:
   """Lowers config.max_new_tokens to what the longest prompt leaves of a canvas.
 
@@ -162,7 +176,8 @@ def fit(
   if not config.get('fit') or config.blank or loaded.text is None:
     return
   one = configs.settings(config)._replace(max_new_tokens=1)
-  longest = max(len(prompts_lib.encode(one, loaded, x)) for x in given)
+  encode = functools.partial(prompts_lib.encode, one, loaded)
+  longest = max(len(ids) for ids in each(encode, given, file))
   left = loaded.length - longest
   if 0 < left < config.max_new_tokens:
     config.max_new_tokens = left
@@ -227,7 +242,7 @@ def main() -> None:
   """The command."""
   command.run_config(
     answer, needs=(), default=families.default, preset=families.HELP,
-    prompt='A prompt to answer; \\n is a line break.',
+    prompt='A prompt to answer, as it is typed (but see --escapes).',
     input='A JSONL file of prompts to answer.',
     workdir='Folder for the results of --input.',
   )

@@ -13,7 +13,7 @@ from punt_jax import checkpoints
 from punt_jax.checks import known, numbers
 from punt_jax.cli import configs
 from punt_jax.generation import generator, options, warm_up
-from punt_jax.text.vocabulary import BLANK, Text
+from punt_jax.text.vocabulary import Text
 from punt_jax.types import BuildFn, Device, Sampler, Tree
 from punt_jax.viz import terminal
 
@@ -37,7 +37,8 @@ def defaults(typed: Callable[[str], str | None] | None = None) -> Any:
   del typed
   config = ml_collections.ConfigDict()
   config.model = 'shakespeare'  # or the path of a file of train.export
-  config.prompt = PROMPT  # _ is a blank to fill, \n a line break
+  config.prompt = PROMPT  # _ is a blank to fill
+  config.escapes = False  # \n in the prompt is a line break
   config.rows = 4  # of each canvas
   config.length = 128  # characters of a canvas
   config.temperature = 0.5  # of the drafts; tests and scores use 1
@@ -99,6 +100,9 @@ def prepare(config: Any) -> Job:
     ValueError: one sentence about what the user gave.
   """
   numbers(config, LIMITS)
+  generator.checked(generator.DEFAULTS._replace(
+    **{name: config[name] for name in ('temperature', 'top_p', 'seed')}
+  ))
   choices = configs.choose(config)
   loaded = checkpoints.load(config.model)
   text = generator.need_text(loaded)
@@ -154,11 +158,11 @@ def pages(config: Any, text: Text) -> list[Page]:
   empty = Page(
     0, 'empty canvas', np.full(shape, text.vocab, np.int32), config.length
   )
-  prompt = config.prompt.replace('\\n', '\n')
+  prompt = configs.unescaped(config.prompt, config.escapes)
   if not prompt:
     return [empty]
   try:
-    ids = text.encode(prompt.replace('_', BLANK))
+    ids = text.encode(prompt, '_')
   except ValueError as error:
     raise ValueError(f'the prompt: {error}') from None
   if text.vocab not in ids:

@@ -19,7 +19,9 @@ def read(file: pathlib.Path) -> tuple[list[dict[str, Any]], str]:
   """
   try:
     data = file.read_bytes()
-    text = data.decode('utf-8-sig')
+    text = '\n'.join(
+      line.removeprefix('\ufeff') for line in data.decode().split('\n')
+    )  # files with a byte order mark, put together
   except OSError as error:
     raise ValueError(f'cannot read {file}: {error.strerror}') from None
   except UnicodeDecodeError:

@@ -24,7 +24,9 @@ class Talk:
   def __init__(self, config: Any, loaded: Pretrained) -> None:
     self.loaded, self.text = loaded, generator.need_text(loaded)
     self.choice = configs.one(config)
-    self.settings = configs.settings(config)._replace(chat=False, blank='')
+    said = generator.checked(configs.settings(config))
+    self.settings = said._replace(chat=False, blank='')
+    self.escapes = config.get('escapes', False)
     self.is_chat = config.chat
     if self.is_chat and loaded.chat is None:
       raise ValueError('the model has no chat template: use --nochat')

@@ -6,8 +6,10 @@ anywhere in it (Settings.blank). Row `number` of a job is the same whatever
 batch it is in: its sample depends on the seed, the number and its tokens.
 """
 
+import contextlib
 import functools
 import inspect
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,45 +19,22 @@ import numpy as np
 from jax.sharding import Mesh
 
 import punt_jax
-from punt_jax import checks, parallel, samplers, select
+from punt_jax import parallel, samplers, select
 from punt_jax.checkpoints import Pretrained
 from punt_jax.generation import options, prompts
 from punt_jax.generation.prompts import need_text
+from punt_jax.generation.settings import DEFAULTS, Settings, checked
 from punt_jax.types import BuildFn, Decoded, Denoiser, Messages, Tree, short
-
-
-class Settings(NamedTuple):
-  """How prompts become canvases, and canvases texts."""
-
-  chat: bool = False  # prompts are messages of a user to the model
-  prefix: str = ''  # put before every prompt, a BOS for example
-  blank: str = ''  # what stands for a position to fill in a prompt; then
-  # nothing is written behind it, and no end token
-  max_new_tokens: int = 256  # masks behind a prompt
-  kv_cache: bool = False  # questions compute the block, not the canvas
-  batch: int = 8  # rows at a time
-  bucket: int = 64  # canvas lengths are multiples of it
-  temperature: float = 0.0  # of the drafts
-  top_p: float = 1.0  # of the drafts: the fewest tokens with this mass
-  judged: bool = False  # scores and tests read the distribution of the drafts
-  stop: bool = True  # a row is done once all before its end token is written
-  eos_last: bool = False  # end tokens are written after all others
-  eos_penalty: float = 0.0  # nats, taken from the end tokens' log-probability
-  ban: Sequence[str | int] = ()  # names ('eos') or ids that are never written
-  seed: int = 0  # of all draws
-
-
-DEFAULTS = Settings()
 
 
 class Written(NamedTuple):
   """One finished row; plain numbers, ready for JSON."""
 
   number: int  # of the row
-  text: str  # what was written; with blanks the prompt around it as well;
-  # cut before the first end token, special tokens left out
-  tokens: list[int]  # ids written, in order; end tokens follow a text that
-  # ended early
+  text: str  # what was written, cut before the first end token; with blanks
+  # the whole prompt, filled; special tokens are left out
+  tokens: list[int]  # ids written, in the order of their positions; end tokens
+  # follow a text that ended early
   count: int  # of them, those before the first end token
   nfe: int
   depth: int
@@ -81,6 +60,7 @@ class Generator(NamedTuple):
 def prepare(
   loaded: Pretrained, choice: options.Choice, settings: Settings = DEFAULTS,
   mesh: Mesh | None = None, tell: Callable[[str], Any] | None = None,
+  name: Callable[[int], str] = 'row {}'.format,
 ) -> Generator:
   """A Generator.
 
@@ -91,13 +71,13 @@ def prepare(
     mesh: of parallel.mesh, if `loaded` is placed on one.
     tell: called with a sentence when something takes time: before a program is
       compiled; None: nobody is told.
+    name: what to call a row, by its number, where the model fails on it.
 
   Raises:
     ValueError: one sentence: a setting that is out of range, or asks what this
       model or sampler cannot do.
   """
-  for name in ('max_new_tokens', 'batch', 'bucket'):
-    checks.whole(name, getattr(settings, name), 1)
+  settings = checked(settings)
   text = need_text(loaded)
   build, hyperparams, static = builder(settings, loaded, choice)
   build(loaded.params, hyperparams)  # names a value that is out of range
@@ -123,6 +103,11 @@ def prepare(
     return once(loaded.denoiser, program, make)
 
   def write(given, numbers):
+    if not all(0 <= number < 2**31 for number in numbers):
+      raise ValueError(
+        f'row numbers lie in [0, 2**31), not in {min(numbers)} to'
+        f' {max(numbers)}: other rows would draw like them'
+      )
     rows = [prompts.canvas(settings, text.vocab, ids) for ids in given]
     lengths = [prompts.padded(settings, loaded, len(row)) for row in rows]
     for length, batch in prompts.batches(lengths, settings.batch):
@@ -132,10 +117,11 @@ def prepare(
       named = np.zeros(settings.batch, np.int32)
       named[: len(batch)] = [numbers[i] for i in batch]
       start = time.perf_counter()
-      out = run(params, hyperparams, key, tokens, valid=valid, rows=named)
-      out = jax.tree.map(np.asarray, out)
+      with calling([name(numbers[i]) for i in batch]):
+        out = run(params, hyperparams, key, tokens, valid=valid, rows=named)
+        out = jax.tree.map(np.asarray, out)
+        options.check_finished(choice, out)
       seconds = time.perf_counter() - start
-      options.check_finished(choice, out)
       yield [
         written(settings, loaded, rows[i], numbers[i], out, r)._replace(
           seconds=seconds, shared=len(batch)
@@ -144,6 +130,17 @@ def prepare(
 
   encode = functools.partial(prompts.encode, settings, loaded)
   return Generator(encode, write)
+
+
+@contextlib.contextmanager
+def calling(names: Sequence[str]) -> Iterator[None]:
+  """Sentences about `row 1` of a batch name names[1] instead."""
+  try:
+    yield
+  except ValueError as error:
+    named = dict(enumerate(names))
+    call = lambda row: named.get(int(row[1]), row[0])
+    raise ValueError(re.sub(r'\brow (\d+)', call, str(error))) from None
 
 
 def told(loaded: Pretrained, settings: Settings, length: int) -> str:
@@ -188,7 +185,7 @@ def builder(
   """
   ends = prompts.ends_of(loaded)
   banned = [*settings.ban, *(ends if settings.blank else [])]
-  gone = prompts.ids_of(loaded, banned)
+  gone = [*prompts.ids_of(loaded, banned), *need_text(loaded).unused]
   orders = order_of(choice, ends) if settings.eos_last and ends else {}
   window = None
   if settings.kv_cache:
@@ -256,10 +253,13 @@ def order_of(choice: options.Choice, ends: Sequence[int]) -> dict[str, Any]:
 def without(model: Denoiser, ids: Sequence[int]) -> Denoiser:
   """The model given that none of these tokens occurs, scores included."""
   punt_jax.ban(model, ids)  # names an id that is out of range
+  gone = np.isin(np.arange(model.vocab), ids)
+  if gone.all():
+    raise ValueError('every token is banned: there is nothing to write')
 
   def read(features):
     logp = model.read(features)
-    return jax.nn.log_softmax(logp.at[..., np.asarray(ids)].set(-np.inf))
+    return jax.nn.log_softmax(jax.numpy.where(gone, -np.inf, logp))
 
   return model._replace(read=read)
 
@@ -272,8 +272,8 @@ def before_end(loaded: Pretrained, ids: np.ndarray) -> int:
 
 def plain(loaded: Pretrained, ids: np.ndarray) -> str:
   """The text of ids (n,), special tokens left out."""
-  special = list((loaded.ids or {}).values())
-  return need_text(loaded).decode(ids[~np.isin(ids, special)])
+  gone = np.isin(ids, prompts.special_of(loaded))
+  return need_text(loaded).decode(np.asarray(ids)[~gone])
 
 
 def written(

@@ -1,6 +1,7 @@
 """Prompts: from what a person gives to rows of a batch, for the generator."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ def ends_of(loaded: Pretrained) -> list[int]:
   return sorted({ids[x] for x in ids if x.split('_')[0] in ('eos', 'eot')})
 
 
+def special_of(loaded: Pretrained) -> list[int]:
+  """Ids of tokens that are no text: the tokenizer's, and those with names."""
+  named = (loaded.ids or {}).values()
+  return sorted({*named, *need_text(loaded).special.values()})
+
+
 def ids_of(loaded: Pretrained, wanted: Sequence[str | int]) -> list[int]:
   """Token ids from names ('eos', ...) and ids; ValueError if unknown."""
   ids = loaded.ids or {}
@@ -47,10 +54,30 @@ def is_chat(messages: Any) -> bool:
   )
 
 
+def spare(*texts: str) -> list[str]:
+  """Two letters that stand in none of the texts."""
+  free = (chr(c) for c in range(0xF0000, 0xFFFFE))  # of private use
+  unseen = (c for c in free if not any(c in text for text in texts))
+  return list(itertools.islice(unseen, 2))
+
+
+def parted(content: str, tokens: Iterable[str], seam: str) -> str:
+  """Text in which no special token is spelled out without a seam in it."""
+  for token in tokens:
+    if len(token) == 1 and token in content:
+      raise ValueError(f'a message holds {token!r}, which is a special token')
+    while token in content:
+      content = content.replace(token, token[0] + seam + token[1:])
+  return content
+
+
 def encode(
   settings: Any, loaded: Pretrained, prompt: str | Messages
 ) -> np.ndarray:
-  """(n,) int32 ids of a prompt, V at blanks.
+  """(n,) int32 ids of a prompt, V at blanks and nowhere else.
+
+  Special tokens that are spelled out are tokens in a plain prompt, as in
+  transformers, but letters in a message: there only the template has them.
 
   Args:
     settings: generator.Settings.
@@ -69,25 +96,35 @@ def encode(
     )
   if settings.chat and isinstance(prompt, str):
     prompt = [{'role': 'user', 'content': prompt}]
-  open_ = lambda x: x.replace(settings.blank, BLANK) if settings.blank else x
+  given = [prompt] if isinstance(prompt, str) else [
+    x for message in prompt for x in message.values()
+  ]
+  blank, seam = spare(settings.prefix, *given)
+  open_ = lambda x: x.replace(settings.blank, blank) if settings.blank else x
   if isinstance(prompt, str):
-    prompt = open_(prompt)
+    said = open_(prompt)
   elif loaded.chat is None:
     raise ValueError('the model has no chat template, only plain prompts')
-  else:  # a template may hold what stands for a blank
-    prompt = loaded.chat([m | {'content': open_(m['content'])} for m in prompt])
-  vocab, most = text.vocab, loaded.room
-  ids = text.encode(settings.prefix + prompt)
-  masks = int((ids == vocab).sum())
+  else:  # a template may hold what stands for a blank, and special tokens
+    part = lambda x: parted(x, text.special, seam)
+    said = loaded.chat([
+      {'role': part(m['role']), 'content': part(open_(m['content']))}
+      for m in prompt
+    ])
+  try:
+    ids = text.encode(settings.prefix + said, blank, seam)
+  except ValueError as error:
+    if BLANK not in said or settings.blank:
+      raise
+    raise ValueError(
+      f'{error}; the prompt has a mask ({BLANK}): to have masks filled, say'
+      f" what stands for them, blank='{BLANK}' or --blank={BLANK}"
+    ) from None
+  most = loaded.room
   new = 0 if settings.blank else settings.max_new_tokens
-  if settings.blank and not masks:
+  if settings.blank and text.vocab not in ids:
     raise ValueError(
       f'the prompt has no blank: write {settings.blank} for each one to fill'
-    )
-  if masks and not settings.blank:
-    raise ValueError(
-      f'the prompt has a mask ({BLANK}): to have masks filled, say what stands'
-      f" for them, blank='{BLANK}' or --blank={BLANK}"
     )
   if len(ids) + new > most:
     raise ValueError(

@@ -1,7 +1,7 @@
 """From a model and prompts to texts: punt_jax.generate."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
@@ -68,6 +68,11 @@ def generate(
     checks.known('setting', name, known)
   loaded = checkpoints.load(model) if isinstance(model, str) else model
   choice = options.written(sampler, {'block_length': block_length or None})
+  if isinstance(prompts, (dict, bytes)) or not isinstance(prompts, Iterable):
+    raise ValueError(
+      f'{prompts!r:.60} holds no prompts: give a string, a conversation'
+      " [{'role': 'user', 'content': '...'}], or a list of them"
+    )
   listed: list[Any] = [prompts] if isinstance(prompts, str) else list(prompts)
   if listed and isinstance(listed[0], dict):  # one conversation
     listed = [listed]
@@ -75,11 +80,13 @@ def generate(
     max_new_tokens=max_new_tokens, temperature=temperature, seed=seed,
     **settings,
   )
+  plan = generator.checked(plan)
   if listed:  # no rows for nothing
     plan = plan._replace(batch=min(plan.batch, len(listed)))
   made = generator.prepare(
     loaded, choice, plan, mesh,
     None if quiet else lambda said: print(said, file=sys.stderr),
+    'prompt {}'.format,
   )
   ids = []
   for number, prompt in enumerate(listed):

@@ -6,6 +6,7 @@ those of GPT-2, Qwen2 and Dream, as Hugging Face's transformers reads them.
 
 import functools
 import pathlib
+from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ from punt_jax import extras, files, jsonl
 from punt_jax.types import FilePath
 
 FILES = 'tokenizer.json', 'vocab.json'  # a folder with a tokenizer has one
+FLAGS = 'special', 'lstrip', 'rstrip', 'normalized', 'single_word'
 # How Qwen2 and Dream split a text before merging bytes (Qwen2's tokenizer).
 QWEN2 = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -42,6 +44,18 @@ def card(folder: FilePath) -> dict[str, Any]:
     key: value for key, value in read('tokenizer_config.json').items()
     if value is not None
   }
+
+
+def add(
+  inner: Any, content: str, there: Collection[int]
+) -> tuple[str, int]:
+  """Adds a token that parts the text -> its content and id, not one `there`."""
+  lib = package()
+  while True:
+    inner.add_special_tokens([lib.AddedToken(content, normalized=False)])
+    if inner.token_to_id(content) not in there:
+      return content, inner.token_to_id(content)
+    content += '.'
 
 
 def named_token(card: dict[str, Any], name: str) -> str | None:
@@ -113,7 +127,13 @@ def from_merges(folder: pathlib.Path) -> str:
     inner.pre_tokenizer = split.Sequence([words, by_bytes(use_regex=False)])
   inner.decoder = lib.decoders.ByteLevel()
   ids = added_tokens(folder)
-  inner.add_special_tokens(sorted(ids, key=ids.__getitem__))
+  stored = (card.get('added_tokens_decoder') or {}).values()
+  told = {str(x['content']): x for x in stored}
+  for token in sorted(ids, key=ids.__getitem__):
+    flags = {'special': True, 'normalized': False}
+    flags |= {k: bool(v) for k, v in told.get(token, {}).items() if k in FLAGS}
+    made = lib.AddedToken(token, **flags)
+    (inner.add_special_tokens if made.special else inner.add_tokens)([made])
   for token, i in ids.items():
     if inner.token_to_id(token) != i:
       raise ValueError(

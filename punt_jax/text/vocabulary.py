@@ -1,31 +1,51 @@
 """Text to token ids and back: characters, bytes, or a tokenizers file.
 
-The id V is MASK. It is written as BLANK, and BLANK in a prompt is read as
-MASK, so that a canvas with open positions is also a string.
+The id V is MASK. It is written as BLANK. `encode` reads BLANK as MASK, so that
+a canvas with open positions is also a string; where a text may hold any letter,
+say what stands for MASK, or that nothing does: encode(text, '').
 """
 
-import itertools
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from punt_jax import checks
 from punt_jax.text import token_files
 from punt_jax.types import ArrayLike, FilePath
 
 BLANK = '░'
+MOST = 2**24  # tokens of a vocabulary
+MARK, SEAM = '\ufdd0blank', '\ufdd0seam'  # no text has noncharacters
 
 
 class Text(NamedTuple):
   """A vocabulary."""
 
   vocab: int  # V
-  encode: Callable[[str], np.ndarray]  # (n,) int32 in [0, V]; ValueError if a
-  # character or token is unknown
-  decode: Callable[[ArrayLike], str]  # of (n,) ids in [0, V]
+  encode: Callable[..., np.ndarray]  # (text, blank=BLANK, seam='') -> (n,)
+  # int32 in [0, V]: MASK at each `blank`, a letter, and nowhere else ('': at
+  # none); nothing at a `seam`, a letter that parts special tokens spelled out.
+  # ValueError if a character or token is unknown, or is the model's own mask
+  decode: Callable[[ArrayLike], str]  # of (n,) ids in [0, V]; BLANK for MASK,
+  # nothing for ids without a token
   spec: Any  # JSON; from_spec(spec) builds the same vocabulary
+  special: Mapping[str, int] = MappingProxyType({})  # tokens that are no text
+  unused: tuple[int, ...] = ()  # ids below V without a token
+
+
+def unpaired(string: str) -> None:
+  """Raises ValueError for half of a UTF-16 pair, which is no text."""
+  try:
+    string.encode()
+  except UnicodeEncodeError as error:
+    raise ValueError(
+      f'character {string[error.start]!r} at position {error.start} is half of'
+      ' a pair (a surrogate): this is no text'
+    ) from None
 
 
 def _pieces(ids, vocab, decode_run):
@@ -43,18 +63,30 @@ def _pieces(ids, vocab, decode_run):
 
 
 def characters(alphabet: str) -> Text:
-  """One token per character of `alphabet`, a string without repeats."""
-  ids = {c: i for i, c in enumerate(alphabet)}
-  ids.setdefault(BLANK, len(alphabet))
+  """One token per character of `alphabet`, a string without repeats.
 
-  def encode(string):
-    unknown = sorted(set(string) - set(ids))
+  Raises:
+    ValueError: it is none.
+  """
+  if not isinstance(alphabet, str) or not alphabet:
+    raise ValueError(f'{alphabet!r:.40} is no alphabet, a string of letters')
+  unpaired(alphabet)
+  ids = {c: i for i, c in enumerate(alphabet)}
+  if len(ids) < len(alphabet):
+    twice = next(c for i, c in enumerate(alphabet) if ids[c] != i)
+    raise ValueError(f'the alphabet has {twice!r} twice')
+
+  def encode(string, blank=BLANK, seam=''):
+    known = ids | ({blank: len(alphabet)} if blank else {})
+    string = string.replace(seam, '') if seam else string
+    unknown = set(string) - set(known)
     if unknown:
+      place = min(map(string.index, unknown))
       raise ValueError(
-        f'character {unknown[0]!r} at position {string.index(unknown[0])} is'
-        f' not among the {len(alphabet)} characters of this vocabulary'
+        f'character {string[place]!r} at position {place} is not among the'
+        f' {len(alphabet)} characters of this vocabulary'
       )
-    return np.array([ids[c] for c in string], np.int32)
+    return np.array([known[c] for c in string], np.int32)
 
   def decode(tokens):
     run = lambda ids: ''.join(alphabet[i] for i in ids)
@@ -67,10 +99,11 @@ def characters(alphabet: str) -> Text:
 def utf8_bytes() -> Text:
   """One token per byte of the UTF-8 form: V = 256."""
 
-  def encode(string):
-    runs = string.split(BLANK)
+  def encode(string, blank=BLANK, seam=''):
+    unpaired(string)
+    string = string.replace(seam, '') if seam else string
     arrays = []
-    for run in runs:
+    for run in string.split(blank) if blank else [string]:
       arrays += [np.frombuffer(run.encode(), np.uint8), [256]]
     return np.concatenate(arrays[:-1]).astype(np.int32)
 
@@ -86,15 +119,65 @@ def tokenizer(
 ) -> Text:
   """A vocabulary from the JSON text of a `tokenizers` file.
 
+  Special tokens that a text spells out are those tokens, as in transformers,
+  but for the mask. What the tokenizer does around its mask token (RoBERTa's
+  takes the spaces before it) it does around a blank.
+
   Args:
     model: the JSON text.
-    vocab: V, if it is not the number of the tokenizer's tokens. Ids that have
-      no token are written <id 7>.
+    vocab: V, if it is not the number of the tokenizer's tokens.
     mask: an id that text must not hold: the model's own mask, if it is < V.
 
   Raises:
     ValueError: one sentence, if the text describes no tokenizer.
   """
+  inner, reader = _read(model), _read(model)  # to write, and to read
+  spec = {'kind': 'tokenizer', 'model': model, 'vocab': vocab, 'mask': mask}
+  spec = {key: value for key, value in spec.items() if value is not None}
+  there = set(reader.get_vocab().values())
+  size = max(there, default=-1) + 1 if vocab is None else vocab
+  if checks.whole('the size of the vocabulary', size, 1) > MOST:
+    raise ValueError(f'a vocabulary of {size} tokens: {MOST} are the most')
+  added = reader.get_added_tokens_decoder()
+  special = {x.content: i for i, x in added.items() if x.special and i < size}
+  own = added.get(mask)
+  if own is not None and not own.single_word:  # found wherever it stands
+    mark, mark_id = own.content, mask
+  else:
+    mark, mark_id = token_files.add(inner, MARK, there)
+  cut, cut_id = token_files.add(inner, SEAM, there)
+
+  def encode(string, blank=BLANK, seam=''):
+    unpaired(string)
+    blanks = string.count(blank) if blank else 0
+    for letter, token in ((blank, mark), (seam, cut)):
+      string = string.replace(letter, token) if letter else string
+    try:
+      ids = inner.encode(string, add_special_tokens=False).ids
+    except Exception as error:  # such as a missing [UNK]
+      raise ValueError(f'the tokenizer fails: {error}') from error
+    spelled = ids.count(mark_id) != blanks
+    for token in ids:
+      ours = token == cut_id or token == mark_id and not spelled
+      if not ours and (token >= size or token in (mask, mark_id)):
+        raise ValueError(
+          f'the text holds {inner.id_to_token(token)!r}, id {token}, which is'
+          f' no token to predict: V is {size}; write {BLANK} for MASK'
+        )
+    masked = [size if i == mark_id else i for i in ids if i != cut_id]
+    return np.array(masked, np.int32)
+
+  def decode_run(ids):
+    known = [token for token in ids if token in there]
+    return reader.decode(known, skip_special_tokens=False)
+
+  decode = lambda tokens: _pieces(tokens, size, decode_run)
+  unused = tuple(sorted(set(range(size)) - there))
+  return Text(size, encode, decode, spec, special, unused)
+
+
+def _read(model):
+  """A tokenizers.Tokenizer that neither cuts nor pads."""
   package = token_files.package()
   try:
     inner = package.Tokenizer.from_str(model)
@@ -104,39 +187,7 @@ def tokenizer(
     ) from error
   inner.no_truncation()  # a file may ask for both, which is for training
   inner.no_padding()
-  spec = {'kind': 'tokenizer', 'model': model, 'vocab': vocab, 'mask': mask}
-  spec = {key: value for key, value in spec.items() if value is not None}
-  size = inner.get_vocab_size() if vocab is None else vocab
-
-  def encode_run(string):
-    try:
-      ids = inner.encode(string, add_special_tokens=False).ids
-    except Exception as error:  # such as a missing [UNK]
-      raise ValueError(f'the tokenizer fails: {error}') from error
-    for token in ids:
-      if token >= size or token == mask:
-        raise ValueError(
-          f'the text holds {inner.id_to_token(token)!r}, id {token}, which is'
-          f' no token to predict: V is {size}; write {BLANK} for MASK'
-        )
-    return ids
-
-  def encode(string):
-    ids = []
-    for run in string.split(BLANK):
-      ids += encode_run(run) + [size]
-    return np.array(ids[:-1], np.int32)
-
-  def decode_run(ids):
-    known = lambda token: inner.id_to_token(token) is not None
-    return ''.join(
-      inner.decode(list(part), skip_special_tokens=False) if there
-      else ''.join(f'<id {token}>' for token in part)
-      for there, part in itertools.groupby(ids, known)
-    )
-
-  decode = lambda tokens: _pieces(tokens, size, decode_run)
-  return Text(size, encode, decode, spec)
+  return inner
 
 
 def from_folder(folder: FilePath, vocab: int, mask: int | None) -> Text:
@@ -160,7 +211,7 @@ def from_folder(folder: FilePath, vocab: int, mask: int | None) -> Text:
     if not file.exists() and (folder / 'merges.txt').exists():
       file = folder / 'vocab.json'
       return tokenizer(token_files.from_merges(folder), vocab, mask)
-    return tokenizer(file.read_text('utf-8'), vocab, mask)
+    return tokenizer(file.read_text('utf-8-sig'), vocab, mask)
   except OSError:
     raise ValueError(
       f'{folder} has no tokenizer.json, nor vocab.json with merges.txt'
@@ -170,10 +221,17 @@ def from_folder(folder: FilePath, vocab: int, mask: int | None) -> Text:
 
 
 def from_spec(spec: Any) -> Text:
-  """The vocabulary that `Text.spec` describes (a dict or its JSON)."""
-  spec = json.loads(spec) if isinstance(spec, str) else spec
-  if spec['kind'] == 'characters':
-    return characters(spec['alphabet'])
-  if spec['kind'] == 'bytes':
-    return utf8_bytes()
-  return tokenizer(spec['model'], spec.get('vocab'), spec.get('mask'))
+  """The vocabulary that `Text.spec` describes (a dict or its JSON).
+
+  Raises:
+    ValueError: one sentence, if it describes none.
+  """
+  try:
+    spec = json.loads(spec) if isinstance(spec, str) else spec
+    kind, values = spec['kind'], {k: spec[k] for k in spec if k != 'kind'}
+    make = {
+      'characters': characters, 'bytes': utf8_bytes, 'tokenizer': tokenizer
+    }[kind]
+    return make(**values)
+  except (TypeError, LookupError, RecursionError, json.JSONDecodeError):
+    raise ValueError(f'{spec!r:.60} describes no vocabulary') from None

@@ -54,6 +54,7 @@ def get_config(name: str = 'llada') -> Any:
   preset = PRESETS[known('preset', name, PRESETS)]
   base = name.endswith('_base')
   config: Any = configs.defaults()
+  del config.escapes  # nobody types a prompt
   config.data = ''  # folder of the questions
   config.limit = 0  # questions of each task; 0: all
   config.more = ''  # folder of more task files of lm-eval
