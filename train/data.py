@@ -35,7 +35,7 @@ class Data(NamedTuple):
 def read_text(path):
   """The text of a file, of all files of a folder, or of CPython's topics.
 
-  Byte order marks are no part of it.
+  A byte order mark is no letter, and lines end in a line feed alone.
 
   Args:
     path: 'pydoc' for pydoc_data.topics, which every CPython has, or a path.
@@ -57,7 +57,8 @@ def read_text(path):
   parts = []
   for file in filter(pathlib.Path.is_file, there):
     try:
-      parts.append(file.read_bytes().decode('utf-8-sig'))
+      text = file.read_bytes().decode('utf-8-sig')
+      parts.append(text.replace('\r\n', '\n'))
     except UnicodeDecodeError as error:
       raise ValueError(
         f'{file} is not UTF-8 (byte {error.start}): convert it first, for'
@@ -87,7 +88,7 @@ def vocabulary(kind, string):
       ' tokenizers file'
     )
   try:
-    return text_lib.tokenizer(file.read_text('utf-8'))
+    return text_lib.tokenizer(file.read_text('utf-8-sig'))
   except ValueError as error:
     raise ValueError(f'{file}: {error}') from error
 
@@ -118,7 +119,7 @@ def text_data(config):
   string = read_text(data.path)
   vocab = vocabulary(data.tokens, string)
   train, held = split_text(string, data.heldout)
-  # Nothing in it stands for MASK.
+  # Every letter is data, whatever stands for MASK elsewhere.
   train_ids, held_ids = vocab.encode(train, ''), vocab.encode(held, '')
   if len(train_ids) < 2 * data.length or len(held_ids) < data.length:
     raise ValueError(

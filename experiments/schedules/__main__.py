@@ -74,7 +74,7 @@ def cut(subject, count, seed, path, share):
       f'{name} is a world and reads no text: leave config.path empty'
     )
   _, held = data.split_text(data.read_text(path), share)
-  ids = subject.text.encode(held)
+  ids = subject.text.encode(held, '')
   there = len(ids) // length
   if there < count:
     raise ValueError(

@@ -61,6 +61,20 @@ def _seen(kind, params):
   return (row, left) if kind == 'policy' else (row,)
 
 
+def path_of(name: str) -> pathlib.Path:
+  """The file of an order that is called `name`, or lies at that path.
+
+  Raises:
+    ValueError: it is not there.
+  """
+  path = SHIPPED / f'{name}.safetensors'
+  if not os.path.isfile(path):
+    path = pathlib.Path(name)
+    if path.suffix != '.safetensors' or files.size(path) is None:
+      raise ValueError(f'there is no order {name:.200}: {said()}')
+  return path
+
+
 def find(name: str, kind: str) -> Order:
   """The network of this kind that is called `name`, or lies at that path.
 
@@ -70,12 +84,7 @@ def find(name: str, kind: str) -> Order:
   Raises:
     ValueError: one sentence: it is not there, damaged, or of another kind.
   """
-  path = SHIPPED / f'{name}.safetensors'
-  if not os.path.isfile(path):
-    path = pathlib.Path(name)
-    if path.suffix != '.safetensors' or files.size(path) is None:
-      raise ValueError(f'there is no order {name:.200}: {said()}')
-  found = load(path)
+  found = load(path_of(name))
   if found.card['kind'] != kind:
     raise ValueError(
       f'the order {name} is of the kind {found.card["kind"]!r}, and one of the'

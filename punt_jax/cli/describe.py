@@ -218,7 +218,7 @@ def checked(
   if loaded.text is None:
     raise ValueError('--check needs a tokenizer.json in the folder')
   try:
-    ids = loaded.text.encode(text)
+    ids = loaded.text.encode(text, '')
   except ValueError as error:
     raise ValueError(f'--text: {error}') from None
   found = mask_check.trials(plan, loaded.params, ids, tokens)

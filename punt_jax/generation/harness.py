@@ -8,6 +8,8 @@ of all they depend on, and not computed again.
 import functools
 import hashlib
 import json
+import logging
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,8 +21,10 @@ from lm_eval.api.model import LM  # pyright: ignore[reportMissingImports]
 
 from punt_jax import files, jsonl, parallel
 from punt_jax.checkpoints import Pretrained
-from punt_jax.generation import model_args, prompts
+from punt_jax.generation import generator, model_args, prompts
 from punt_jax.viz.progress import progress
+
+LOG = logging.getLogger('lm_eval')
 
 
 class Writer(NamedTuple):
@@ -40,7 +44,9 @@ class Engine(NamedTuple):
   loaded: Any  # checkpoints.Pretrained that has a vocabulary
   settings: Any  # JSON: all that a likelihood depends on beside model and text
   prefix: str = ''  # before every text whose likelihood is asked for
-  digest: str = ''  # of the model, by which answers are kept; '': by its name
+  digest: str = ''  # of the model, by which answers are known; '': its name
+  judge: Callable | None = None  # see likelihood.judge; None: no continuation
+  # is said to be the greedy one
 
 
 class Answers(NamedTuple):
@@ -51,7 +57,7 @@ class Answers(NamedTuple):
 
 
 def answers(file: str | pathlib.Path | None = None) -> Answers:
-  """Those in a file; a half-written last line is dropped.
+  """Those in a file, one for each key; a half-written last line is dropped.
 
   Raises:
     ValueError: one sentence, if the file holds something else.
@@ -60,7 +66,7 @@ def answers(file: str | pathlib.Path | None = None) -> Answers:
     return Answers(None, {})
   file = pathlib.Path(file)
   found = [] if file.is_dir() else jsonl.read(file)
-  if file.is_dir() or not all('key' in row for row in found):
+  if file.is_dir() or not all(map(is_answer, found)):
     raise ValueError(f'{file} holds no answers: name another file for them')
   file.parent.mkdir(parents=True, exist_ok=True)
   known = {}
@@ -71,6 +77,14 @@ def answers(file: str | pathlib.Path | None = None) -> Answers:
       )
   jsonl.replace(file, found)
   return Answers(file, known)
+
+
+def is_answer(row: dict[str, Any]) -> bool:
+  """Whether it is a row that `Harness` has written."""
+  nats = row.get('nats')
+  known = isinstance(nats, float) and math.isfinite(nats)
+  known = known or isinstance(row.get('text'), str) or 'same' in row
+  return isinstance(row.get('key'), str) and known
 
 
 def alike(
@@ -100,27 +114,52 @@ class Harness(LM):
     kind = lambda request: json.dumps(
       {**request.args[1], 'until': None}, sort_keys=True
     )
+    stops = [model_args.stops(request.args[1]) for request in requests]
+    groups = [
+      (task, group, self.engine.writer(requests[group[0]].args[1]))
+      for task, group in alike(requests, kind)
+    ]  # what is wrong with the settings of a task is said before any is asked
     self.used = [None] * len(requests)
-    for task, group in alike(requests, kind):
-      writer = self.engine.writer(requests[group[0]].args[1])
+    for task, group, writer in groups:
       asked = [requests[i].args[0] for i in group]
-      work = functools.partial(write, writer, asked)
+      work = functools.partial(write, writer, asked, self._marks)
       rows = self._answered(task, 'text', writer.settings, asked, work)
       for i, row in zip(group, rows, strict=True):
         self.used[i] = row
-    stops = [model_args.stops(request.args[1]) for request in requests]
-    pairs = zip(self.used, stops, strict=True)
-    return [prompts.cut(row['text'], stop) for row, stop in pairs]
+    texts = [
+      prompts.cut(row['text'], stop, row.get('marks', ()))
+      for row, stop in zip(self.used, stops, strict=True)
+    ]
+    eaten(requests, self.used, texts)
+    return texts
+
+  def _marks(self, ids):
+    """[(place in the text of ids, token)] of the special tokens among them."""
+    loaded = self.engine.loaded
+    names = {i: x for x, i in loaded.text.special.items()} if loaded else {}
+    there = [n for n, token in enumerate(ids) if token in names]
+    text = lambda n: generator.plain(loaded, np.array(ids[:n], int))
+    return [(len(text(n)), names[ids[n]]) for n in there]
 
   def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-    """[(bound on log p of the continuation given the context, False)]."""
+    """[(bound on log p of the continuation given the context, is it greedy)].
+
+    The second says whether greedy decoding writes this very continuation, see
+    likelihood.py; False if the engine has no `judge`.
+    """
     self.used = [None] * len(requests)
     for task, group in alike(requests):
       asked = [list(requests[i].args) for i in group]
-      rows = self._scored(task, 'p', asked, lambda pair: self._split(*pair))
-      for i, row in zip(group, rows, strict=True):
-        self.used[i] = row
-    return [(-row['nats'], False) for row in self.used]
+      split = lambda pair: self._split(*pair)
+      rows = self._scored(task, 'p', self.engine.score, asked, split)
+      judge = self.engine.judge
+      same = (
+        self._scored(task, 'greedy', judge, asked, split) if judge
+        else [{}] * len(rows)
+      )
+      for i, row, more in zip(group, rows, same, strict=True):
+        self.used[i] = {**more, **row}
+    return [(-row['nats'], row.get('same', False)) for row in self.used]
 
   def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
     """[bound on log p of a text], in pieces of half the model's length.
@@ -128,7 +167,7 @@ class Harness(LM):
     Each piece is scored given what stands before it, the prefix first, as far
     as that fits.
     """
-    encode = self.engine.loaded.text.encode
+    encode = self._ids
     prefix = encode(self.engine.prefix).tolist()
     total, self.used = [0.0] * len(requests), []
     for task, group in alike(requests):
@@ -139,7 +178,9 @@ class Harness(LM):
           asked.append(piece)
           owner.append(i)
       piece_of = lambda piece: (np.array(piece[0]), piece[1])
-      rows = self._scored(task, 'rolling', asked, piece_of)
+      rows = self._scored(
+        task, 'rolling', self.engine.score, asked, piece_of
+      )
       self.used += rows
       for i, row in zip(owner, rows, strict=True):
         total[i] -= row['nats']
@@ -162,26 +203,34 @@ class Harness(LM):
 
   @property
   def tokenizer_name(self) -> str:
-    """For lm-eval's own caches of prompts: whose template has been applied."""
-    return self.engine.name
+    """For lm-eval's own caches of prompts: whose template has been applied.
 
-  def _scored(self, task, kind, asked, pair_of):
-    """The row of each request for the likelihood of an answer.
+    By content: a digest of the tokenizer and the template.
+    """
+    loaded = self.engine.loaded
+    said = [loaded.text.spec, str(getattr(loaded.chat, 'args', ())[1:])]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+  def _ids(self, text):
+    """(n,) ids of a text that holds no blanks, whatever its letters are."""
+    return self.engine.loaded.text.encode(text, '')
+
+  def _scored(self, task, kind, score, asked, pair_of):
+    """The row of each request for an answer: its likelihood, or a Greedy.
 
     Args:
       task: its name, for people.
       kind: of the request.
+      score: Engine.score or Engine.judge.
       asked: what tells requests apart, JSON.
       pair_of: one of `asked` -> (n,) ids, and where the answer starts.
     """
 
     def work(todo):
-      pairs = [pair_of(asked[n]) for n in todo]
+      pairs = [called(n, pair_of, asked[n]) for n in todo]
       lines, starts = zip(*pairs, strict=True) if pairs else ((), ())
-      for batch in self.engine.score(lines, starts, todo):
-        yield [
-          (n, {'nats': bound.nats, 'error': bound.error}) for n, bound in batch
-        ]
+      for batch in score(lines, starts, todo):
+        yield [(n, found._asdict()) for n, found in batch]
 
     return self._answered(task, kind, self.engine.settings, asked, work)
 
@@ -215,32 +264,58 @@ class Harness(LM):
   def _split(self, context, continuation):
     """Ids of prefix, both (n,), and where the continuation starts.
 
-    Spaces between them belong to the continuation, as words are tokenized.
+    Spaces between them belong to the continuation, as words are tokenized, and
+    so do letters of the context that share a token with it.
     """
-    stem = context.rstrip()
-    encode = self.engine.loaded.text.encode
-    prefix = encode(self.engine.prefix)
-    ids = np.append(prefix, encode(context + continuation))
+    prefix = self._ids(self.engine.prefix)
+    ids = np.append(prefix, self._ids(context + continuation))
     if len(ids) > self.engine.loaded.room:
       raise ValueError(
         f'a context and its continuation have {len(ids)} tokens, the model has'
         f' room for {self.engine.loaded.room}: use fewer shots'
       )
-    return ids, min(len(prefix) + len(encode(stem)), len(ids))
+    stem = np.append(prefix, self._ids(context.rstrip()))[: len(ids)]
+    same = np.append(stem == ids[: len(stem)], False)
+    return ids, int(same.argmin())
 
 
 def write(
-  writer: Writer, asked: Sequence[str], todo: Sequence[int]
+  writer: Writer, asked: Sequence[str], marks: Callable[..., Any],
+  todo: Sequence[int],
 ) -> Iterator[list[tuple[int, dict]]]:
   """Yields [(number, row of a text)] of the prompts `todo`, as they finish."""
-  ids = [writer.encode(asked[n]) for n in todo]
+  ids = [called(n, writer.encode, asked[n]) for n in todo]
   for batch in writer.write(ids, todo):
     yield [
       (row.number, {
         'text': row.text, 'tokens': row.count, 'nfe': row.nfe,
         'seconds': row.seconds / row.shared,
+        'marks': marks(getattr(row, 'tokens', [])[: row.count]),
       }) for row in batch
     ]
+
+
+def called(number: int, work: Callable[..., Any], asked: Any) -> Any:
+  """work(asked); a ValueError says which request it is about."""
+  try:
+    return work(asked)
+  except ValueError as error:
+    raise ValueError(f'request {number}: {error}') from None
+
+
+def eaten(
+  requests: Sequence[Any], rows: Sequence[dict[str, Any]], texts: Sequence[str]
+) -> None:
+  """Says of which tasks answers were cut to nothing."""
+  lost: dict[str, int] = {}
+  for request, row, text in zip(requests, rows, texts, strict=True):
+    if row['text'].strip() and not text.strip():
+      lost[request.task_name] = lost.get(request.task_name, 0) + 1
+  for task, count in lost.items():
+    LOG.warning(
+      f'{task}: {count} answers begin with a stop string, nothing is left of'
+      ' them'
+    )
 
 
 def pieces(

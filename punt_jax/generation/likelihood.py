@@ -10,6 +10,9 @@ answer's tokens alone and everything before them known. With n of them,
 which is the conditional likelihood of LLaDA (Nie et al., 2025, arXiv
 https://arxiv.org/abs/2502.09992, equation 6) in the form whose variance is low.
 The draws of one answer have stratified k.
+
+Whether an answer is the greedy one is asked of the model's own argmax: with as
+many masks behind the text, the surest of them written, one a pass.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from punt_jax import readout, rows, sampler
+from punt_jax import api, readout, rows, sampler, samplers
+from punt_jax import denoiser as wrappers
 from punt_jax.checkpoints import Pretrained
-from punt_jax.generation import prompts
-from punt_jax.types import Array, Canvas, Denoiser
+from punt_jax.generation import generator, prompts
+from punt_jax.types import Array, Canvas, Denoiser, Sampler
 
 
 class Bound(NamedTuple):
@@ -33,6 +37,13 @@ class Bound(NamedTuple):
   # draw
 
 
+class Greedy(NamedTuple):
+  """Of one answer."""
+
+  same: bool  # whether greedy decoding writes it
+  passes: int  # what it took to know: it ends at the first token that differs
+
+
 def scorer(
   settings: Any, loaded: Pretrained, draws: int
 ) -> Callable[..., Iterator[list[tuple[int, Bound]]]]:
@@ -40,6 +51,8 @@ def scorer(
 
   It yields lists of (row number, Bound) as they are finished. What an answer
   draws depends on the seed, its row number and its tokens, as in the generator.
+  A ValueError names the first row whose likelihood is not finite. An answer of
+  no tokens has 0 nats.
 
   Args:
     settings: generator.Settings: its batch, bucket and seed.
@@ -54,7 +67,7 @@ def scorer(
     share = (shift + turn / draws) % 1.0
     keys = rows.fold_rows(keys, turn)
     return draw(
-      loaded.denoiser(params), keys, share, tokens, valid, answer
+      denoiser(loaded, params), keys, share, tokens, valid, answer
     )
 
   def score(lines, starts, numbers):
@@ -72,11 +85,68 @@ def scorer(
       number = np.array([numbers[j] for j in i])
       part = nats(loaded.params, key, number, turn, tokens, valid, answer)
       for j, value in zip(i[: len(batch)], np.asarray(part), strict=False):
+        if not np.isfinite(value):
+          raise ValueError(
+            f'the log-probability of the answer in row {numbers[j]} is'
+            f' {-value}: the logits of the model are not finite there'
+          )
         found[j].append(float(value))
       ready = [j for j in found if len(found[j]) == draws]
       yield [(numbers[j], bound(found.pop(j))) for j in ready]
 
   return score
+
+
+def denoiser(loaded: Pretrained, params: Any) -> Denoiser:
+  """The model given that ids without a token do not occur."""
+  model, text = loaded.denoiser(params), getattr(loaded, 'text', None)
+  if text is None or not text.unused:
+    return model
+  return generator.without(model, text.unused)
+
+
+def judge(
+  settings: Any, loaded: Pretrained
+) -> Callable[..., Iterator[list[tuple[int, Greedy]]]]:
+  """Like `scorer`, (row number, Greedy): nothing is drawn."""
+
+  @jax.jit
+  def written(params, tokens, valid, answer):
+    model = wrappers.temper(denoiser(loaded, params), 0.0)
+    shown = jnp.where(answer, model.vocab, tokens)
+    one_by_one = until_wrong(samplers.top_k(1, 'draft'), tokens)
+    out = api.sample(0, model, one_by_one, shown, valid=valid)
+    return ((out.tokens == tokens) | ~answer).all(-1), out.meter.nfe
+
+  def judged(lines, starts, numbers):
+    lengths = [prompts.padded(settings, loaded, len(line)) for line in lines]
+    for length, batch in prompts.batches(lengths, settings.batch):
+      mine = [lines[i] for i in batch]
+      tokens, valid = prompts.lay(mine, settings.batch, length)
+      answer = np.zeros_like(valid)
+      for r, i in enumerate(batch):
+        answer[r, length - len(lines[i]) + starts[i] :] = True
+      out = zip(*map(np.asarray, written(
+        loaded.params, tokens, valid, answer
+      )), strict=True)
+      yield [
+        (numbers[i], Greedy(bool(same), int(passes)))
+        for i, (same, passes) in zip(batch, out, strict=False)
+      ]
+
+  return judged
+
+
+def until_wrong(inner: Sampler, wanted: Array) -> Sampler:
+  """Ends a row when it has written another token than `wanted` (B, L)."""
+
+  def step(keys, t, canvas, carry, memo, model):
+    move, carry, memo = inner.step(keys, t, canvas, carry, memo, model)
+    whole = move.tokens != model.vocab
+    wrong = canvas.open & whole & (move.tokens != wanted)
+    return move._replace(done=move.done | wrong.any(-1)), carry, memo
+
+  return Sampler(inner.init, step, inner.traits._replace(exact=None))
 
 
 def bound(values: Sequence[float]) -> Bound:

@@ -7,12 +7,11 @@ model_args.py says what may stand in --model_args. lm-eval (pip install
 'punt-jax[eval]') finds PuntJax by its entry point in setup.py from the release
 after 0.4.13 on; until then see punt_jax/cli/lm_eval.py.
 
-Whether a continuation is the likeliest is not computed: `acc` of tasks that ask
-for it (lambada) is 0. Multiple choice and perplexities need bounds alone.
+A likelihood is a bound; whether a continuation is the greedy one (`acc` of
+lambada) is what decoding it greedily says, see likelihood.py.
 """
 
 import functools
-import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -26,14 +25,13 @@ from lm_eval.api.registry import (  # pyright: ignore[reportMissingImports]
 )
 
 from punt_jax import checkpoints, checks, parallel
-from punt_jax.checkpoints import pretrained
-from punt_jax.generation import generator, likelihood, model_args
+from punt_jax.generation import generator, likelihood, model_args, options
 from punt_jax.generation import harness as lib
 from punt_jax.generation.harness import Engine, Harness, Writer
 
 # lm-eval registers its own models only while the registry is empty, so they are
 # imported above, before PuntJax.
-LOG = logging.getLogger('lm_eval')
+LOG = lib.LOG
 
 
 @register_model('punt_jax')
@@ -70,9 +68,14 @@ class PuntJax(Harness):
 
     @functools.cache
     def writer_of(settings: generator.Settings) -> Writer:
-      made = generator.prepare(loaded, self.choice, settings, mesh, LOG.info)
+      made = generator.prepare(
+        loaded, self.choice, settings, mesh, LOG.info, 'request {}'.format
+      )
       rest = settings._replace(batch=0, bucket=0)  # which change no text
-      told = [self.choice.name, self.choice.settings(), own.dtype]
+      told = [
+        self.choice.name, self.choice.settings(), own.dtype,
+        options.digests(self.choice),
+      ]
       return Writer(made.encode, made.write, [*told, rest._asdict()])
 
     def writer(wanted: dict) -> Writer:
@@ -84,9 +87,10 @@ class PuntJax(Harness):
     writer_of(settings)  # names what is wrong before a task is read
     score = likelihood.scorer(settings, loaded, own.draws)
     told = [own.draws, own.dtype, settings.seed, settings.prefix]
+    digest = checkpoints.digest(loaded) if own.answers else ''
     super().__init__(Engine(
-      own.pretrained, writer, score, loaded, told, settings.prefix,
-      pretrained.digest(loaded),
+      own.pretrained, writer, score, loaded, told, settings.prefix, digest,
+      likelihood.judge(settings, loaded),
     ), known)
 
   @classmethod

@@ -115,15 +115,15 @@ def asked(
   found = {}
   lengths = [wanted.pop(name) for name in LENGTHS if name in wanted]
   if lengths:
-    found['max_new_tokens'] = int(lengths[0])
+    found['max_new_tokens'] = number('max_new_tokens', lengths[0], int)
   sample = wanted.pop('do_sample', None)
   heat = wanted.pop('temperature', 1.0 if sample else None)
   if sample is False:
     heat = 0.0
   if heat is not None:
-    found['temperature'] = float(heat)
+    found['temperature'] = number('temperature', heat, float)
   if 'top_p' in wanted:
-    found['top_p'] = float(wanted.pop('top_p'))
+    found['top_p'] = number('top_p', wanted.pop('top_p'), float)
   sentences = [f'{k}={v} of a task is not used' for k, v in wanted.items()]
   for name, value in found.items():
     if name in said and getattr(settings, name) != value:
@@ -135,7 +135,28 @@ def asked(
   return settings._replace(**new), sentences
 
 
+def number(name: str, value: Any, kind: type) -> Any:
+  """What a task says, as an int or a float, or a ValueError."""
+  try:
+    found = kind(value)
+  except (TypeError, ValueError, OverflowError):
+    found = None
+  if found is None or isinstance(value, float) and found != value == value:
+    said = 'a whole number' if kind is int else 'a number'
+    raise ValueError(f'{name} = {value!r:.40} of a task must be {said}')
+  return found
+
+
 def stops(wanted: Mapping[str, Any]) -> list[str]:
-  """The strings that end a text, of its generation_kwargs."""
+  """The strings that end a text, of its generation_kwargs.
+
+  Raises:
+    ValueError: `until` is neither a string nor several.
+  """
   until = wanted.get('until') or []
-  return [until] if isinstance(until, str) else list(until)
+  found = [until] if isinstance(until, str) else until
+  if not isinstance(found, (list, tuple)) or not all(
+    isinstance(x, str) for x in found
+  ):
+    raise ValueError(f'until = {until!r:.60} of a task must be strings')
+  return list(found)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from punt_jax import samplers
+from punt_jax import files, samplers
 from punt_jax.checkpoints import Pretrained, order_files
 from punt_jax.checks import in_range, known
 from punt_jax.generation.sampler_text import parse
@@ -202,6 +202,14 @@ def networks_of(static: dict[str, Any]) -> dict[str, Any]:
       argument = 'table' if hyperparam == 'head' else hyperparam
       found[argument] = network.apply(network.params)
   return found
+
+
+def digests(choice: Choice) -> dict[str, str]:
+  """{hyperparameter: digest of the file} of the networks that it names."""
+  return {
+    name: files.digest(order_files.path_of(choice.static[name]))
+    for name in NETWORKS if name in choice.static
+  }
 
 
 def grid(

@@ -178,7 +178,21 @@ def lay(
   return tokens, valid
 
 
-def cut(text: str, stops: Sequence[str]) -> str:
-  """The text before the first stop string in it."""
-  ends = [text.find(stop) for stop in stops if stop]
+def cut(
+  text: str, stops: Sequence[str], marks: Sequence[tuple[int, str]] = ()
+) -> str:
+  """The text before the first stop string in it.
+
+  White space alone ends a text only once it has begun: a line break before the
+  first letter would leave nothing of the answer.
+
+  Args:
+    text: special tokens left out.
+    stops: strings; an empty one stops nothing.
+    marks: (place in `text`, what it is called) of its special tokens: they end
+      it where a stop string is one.
+  """
+  begun = len(text) - len(text.lstrip()) if text.strip() else 0
+  ends = [text.find(x, 0 if x.strip() else begun) for x in stops if x]
+  ends += [place for place, token in marks if token in map(str.strip, stops)]
   return text[: min([end for end in ends if end >= 0], default=len(text))]

@@ -121,7 +121,8 @@ def score(
   }
   headline = place.task.config.metadata.get('headline', next(iter(scores)))
   metric, kind = headline.split(',')
-  nfe = metrics.spread(np.array([row.get('nfe', draws) for row in model.used]))
+  passes = lambda row: row.get('nfe', draws + row.get('passes', 0))
+  nfe = metrics.spread(np.array([passes(row) for row in model.used]))
   mean = lambda key: float(np.mean([row.get(key, 0) for row in model.used]))
   return {
     'metric': f'{metric} {kind}'.split(' none')[0],

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from punt_jax import checks, extras
-from punt_jax.checkpoints import Pretrained, pretrained
+from punt_jax import checkpoints, checks, extras
+from punt_jax.checkpoints import Pretrained
 from punt_jax.cli import configs
 from punt_jax.cli.evaluate import sandbox, scoring
 from punt_jax.cli.evaluate.guesses import guesses
@@ -97,13 +97,11 @@ def prepare(
       f'{config.model} has no chat template: use --config.chat=False, or a'
       ' config for base models'
     )
-  digest = pretrained.digest(loaded)
+  digest = checkpoints.digest(loaded)
   loaded = harness.shared(loaded, configs.mesh(config))
   return [
     place._replace(
-      engine=engine_of(
-        place, harness, loaded, encode, write, config
-      )._replace(digest=digest)
+      engine=engine_of(place, harness, loaded, encode, write, config, digest)
     )
     for name, task in tasks.items()
     for place, encode, write in places(config, name, task, loaded)
@@ -160,6 +158,7 @@ def made_for(
 def engine_of(
   place: Place, harness: ModuleType, loaded: Pretrained,
   encode: Callable[..., np.ndarray], write: Callable | None, config: Any,
+  digest: str,
 ) -> Any:
   """The harness.Engine of a Place, and all that its answers depend on.
 
@@ -174,7 +173,8 @@ def engine_of(
   )
   return harness.Engine(
     config.model, lambda wanted: writer, score, loaded, said,
-    place.config.prefix,
+    place.config.prefix, digest,
+    likelihood.judge(configs.settings(place.config), loaded),
   )
 
 
