@@ -4,6 +4,7 @@ Canvases have a multiple of the bucket's positions, and each length is compiled
 once. A turn that was stopped is not kept.
 """
 
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -59,15 +60,18 @@ class Talk:
       said = [*self.past, {'role': 'user', 'content': line}]
     else:
       said = self.past + '\n' * bool(self.past and line) + line
+    loaded = self.loaded if self.is_chat else self.loaded._replace(
+      room=math.inf  # what is further back is not looked at
+    )
     try:
-      ids = prompts.encode(one, self.loaded, said)
+      ids = prompts.encode(one, loaded, said)
     except ValueError as error:
       hint = '; /new begins anew' * bool(self.past)
       raise ValueError(f'{error}{hint}') from None
     if not self.is_chat:
       room = min(room, self.loaded.length)
-      new = min(new, room // 2)
-      ids = ids[-(room - new) :]  # what is further back is not looked at
+      new = min(new, max(1, room // 2))
+      ids = ids[max(0, len(ids) - (room - new)) :]
     new = int(min(new, room - len(ids)))
     ids = np.append(ids, [self.text.vocab] * new).astype(np.int32)
     length = prompts.padded(self.settings, self.loaded, len(ids))
@@ -106,12 +110,21 @@ class Talk:
       raise failed[0]
 
   def write(self, tokens: np.ndarray, valid: np.ndarray) -> Iterator[Run]:
-    """Yields the Run before the first step and after each."""
+    """Yields the Run before the first step and after each.
+
+    Raises:
+      ValueError: a log-probability that is not finite; the answer is not kept.
+    """
     run = self.start(tokens, valid)
     yield run
     most = options.most_steps(self.choice, tokens.shape[1])
     while not bool(run.done.all()) and int(run.steps[0]) < most:
       run, _ = self.steps.advance(self.loaded.params, self.hyperparams, run)
+      if not np.isfinite(np.asarray(run.log_q)).all():
+        raise ValueError(
+          f'step {int(run.steps[0])} of this answer has the log-probability'
+          f' {run.log_q[0]}: the logits of the model are not finite for it'
+        )
       yield run
 
   def heard(self, said: Any, run: Run, new: int) -> tuple[str, int]:

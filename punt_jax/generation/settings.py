@@ -19,13 +19,14 @@ class Settings(NamedTuple):
   batch: int = 8  # rows at a time
   bucket: int = 64  # canvas lengths are multiples of it
   temperature: float = 0.0  # of the drafts
-  top_p: float = 1.0  # of the drafts: the fewest tokens with this mass
+  top_p: float = 1.0  # of the drafts, the fewest tokens with this mass; above
+  # 0, 1: all
   judged: bool = False  # scores and tests read the distribution of the drafts
   stop: bool = True  # a row is done once all before its end token is written
   eos_last: bool = False  # end tokens are written after all others
   eos_penalty: float = 0.0  # nats, taken from the end tokens' log-probability
   ban: Sequence[str | int] = ()  # names ('eos') or ids that are never written
-  seed: int = 0  # of all draws
+  seed: int = 0  # of all draws, in [0, 2**32)
 
 
 DEFAULTS = Settings()

@@ -340,8 +340,14 @@ def test_the_pages(model):
   masked = prompt.tokens[1, : len(PROMPT)] == len(ALPHABET)
   assert masked.tolist() == [c == '_' for c in PROMPT]
   assert len(job.prepare(tiny(model, prompt='')).pages) == 1
-  typed, = job.prepare(tiny(model, prompt=r'a\n_')).pages[1:]
+  escaped = tiny(model, prompt=r'a\n_', escapes=True)
+  typed, = job.prepare(escaped).pages[1:]
   assert typed.tokens[0, :3].tolist() == [2, 0, len(ALPHABET)]
+  with pytest.raises(ValueError, match=r"the prompt: character '\\\\' at pos"):
+    job.prepare(tiny(model, prompt=r'a\n_'))
+  for name, value in (('top_p', 0.0), ('temperature', np.nan), ('seed', -1)):
+    with pytest.raises(ValueError, match=f'{name} = '):
+      job.prepare(tiny(model, **{name: value}))
 
 
 def test_without_matplotlib_all_but_the_picture(model, tmp_path, monkeypatch):
