@@ -60,11 +60,10 @@ class Talk:
       said = [*self.past, {'role': 'user', 'content': line}]
     else:
       said = self.past + '\n' * bool(self.past and line) + line
-    loaded = self.loaded if self.is_chat else self.loaded._replace(
-      room=math.inf  # what is further back is not looked at
-    )
+    # Of a text that goes on, what is further back is not looked at.
+    most = room if self.is_chat else math.inf
     try:
-      ids = prompts.encode(one, loaded, said)
+      ids = prompts.encode(one, self.loaded, said, most)
     except ValueError as error:
       hint = '; /new begins anew' * bool(self.past)
       raise ValueError(f'{error}{hint}') from None

@@ -72,7 +72,8 @@ def parted(content: str, tokens: Iterable[str], seam: str) -> str:
 
 
 def encode(
-  settings: Any, loaded: Pretrained, prompt: str | Messages
+  settings: Any, loaded: Pretrained, prompt: str | Messages,
+  room: float | None = None,
 ) -> np.ndarray:
   """(n,) int32 ids of a prompt, V at blanks and nowhere else.
 
@@ -83,6 +84,7 @@ def encode(
     settings: generator.Settings.
     loaded: checkpoints.Pretrained.
     prompt: str, or messages [{'role': str, 'content': str}, ...].
+    room: tokens that it may have with those to follow; None: loaded.room.
 
   Raises:
     ValueError: one sentence: no chat template, a token that the model does
@@ -120,7 +122,7 @@ def encode(
       f'{error}; the prompt has a mask ({BLANK}): to have masks filled, say'
       f" what stands for them, blank='{BLANK}' or --blank={BLANK}"
     ) from None
-  most = loaded.room
+  most = loaded.room if room is None else room
   new = 0 if settings.blank else settings.max_new_tokens
   if settings.blank and text.vocab not in ids:
     raise ValueError(

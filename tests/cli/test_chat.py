@@ -175,3 +175,46 @@ def test_lines_of_letters():
   dot = terminal.dot(True)
   lines = terminal.wrapped(['ab', 'c\nd', dot, '', 'e'], [-1] * 5, 1, True, 2)
   assert lines == ['ab', 'c', f'd{dot}', 'e']
+
+
+def test_a_text_goes_on_beyond_the_room():
+  talk = talk_lib.Talk(config_of(False), toy(False))
+  tokens, valid, new, _ = talk.ask(30 * 'a' + 'b')
+  assert (new, tokens.shape[1], valid.sum()) == (5, 16, 16)
+  assert tokens[0, -6] == ALPHABET.index('b')
+  small = toy(False)
+  small.length = small.room = 1  # a canvas of one position has no past
+  talk = talk_lib.Talk(config_of(False), small)
+  tokens, _, new, _ = talk.ask('ab')
+  assert new == 1 and tokens.tolist() == [[talk.text.vocab]]
+
+
+def test_lines_are_what_was_typed(monkeypatch, capsys):
+  talk = talk_lib.Talk(config_of(False), toy(False))
+  hold(talk, monkeypatch, '\ufeff/what', r'a\nb')
+  told = capsys.readouterr().err
+  assert chat.HELP in told and "character '\\\\' at position 1" in told
+  talk.escapes = True
+  hold(talk, monkeypatch, r'x\nb')
+  assert "character 'x' at position 0" in capsys.readouterr().err
+
+
+def test_an_answer_of_no_numbers_is_not_kept(monkeypatch, capsys):
+  broken = toy(False)
+  broken.params = broken.params * np.nan
+  talk = talk_lib.Talk(config_of(False), broken)
+  hold(talk, monkeypatch, 'abc')
+  assert 'step 1 of this answer has the log-probability nan' in (
+    capsys.readouterr().err
+  )
+  assert talk.past == ''
+
+
+@pytest.mark.parametrize('name, value', [
+  ('top_p', 0.0), ('temperature', np.nan), ('batch', 0), ('seed', -1)
+])
+def test_settings_are_checked_before_anything_is_said(name, value):
+  config = config_of(False)
+  config[name] = value
+  with pytest.raises(ValueError, match=f'{name} = '):
+    talk_lib.Talk(config, toy(False))

@@ -227,6 +227,9 @@ def test_input_that_cannot_be_read(tmp_path):
   (tmp_path / 'lines').write_bytes('\ufeff{"prompt": "a\u2028b"}\r\n'.encode())
   asked, _ = prompt_files.read(tmp_path / 'lines')
   assert asked == [{'prompt': 'a\u2028b'}]
+  # Files that begin with a byte order mark, put together.
+  (tmp_path / 'lines').write_bytes(2 * '\ufeff{"prompt": "a"}\r\n'.encode())
+  assert prompt_files.read(tmp_path / 'lines')[0] == 2 * [{'prompt': 'a'}]
 
 
 @pytest.mark.parametrize('given, said', [
@@ -238,6 +241,24 @@ def test_input_that_cannot_be_read(tmp_path):
 def test_flags_that_do_not_go_together(given, said):
   with pytest.raises(ValueError, match=said):
     generate.run(settings(), **given)
+
+
+def test_a_prompt_is_what_was_typed(tmp_path):
+  with pytest.raises(ValueError, match=r"character '\\\\' at position 1"):
+    generate.run(settings(), prompt=r'a\new')
+  with pytest.raises(ValueError, match=r"character '\\n' at position 1"):
+    generate.run(settings(escapes=True), prompt=r'a\new')
+  with pytest.raises(ValueError, match='--escapes is for --prompt'):
+    generate.run(
+      settings(escapes=True), str(tmp_path / 'run'), input=put(tmp_path)
+    )
+
+
+def test_a_line_is_named_where_texts_are_as_long_as_the_model_knows(tmp_path):
+  file = put(tmp_path, [{'prompt': 'a'}, {'prompt': 'A'}])
+  with pytest.raises(ValueError, match="line 2 of .*: character 'A'"):
+    generate.run(settings(fit=True), str(tmp_path / 'run'), input=file)
+  assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize('config, names', [

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from punt_jax.text import vocabulary as text_lib
+from tests.helpers import byte_level
 
 pytestmark = pytest.mark.torch
 
@@ -32,6 +33,16 @@ class Loaded(NamedTuple):
   length: int
   room: int
   chat: Any
+
+
+class Special(NamedTuple):
+  """Of checkpoints.Pretrained, what knows special tokens."""
+
+  text: Any
+  length: int
+  room: int
+  chat: Any
+  ids: dict
 
 
 class Request(NamedTuple):
@@ -147,6 +158,108 @@ def test_texts_of_a_task_do_not_depend_on_others(harness, tmp_path):
   # Nothing is kept without a file.
   model = harness.Harness(toy, harness.answers())
   assert model.generate_until(mixed) == texts and len(lines(file)) == 4
+
+
+def test_letters_that_share_a_token_belong_to_the_continuation(harness):
+  """Else a merge across the border would leave nothing to be scored."""
+  model, ids = byte_level.text_of()
+  asked = []
+  toy = engine(harness, [])
+  text = text_lib.tokenizer(model, mask=ids['<mask>'])
+  loaded = toy.loaded._replace(text=text, room=9)
+
+  def score(rows, starts, numbers):
+    asked.extend((text.decode(row[s:]), s) for row, s in zip(
+      rows, starts, strict=True
+    ))
+    yield from toy.score([[0] * len(x) for x in rows], starts, numbers)
+
+  model = harness.Harness(
+    toy._replace(loaded=loaded, score=score), harness.answers()
+  )
+  model.loglikelihood([
+    Request(pair) for pair in (('a', 'b'), ('xa', 'b'), ('x ', 'the'), ('', ''))
+  ])
+  assert asked == [('ab', 0), ('ab', 1), (' the', 1), ('', 0)]
+  for pair in (('a', '<mask>'), ('<mask>', 'a'), ('a░', '<mask>')):
+    with pytest.raises(ValueError, match="request 1: the text holds '<mask>'"):
+      model.loglikelihood([Request(('a', 'b')), Request(pair)])
+
+
+def test_whether_a_continuation_is_greedy(harness, tmp_path):
+  from punt_jax.generation import likelihood
+
+  asked = []
+
+  def judge(rows, starts, numbers):
+    asked.extend(numbers)
+    for n in numbers:
+      yield [(n, likelihood.Greedy(n == 1, 3))]
+
+  toy = engine(harness, [])._replace(judge=judge)
+  file = tmp_path / 'answers.jsonl'
+  pairs = [Request(('a', 'b')), Request(('a', 'c'))]
+  for _ in range(2):  # the second time out of the file
+    model = harness.Harness(toy, harness.answers(file))
+    found = model.loglikelihood(pairs)
+    assert found == [(-1.0, False), (-1.0, True)] and asked == [0, 1]
+    assert [row['passes'] for row in model.used] == [3, 3]
+  assert type(found[0][1]) is bool
+
+
+def test_answers_belong_to_the_content_of_a_model(harness, tmp_path):
+  file, asked = tmp_path / 'answers.jsonl', []
+  toy = engine(harness, asked)
+  pair = [Request(('a', 'b'))]
+  ask = lambda engine: harness.Harness(
+    engine, harness.answers(file)
+  ).loglikelihood(pair)
+  ask(toy._replace(digest='one'))
+  ask(toy._replace(digest='one', name='elsewhere'))
+  assert len(asked) == 1
+  ask(toy._replace(digest='two'))  # a model that took the place of the first
+  assert len(asked) == 2 and len(lines(file)) == 2
+  # Rows are unique by key.
+  file.write_text(2 * file.read_text())
+  ask(toy._replace(digest='one'))
+  assert len(asked) == 2 and len(lines(file)) == 2
+  for bad in ({'nats': float('nan')}, {'nats': 'x'}, {'text': 1}, {}):
+    file.write_text(json.dumps({'key': 'k', **bad}) + '\n')
+    with pytest.raises(ValueError, match='holds no answers'):
+      harness.answers(file)
+
+
+def test_answers_that_a_stop_string_leaves_nothing_of(harness, monkeypatch):
+  told = []
+  monkeypatch.setattr(harness.LOG, 'warning', told.append)
+
+  def write(prompts, numbers):
+    yield [Row(number, text) for text, number in zip(
+      prompts, numbers, strict=True
+    )]
+
+  toy = engine(harness, [])._replace(
+    writer=lambda wanted: harness.Writer(str, write, None)
+  )
+  ask = lambda text, until: Request((text, {'until': until}))
+  model = harness.Harness(toy, harness.answers())
+  assert model.generate_until([
+    ask('\n\nFour.\nFive', '\n'), ask('Q: x', ['Q:']), ask('', ['Q:']),
+  ]) == ['\n\nFour.', '', '']
+  said, = told
+  assert said.startswith('toy: 1 answers begin with a stop string')
+  with pytest.raises(ValueError, match='until = 7'):
+    model.generate_until([ask('a', 7)])
+
+
+def test_special_tokens_that_are_stop_strings_end_a_text(harness):
+  model, ids = byte_level.text_of()
+  text = text_lib.tokenizer(model, mask=ids['<mask>'])
+  toy = engine(harness, [])
+  toy = toy._replace(loaded=Special(text, 9, 9, None, {}))
+  marks = harness.Harness(toy, harness.answers())._marks
+  written = text.encode('the<|eot|>ab<s>', '').tolist()
+  assert marks(written) == [(3, '<|eot|>'), (5, '<s>')]
 
 
 def test_a_file_of_something_else_is_left_alone(harness, tmp_path):

@@ -3,6 +3,7 @@
 import pytest
 
 from punt_jax.generation import model_args
+from punt_jax.generation.settings import Settings
 
 
 def read(batch_size='4', **values):
@@ -81,3 +82,25 @@ def test_stop_strings():
   assert model_args.stops({'until': 'a'}) == ['a']
   assert model_args.stops({'until': ('a', 'b')}) == ['a', 'b']
   assert model_args.stops({'until': None}) == model_args.stops({}) == []
+
+
+@pytest.mark.parametrize('wanted, said', [
+  ({'until': 7}, 'until = 7 of a task must be strings'),
+  ({'until': ['a', None]}, 'until = .* must be strings'),
+  ({'until': {'a': 1}}, 'until = .* must be strings'),
+])
+def test_stop_strings_that_are_none(wanted, said):
+  with pytest.raises(ValueError, match=said):
+    model_args.stops(wanted)
+
+
+@pytest.mark.parametrize('wanted, said', [
+  ({'max_gen_toks': 'many'}, "max_new_tokens = 'many' of a task must be a wh"),
+  ({'max_gen_toks': 2.5}, 'max_new_tokens = 2.5 of a task must be a whole'),
+  ({'max_gen_toks': float('inf')}, 'max_new_tokens = inf'),
+  ({'temperature': 'hot'}, "temperature = 'hot' of a task must be a number"),
+  ({'top_p': []}, r'top_p = \[\] of a task must be a number'),
+])
+def test_what_a_task_may_not_ask(wanted, said):
+  with pytest.raises(ValueError, match=said):
+    model_args.asked(Settings(), frozenset(), wanted)

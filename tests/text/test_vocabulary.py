@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from punt_jax.text import vocabulary
+from tests.helpers import byte_level
 from train import data
 
 
@@ -233,6 +234,10 @@ def test_reading_a_folder(tmp_path):
   (tmp_path / 'inner' / 'b.txt').write_text('second', 'utf-8')
   (tmp_path / 'a.txt').write_text('first', 'utf-8')
   assert data.read_text(str(tmp_path)) == 'first\nsecond'
+  # What other systems write at the beginning and at the end of lines.
+  (tmp_path / 'inner' / 'b.txt').write_bytes('\ufeffse\r\ncond'.encode())
+  (tmp_path / 'a.txt').write_bytes('\ufefffirst'.encode())
+  assert data.read_text(str(tmp_path)) == 'first\nse\ncond'
 
 
 def test_pydoc_topics_are_there():
@@ -273,6 +278,19 @@ def test_text_data(tmp_path):
   assert batch.shape == (4, 8)
   # Windows of the text: each character is followed by the next one.
   np.testing.assert_array_equal((batch[:, 1:] - batch[:, :-1]) % 10, 1)
+
+
+@pytest.mark.parametrize('tokens', ['characters', 'bytes', 'file'])
+def test_no_letter_of_a_corpus_is_mask(tmp_path, tokens):
+  if tokens == 'file':
+    file, tokens = byte_level.text_of()[0], str(tmp_path / 'tokenizer.json')
+    pathlib.Path(tokens).write_text('\ufeff' + file, 'utf-8')
+  file = tmp_path / 'corpus.txt'
+  file.write_text('ab░\x00🙂 ' * 40, 'utf-8')
+  found = data.load(text_config(file, tokens=tokens))
+  for step in range(3):
+    assert found.batch(step).max() < found.vocab > found.heldout.max()
+  assert '░' in found.text.decode(found.heldout.ravel())
 
 
 def test_units_count_tokens_per_character(tmp_path):
