@@ -139,7 +139,7 @@ def digest(loaded: Pretrained) -> str:
     array = np.ascontiguousarray(leaf)
     name = f'{jax.tree_util.keystr(path)} {array.dtype} {np.shape(leaf)}'
     found.update(name.encode())
-    found.update(array.reshape(-1).view(np.uint8))
+    found.update(array.reshape(-1).view(np.uint8).data)
   return found.hexdigest()
 
 

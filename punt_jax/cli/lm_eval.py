@@ -16,13 +16,13 @@ import sys
 
 from punt_jax import extras
 from punt_jax.cli import ending, manual
-from punt_jax.generation import generator, model_args
+from punt_jax.generation import model_args, settings
 
 
 def page(program: str) -> str:
   """What --help prints: the values of --model_args."""
   words = {}
-  for module in generator, model_args:
+  for module in settings, model_args:
     words |= manual.explained(inspect.getsource(module))
   said = [f'{program} [--NAME=VALUE ...]', '', (__doc__ or '').strip(), '']
   said += ['values of --model_args, as NAME=VALUE, a comma between them:']

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -138,8 +139,9 @@ def calling(names: Sequence[str]) -> Iterator[None]:
   try:
     yield
   except ValueError as error:
-    named = dict(enumerate(names))
-    call = lambda row: named.get(int(row[1]), row[0])
+    call = lambda row: (
+      names[int(row[1])] if int(row[1]) < len(names) else row.group()
+    )
     raise ValueError(re.sub(r'\brow (\d+)', call, str(error))) from None
 
 
@@ -252,14 +254,12 @@ def order_of(choice: options.Choice, ends: Sequence[int]) -> dict[str, Any]:
 
 def without(model: Denoiser, ids: Sequence[int]) -> Denoiser:
   """The model given that none of these tokens occurs, scores included."""
-  punt_jax.ban(model, ids)  # names an id that is out of range
+  punt_jax.ban(model, ids)  # names ids out of range, and that none is left
   gone = np.isin(np.arange(model.vocab), ids)
-  if gone.all():
-    raise ValueError('every token is banned: there is nothing to write')
 
   def read(features):
     logp = model.read(features)
-    return jax.nn.log_softmax(jax.numpy.where(gone, -np.inf, logp))
+    return jax.nn.log_softmax(jnp.where(gone, -np.inf, logp))
 
   return model._replace(read=read)
 

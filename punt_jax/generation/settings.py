@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from punt_jax import checks
 
@@ -19,8 +19,8 @@ class Settings(NamedTuple):
   batch: int = 8  # rows at a time
   bucket: int = 64  # canvas lengths are multiples of it
   temperature: float = 0.0  # of the drafts
-  top_p: float = 1.0  # of the drafts, the fewest tokens with this mass; above
-  # 0, 1: all
+  top_p: float = 1.0  # of the drafts, the fewest tokens with this mass: above 0
+  # and at most 1, which is all
   judged: bool = False  # scores and tests read the distribution of the drafts
   stop: bool = True  # a row is done once all before its end token is written
   eos_last: bool = False  # end tokens are written after all others
@@ -43,19 +43,18 @@ def checked(settings: Settings) -> Settings:
     for name, value in settings._asdict().items()
   }
   checks.in_range('temperature', found['temperature'], 0)
-  if not 0 < found['top_p'] <= 1:
-    raise ValueError(
-      f'top_p = {found["top_p"]} is out of range: it must be above 0 and at'
-      ' most 1'
-    )
+  checks.in_range('top_p', found['top_p'], above=0, high=1)
   return Settings(**found)
 
 
-def _one(name, value, default):
+def _one(name: str, value: Any, default: Any) -> Any:
   """A value of the kind that its default has."""
   if name == 'ban':
     several = (value,) if isinstance(value, (str, int)) else tuple(value)
-    return tuple(x if isinstance(x, str) else _id(x) for x in several)
+    return tuple(
+      x if isinstance(x, str) else checks.whole('an id of ban', x, 0)
+      for x in several
+    )
   if isinstance(default, (bool, str)):
     if not isinstance(value, type(default)):
       said = 'True or False' if isinstance(default, bool) else 'a string'
@@ -66,15 +65,6 @@ def _one(name, value, default):
     if not math.isfinite(value):
       raise ValueError(f'{name} = {value} must be a finite number')
     return float(value)
-  # A seed of more bits would be cut to 32 without a word.
-  low, most = (0, 2**32) if name == 'seed' else (1, 2**31)
-  if isinstance(value, bool) or checks.whole(name, value, low) >= most:
-    raise ValueError(f'{name} = {value} must be a number below {most}')
-  return int(value)
-
-
-def _id(value):
-  """A token id."""
-  if isinstance(value, bool):
-    raise ValueError(f'ban = {value} must be names and ids of tokens')
-  return checks.whole('an id of ban', value, 0)
+  if name == 'seed':  # jax would cut one of more bits to 32, without a word
+    return checks.whole(name, value, 0, 2**32 - 1)
+  return checks.whole(name, value, 1)
