@@ -195,8 +195,8 @@ def test_rooms_of_experiments_are_small():
       ['punt_jax.bits (floor 0) imports punt_jax.decode (floor 3)'],
     ),
     (
-      {'punt_jax.bits': 'import punt_jax.rows'},
-      ['punt_jax.bits (floor 0) imports punt_jax.rows (floor 0)'],
+      {'punt_jax.bits': 'import punt_jax.scores'},
+      ['punt_jax.bits (floor 0) imports punt_jax.scores (floor 0)'],
     ),
     (
       {'punt_jax.decode': 'import punt_jax'},
