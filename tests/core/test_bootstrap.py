@@ -194,3 +194,10 @@ def test_it_needs_the_standard_library_alone_and_an_old_python_parses_it():
   out = subprocess.check_output(command, cwd=bootstrap.ROOT, text=True)
   assert out.strip() == 'set()'
   ast.parse(Path(bootstrap.__file__).read_text(), feature_version=(3, 7))
+
+
+def test_continuous_integration_has_slow_tests_and_comparisons():
+  tests = Path(__file__).parents[1]
+  said = ''.join(file.read_text('utf-8') for file in tests.rglob('test_*.py'))
+  for marker in ('slow', 'torch'):  # a suite without them has lost them
+    assert said.count(f'mark.{marker}') >= 5
