@@ -11,10 +11,13 @@ from types import ModuleType
 from typing import Any
 
 from punt_jax import extras, files, jsonl
+from punt_jax.text import tokenizer_checks
 from punt_jax.types import FilePath
 
 FILES = 'tokenizer.json', 'vocab.json'  # a folder with a tokenizer has one
 FLAGS = 'special', 'lstrip', 'rstrip', 'normalized', 'single_word'
+MOST = 2**26  # bytes of such a file
+IDS = 2**31
 # How Qwen2 and Dream split a text before merging bytes (Qwen2's tokenizer).
 QWEN2 = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -75,25 +78,33 @@ def added_tokens(folder: FilePath) -> dict[str, int]:
     ValueError: one sentence, if one of these files is damaged.
   """
   folder = pathlib.Path(folder)
-  new = (folder / 'tokenizer.json').exists()
-  names = 'tokenizer_config.json', 'vocab.json', 'added_tokens.json'
-  names = ('tokenizer.json',) if new else names
-  card, *rest = [jsonl.read_object(folder / name) for name in names]
+  read = lambda name: jsonl.read_object(folder / name, MOST)
+  if files.size(folder / 'tokenizer.json') is not None:
+    objects = [read('tokenizer.json')]
+  else:
+    objects = [card(folder), read('vocab.json'), read('added_tokens.json')]
   try:
-    if new:
-      stored = card.get('added_tokens') or ()
-      return {str(x['content']): int(x['id']) for x in stored}
-    vocab, more = rest
-    named = [named_token(card, key) for key in card if key.endswith('_token')]
-    found = {x: vocab[x] for x in (*named, '<|endoftext|>') if x in vocab}
-    stored = card.get('added_tokens_decoder') or {}
-    found |= more | {x['content']: i for i, x in stored.items()}
-    return {str(x): int(i) for x, i in found.items()}
+    found = _added(*objects)
+    if not all(0 <= i < IDS for i in found.values()):
+      raise ValueError('an id is no such number')
+    return found
   except (LookupError, ValueError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{folder}: the special tokens of the tokenizer cannot be read'
       f' ({type(error).__name__}): fetch its files again'
     ) from None
+
+
+def _added(card, vocab=None, more=None):
+  """{token: id} of these JSON objects: of tokenizer.json, or the older ones."""
+  if vocab is None:
+    stored = card.get('added_tokens') or ()
+    return {str(x['content']): int(x['id']) for x in stored}
+  named = [named_token(card, key) for key in card if key.endswith('_token')]
+  found = {x: vocab[x] for x in (*named, '<|endoftext|>') if x in vocab}
+  stored = card.get('added_tokens_decoder') or {}
+  found |= more | {x['content']: i for i, x in stored.items()}
+  return {str(x): int(i) for x, i in found.items()}
 
 
 def from_merges(folder: pathlib.Path) -> str:
@@ -103,13 +114,16 @@ def from_merges(folder: pathlib.Path) -> str:
     ValueError: one sentence, if the files are damaged, or if how this class of
       tokenizer splits a text is not known here.
   """
-  lib, card = package(), jsonl.read_object(folder / 'tokenizer_config.json')
-  kind = str(card.get('tokenizer_class')).removesuffix('Fast')
+  lib, about = package(), card(folder)
+  kind = str(about.get('tokenizer_class')).removesuffix('Fast')
   if kind not in ('GPT2Tokenizer', 'Qwen2Tokenizer', 'DreamTokenizer'):
     raise ValueError(
-      f'tokenizer_class is {kind} and there is no tokenizer.json: put one there'
+      f'tokenizer_class is {kind:.60} and there is no tokenizer.json: put one'
+      ' there'
     )
   names = str(folder / 'vocab.json'), str(folder / 'merges.txt')
+  if sum(files.size(name) or 0 for name in names) > MOST:
+    raise ValueError(f'these are more than {MOST} bytes')
   try:
     inner = lib.Tokenizer(lib.models.BPE.from_file(*names))
   except Exception as error:  # the package raises nothing narrower
@@ -117,7 +131,7 @@ def from_merges(folder: pathlib.Path) -> str:
     raise ValueError(f'these are no vocabulary and merges: {said}') from None
   split = lib.pre_tokenizers
   by_bytes = functools.partial(
-    split.ByteLevel, add_prefix_space=bool(card.get('add_prefix_space'))
+    split.ByteLevel, add_prefix_space=bool(about.get('add_prefix_space'))
   )
   if kind == 'GPT2Tokenizer':
     inner.pre_tokenizer = by_bytes()
@@ -127,17 +141,12 @@ def from_merges(folder: pathlib.Path) -> str:
     inner.pre_tokenizer = split.Sequence([words, by_bytes(use_regex=False)])
   inner.decoder = lib.decoders.ByteLevel()
   ids = added_tokens(folder)
-  stored = (card.get('added_tokens_decoder') or {}).values()
+  stored = (about.get('added_tokens_decoder') or {}).values()
   told = {str(x['content']): x for x in stored}
   for token in sorted(ids, key=ids.__getitem__):
     flags = {'special': True, 'normalized': False}
     flags |= {k: bool(v) for k, v in told.get(token, {}).items() if k in FLAGS}
     made = lib.AddedToken(token, **flags)
     (inner.add_special_tokens if made.special else inner.add_tokens)([made])
-  for token, i in ids.items():
-    if inner.token_to_id(token) != i:
-      raise ValueError(
-        f'the added token {token!r} has the id {i}, but'
-        f' {inner.token_to_id(token)} is the next: fetch the tokenizer again'
-      )
+  tokenizer_checks.same_ids(inner, ids)
   return inner.to_str()

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from punt_jax import checks
-from punt_jax.text import token_files
+from punt_jax import checks, files
+from punt_jax.text import token_files, tokenizer_checks
 from punt_jax.types import ArrayLike, FilePath
 
 BLANK = '░'
@@ -131,7 +131,8 @@ def tokenizer(
   Raises:
     ValueError: one sentence, if the text describes no tokenizer.
   """
-  inner, reader = _read(model), _read(model)  # to write, and to read
+  names = tokenizer_checks.check(model)
+  inner, reader = _read(model, names), _read(model, names)  # writes and reads
   spec = {'kind': 'tokenizer', 'model': model, 'vocab': vocab, 'mask': mask}
   spec = {key: value for key, value in spec.items() if value is not None}
   there = set(reader.get_vocab().values())
@@ -152,10 +153,8 @@ def tokenizer(
     blanks = string.count(blank) if blank else 0
     for letter, token in ((blank, mark), (seam, cut)):
       string = string.replace(letter, token) if letter else string
-    try:
+    with tokenizer_checks.in_a_sentence('the tokenizer fails'):  # no [UNK], ..
       ids = inner.encode(string, add_special_tokens=False).ids
-    except Exception as error:  # such as a missing [UNK]
-      raise ValueError(f'the tokenizer fails: {error}') from error
     spelled = ids.count(mark_id) != blanks
     for token in ids:
       ours = token == cut_id or token == mark_id and not spelled
@@ -169,24 +168,26 @@ def tokenizer(
 
   def decode_run(ids):
     known = [token for token in ids if token in there]
-    return reader.decode(known, skip_special_tokens=False)
+    with tokenizer_checks.in_a_sentence('the tokenizer fails'):
+      return reader.decode(known, skip_special_tokens=False)
 
   decode = lambda tokens: _pieces(tokens, size, decode_run)
   unused = tuple(sorted(set(range(size)) - there))
   return Text(size, encode, decode, spec, special, unused)
 
 
-def _read(model):
-  """A tokenizers.Tokenizer that neither cuts nor pads."""
+def _read(model, added):
+  """A tokenizers.Tokenizer that neither cuts nor pads, with these tokens."""
   package = token_files.package()
-  try:
+  with tokenizer_checks.in_a_sentence(
+    'this is no tokenizer that tokenizers reads'
+  ):
     inner = package.Tokenizer.from_str(model)
-  except Exception as error:  # the package raises nothing narrower
-    raise ValueError(
-      f'this is no tokenizer that tokenizers reads: {str(error)[:200]}'
-    ) from error
-  inner.no_truncation()  # a file may ask for both, which is for training
+  tokenizer_checks.same_ids(inner, added)
+  inner.no_truncation()  # a file may ask for these, which are for training
   inner.no_padding()
+  if getattr(inner.model, 'dropout', None):
+    inner.model.dropout = None
   return inner
 
 
@@ -211,11 +212,12 @@ def from_folder(folder: FilePath, vocab: int, mask: int | None) -> Text:
     if not file.exists() and (folder / 'merges.txt').exists():
       file = folder / 'vocab.json'
       return tokenizer(token_files.from_merges(folder), vocab, mask)
-    return tokenizer(file.read_text('utf-8-sig'), vocab, mask)
-  except OSError:
-    raise ValueError(
-      f'{folder} has no tokenizer.json, nor vocab.json with merges.txt'
-    ) from None
+    if not file.exists():
+      raise ValueError(
+        f'{folder} has no tokenizer.json, nor vocab.json with merges.txt'
+      )
+    data = files.read(file, token_files.MOST)
+    return tokenizer(data.decode('utf-8-sig'), vocab, mask)
   except ValueError as error:
     raise ValueError(f'{file}: {error}') from error
 
