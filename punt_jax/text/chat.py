@@ -7,6 +7,7 @@ limits on both (on memory where the system can limit it).
 """
 
 import contextlib
+import datetime
 import functools
 import importlib.util
 import json
@@ -24,7 +25,9 @@ if TYPE_CHECKING:  # the process runs this file by itself, without the library
 SECONDS = 5  # a template's time
 MEMORY = 2**29  # bytes, where the system can limit them
 LETTERS = 2**22  # of a prompt
-TOKENS = ('bos_token', 'eos_token', 'pad_token', 'unk_token')
+TOKENS = tuple(
+  f'{name}_token' for name in 'bos eos pad unk sep cls mask'.split()
+)
 LOCK = threading.Lock()  # of CHILD: one question at a time
 CHILD = []  # the process, once there is one
 
@@ -42,20 +45,29 @@ def chat_template(
   Raises:
     ValueError: one sentence, if tokenizer_config.json is damaged.
   """
+  from punt_jax import files  # the child must not import jax
+  from punt_jax.text import token_files
+
   folder = pathlib.Path(folder)
   where = folder / 'tokenizer_config.json'
-  config = {}
+  newer = [
+    folder / 'chat_template.jinja',
+    folder / 'additional_chat_templates' / 'default.jinja',
+  ]
+  found = [file for file in (where, *newer) if files.size(file) is not None]
   try:
-    if where.is_file():
-      config = json.loads(where.read_text('utf-8'))
+    config = token_files.card(folder)
     template = config.get('chat_template')
     if isinstance(template, list):
       template = {x['name']: x['template'] for x in template}.get('default')
-    if (folder / 'chat_template.jinja').is_file():  # the newer place
-      template = (folder / 'chat_template.jinja').read_text('utf-8')
+    for file in [file for file in newer if file in found][:1]:
+      template = files.read(file, LETTERS).decode('utf-8-sig')
     tokens = {name: _token(config.get(name)) for name in TOKENS}
-  except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-    raise ValueError(f'{where} or chat_template.jinja is damaged') from None
+  except (ValueError, LookupError, TypeError, AttributeError) as error:
+    said = f'{error!s:.200}' if isinstance(error, ValueError) else 'its entries'
+    raise ValueError(
+      f'{where} or chat_template.jinja is damaged ({said})'
+    ) from None
   if template is None:
     return None
   if not isinstance(template, str):
@@ -65,7 +77,10 @@ def chat_template(
 
 def _token(value):
   """A special token as a string: it may be an object, or absent."""
-  return value['content'] if isinstance(value, dict) else value or ''
+  token = value['content'] if isinstance(value, dict) else value or ''
+  if not isinstance(token, str):
+    raise TypeError
+  return token
 
 
 def _render(folder, template, tokens, messages):
@@ -115,32 +130,63 @@ def _ask(line):
 
 def _inside(job):
   """In the child: the prompt of a job; a job that takes long ends the child."""
-  import jinja2.sandbox
+  import jinja2
 
   signal.alarm(job['seconds'])
 
   def fail(message):
     raise jinja2.TemplateError(message)
 
-  env = jinja2.sandbox.ImmutableSandboxedEnvironment(
-    trim_blocks=True, lstrip_blocks=True, extensions=['jinja2.ext.loopcontrols']
-  )
-  keep = ('range', 'namespace')
-  env.globals = {name: env.globals[name] for name in keep}
-  # Jinja's own writes < as \u003c.
-  env.filters['tojson'] = lambda x, indent=None: json.dumps(
-    x, ensure_ascii=False, indent=indent
-  )
+  env = _environment()
+  env.globals['raise_exception'] = fail
   pieces, letters = [], 0
   for piece in env.from_string(job['template']).generate(
-    messages=job['messages'], add_generation_prompt=True,
-    raise_exception=fail, **job['tokens'],
+    messages=job['messages'], tools=None, documents=None,
+    add_generation_prompt=True, **job['tokens'],
   ):
     pieces.append(piece)
     letters += len(piece)
     if letters > LETTERS:
       raise ValueError(f'it wrote more than {LETTERS} characters')
   return ''.join(pieces)
+
+
+def _environment():
+  """Jinja's sandbox with what transformers' apply_chat_template puts there."""
+  import jinja2.ext
+  import jinja2.sandbox
+
+  class Generation(jinja2.ext.Extension):
+    """{% generation %}: marks what a model wrote; for training, not for us."""
+
+    tags = {'generation'}
+
+    def parse(self, parser):
+      line = next(parser.stream).lineno
+      body = parser.parse_statements(('name:endgeneration',), drop_needle=True)
+      return jinja2.nodes.Scope(body).set_lineno(line)
+
+  env = jinja2.sandbox.ImmutableSandboxedEnvironment(
+    trim_blocks=True, lstrip_blocks=True,
+    extensions=['jinja2.ext.loopcontrols', Generation],
+  )
+  keep = ('range', 'namespace', 'cycler', 'joiner')
+  env.globals = {name: env.globals[name] for name in keep}
+  env.globals['dict'] = lambda *pairs, **more: dict(*pairs, **more)
+  env.globals['strftime_now'] = lambda form: (
+    datetime.datetime.now().strftime(form)
+  )
+
+  def tojson(  # Jinja's own writes < as \u003c
+    x, ensure_ascii=False, indent=None, separators=None, sort_keys=False
+  ):
+    return json.dumps(
+      x, ensure_ascii=ensure_ascii, indent=indent, separators=separators,
+      sort_keys=sort_keys,
+    )
+
+  env.filters['tojson'] = tojson
+  return env
 
 
 def _child():
