@@ -98,9 +98,9 @@ def text(spec: Any, where: Any) -> vocabulary.Text:
   """
   try:
     spec = jsonl.decode(spec.encode()) if isinstance(spec, str) else spec
-    kind = spec['kind'] if isinstance(spec, dict) else None
+    kind = spec.get('kind') if isinstance(spec, dict) else None
     if kind == 'characters':
-      _letters(spec['alphabet'])
+      _letters(spec.get('alphabet'))
     elif kind == 'tokenizer':
       for key in ('vocab', 'mask'):
         number(spec, key, 0, default=0, where='its tokenizer')
@@ -120,6 +120,4 @@ def _letters(alphabet):
   if len(set(alphabet)) < len(alphabet):
     twice = max(alphabet, key=alphabet.count)
     raise ValueError(f'its alphabet has the letter {twice!r} twice')
-  if vocabulary.BLANK in alphabet:
-    raise ValueError(f'its alphabet has {vocabulary.BLANK}, which is MASK')
   alphabet.encode()  # half of a pair is no letter

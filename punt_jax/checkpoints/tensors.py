@@ -290,6 +290,9 @@ def _shards(tensors, shard_bytes):
 
 def _write(path, shard):
   """Writes one file; returns the bytes of its tensors."""
+  path.touch()
+  mode = path.stat().st_mode
   safetensors_numpy.save_file(shard, path, {'format': 'pt'})
+  path.chmod(mode)  # the package lets nobody else read it
   files.sync(path)
   return sum(array.nbytes for array in shard.values())

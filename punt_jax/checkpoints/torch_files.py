@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from punt_jax import files
 from punt_jax.types import FilePath
 
 STORAGES = {  # torch's name -> type of its elements
@@ -154,10 +155,13 @@ def read_torch(path: FilePath) -> dict[str, np.ndarray]:
       kind, or if its pickle asks for anything but tensors.
   """
   path = pathlib.Path(path)
-  if not path.is_file() or not path.stat().st_size:
+  if not files.size(path):
     raise ValueError(f'there is no file {path}, or it is empty')
-  with path.open('rb') as file:
-    data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+  try:
+    with path.open('rb') as file:
+      data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+  except OSError as error:
+    raise ValueError(f'{path} cannot be read: {error.strerror}') from None
   try:
     reader = _from_zip if data[:4] == b'PK\x03\x04' else _from_row
     value, runs = reader(data)

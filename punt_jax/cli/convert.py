@@ -6,16 +6,18 @@
 SOURCE is a file, a pattern of files ('pytorch_model-*.bin') or an index
 (pytorch_model.bin.index.json). Each OLD=NEW of --rename, in order, replaces
 the regular expression OLD in the names; a tensor whose name becomes empty is
-left out.
+left out. DIR must be new; copy config.json and the tokenizer there afterwards.
 """
 
 import glob
+import os
 import pathlib
 import re
 from collections.abc import Sequence
 
 from absl import flags
 
+from punt_jax import files
 from punt_jax.checkpoints import tensors, torch_files
 from punt_jax.cli import command
 from punt_jax.types import FilePath
@@ -24,10 +26,10 @@ from punt_jax.types import FilePath
 def sources(source: str) -> list[str]:
   """The files that --source means, sorted."""
   file = pathlib.Path(source)
-  if source.endswith('.index.json') and file.is_file():
+  if source.endswith('.index.json') and os.path.isfile(file):
     names = set(tensors.listed(file).values())
     return sorted(str(file.parent / name) for name in names)
-  found = [source] if file.is_file() else sorted(glob.glob(source))
+  found = [source] if os.path.lexists(file) else sorted(glob.glob(source))
   if not found:
     raise ValueError(f'there is no file {source}')
   return found
@@ -51,9 +53,12 @@ def convert(
 ) -> tuple[int, int]:
   """Writes the folder `out`; returns (tensors, bytes).
 
+  It gets its name when all is written.
+
   Raises:
     ValueError: one sentence, see torch_files.read_torch and
-      tensors.write_tensors; two tensors with one name.
+      tensors.write_tensors; two tensors with one name; `out` is there and not
+      empty.
   """
   count = 0
 
@@ -66,7 +71,9 @@ def convert(
         if name:
           yield name, array
 
-  size = tensors.write_tensors(out, each())
+  tensors.vacant(out)
+  with files.new_folder(out) as part:
+    size = tensors.write_tensors(part, each())
   return count, size
 
 

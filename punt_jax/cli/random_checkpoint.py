@@ -8,6 +8,7 @@ tokenizer.json, chat template); the tokenizer knows bytes and the specials.
 
 import json
 import math
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -17,8 +18,8 @@ import numpy as np
 from absl import flags
 from numpy.typing import DTypeLike
 
+from punt_jax import checks, files
 from punt_jax.checkpoints import huggingface, tensors
-from punt_jax.checks import known
 from punt_jax.cli import command
 from punt_jax.models.layout import STACKED
 from punt_jax.text import token_files
@@ -64,8 +65,9 @@ def describe(model: str, size: str, vocab: int | None = None) -> dict[str, Any]:
     size: one of SIZES.
     vocab: rows of the embedding; 256 bytes and the specials by default.
   """
-  known('model', model, SPECIAL)
-  width, layers, heads, groups, hidden = SIZES[known('size', size, SIZES)]
+  checks.known('model', model, SPECIAL)
+  checks.known('size', size, SIZES)
+  width, layers, heads, groups, hidden = SIZES[size]
   ids = {name: 256 + i for i, name in enumerate(SPECIAL[model])}
   vocab = vocab or 256 + len(ids)
   mask = ids[SPECIAL[model][-1 if model in ('mdlm', 'bert') else 3]]
@@ -134,12 +136,13 @@ def write_tokenizer(out: pathlib.Path, model: str) -> None:
   inner.pre_tokenizer = split(add_prefix_space=False)
   inner.decoder = lib.decoders.ByteLevel()
   inner.add_special_tokens(list(SPECIAL[model]))
-  inner.save(str(out / 'tokenizer.json'))
+  files.write(out / 'tokenizer.json', inner.to_str(pretty=True))
   begin, end, *_ = SPECIAL[model]
   card = {'bos_token': begin, 'eos_token': end}
   if model in TEMPLATE:
     card['chat_template'] = TEMPLATE[model]
-  (out / 'tokenizer_config.json').write_text(json.dumps(card, indent=2) + '\n')
+  text = json.dumps(card, indent=2) + '\n'
+  files.write(out / 'tokenizer_config.json', text)
 
 
 def write(
@@ -148,22 +151,26 @@ def write(
 ) -> int:
   """Writes the directory `out`; returns the bytes of the weights.
 
+  It gets its name when all is written.
+
   Raises:
     ValueError: an unknown model or size, `out` is there already, or tokenizers
       is not installed.
   """
   token_files.package()
-  out = pathlib.Path(out)
-  if out.exists():
+  if os.path.lexists(out):
     raise ValueError(f'{out} is there already: give another folder')
   config = describe(model, size)
   kind = np.dtype(ml_dtypes.bfloat16 if dtype == 'bfloat16' else dtype)
-  total = tensors.write_tensors(
-    out, weights(config, seed, kind), shard_bytes=shard_bytes
-  )
-  text = json.dumps(config | {'torch_dtype': dtype}, indent=2)
-  (out / 'config.json').write_text(text + '\n')
-  write_tokenizer(out, model)
+  checks.whole('shard_bytes', shard_bytes, 1)
+  checks.whole('seed', seed, 0)
+  with files.new_folder(out) as part:
+    total = tensors.write_tensors(
+      part, weights(config, seed, kind), shard_bytes=shard_bytes
+    )
+    text = json.dumps(config | {'torch_dtype': dtype}, indent=2)
+    files.write(part / 'config.json', text + '\n')
+    write_tokenizer(part, model)
   return total
 
 

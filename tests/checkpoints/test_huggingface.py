@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -188,6 +190,21 @@ CONFIGS = {
   'nan': ({'rms_norm_eps': math.nan}, 'rms_norm_eps is nan'),
   'infinity': ({'rope_theta': math.inf}, 'rope_theta is inf'),
   'odd groups': ({'n_kv_heads': 3}, 'must divide the heads'),
+  'negative groups': ({'n_kv_heads': -2}, 'n_kv_heads is -2'),
+  'no groups': ({'n_kv_heads': 0}, 'n_kv_heads is 0'),
+  'heads that do not divide': ({'n_heads': 3}, '64 is not a multiple of n_h'),
+  'a word for true': ({'weight_tying': 'no'}, "weight_tying is 'no'"),
+  'mask without a row': (
+    {'mask_token_id': 262}, r'mask id 262 lies outside 0 .. 261',
+  ),
+  'no mask': ({'mask_token_id': None}, 'has no mask_token_id: add it'),
+  'a mask in words': ({'mask_token_id': '5'}, "mask_token_id is '5'"),
+  'true as mask': ({'mask_token_id': True}, 'mask_token_id is True'),
+  'few rows': ({'embedding_size': 261}, 'embedding_size is 261'),
+  'no positions': ({'max_sequence_length': -1}, 'max_sequence_length is -1'),
+  'theta 0': ({'rope_theta': 0}, 'rope_theta is 0'),
+  'a long name': ({'x' * 5000: 1}, "'x{79} means is not known"),
+  'a long type': ({'model_type': 'x' * 5000}, "'x{39} is not implemented"),
   'alibi': ({'alibi': True}, 'alibi = True is not implemented'),
   'scaled rope': ({'rope_scaling': {'factor': 2}}, 'rope_scaling = '),
   'mask outside': ({'mask_token_id': 999}, 'mask id 999 lies outside'),
@@ -204,7 +221,7 @@ def test_configs_that_are_refused(name, made, tmp_path):
   bad = altered(made['llada'], tmp_path / 'bad', config)
   with pytest.raises(ValueError, match=said) as error:
     checkpoints.load(bad)
-  assert '\n' not in str(error.value)
+  assert '\n' not in str(error.value) and len(str(error.value)) < 800
 
 
 def test_old_names_of_norms(made, tmp_path):
@@ -236,7 +253,10 @@ def test_known_strangers_may_be_ignored(made, tmp_path):
   assert checkpoints.load(odd, ignore=('logit_cap',)).text is None
 
 
-@pytest.mark.parametrize('text', ['', '{', '[1]', '[' * 100_000, '\x00'])
+@pytest.mark.parametrize('text', [
+  '', '{', '[1]', '[' * 100_000, '\x00', f'{{"a": {"9" * 5000}}}',
+  '{"n_heads": 4, "n_heads": 2}',
+])
 def test_config_files_that_are_refused(text, made, tmp_path):
   bad = altered(made['bert'], tmp_path / 'bad')
   (bad / 'config.json').write_text(text)
@@ -257,7 +277,17 @@ def test_tensors_that_are_refused(made, tmp_path):
       arrays[HEAD][7] = value
     return change
 
+  whole = lambda kind: lambda arrays: arrays.update(
+    {HEAD: np.zeros(260, kind)}
+  )
   cases = [
+    (whole('int8'), f'{HEAD} holds int8, and weights are'),
+    (whole('bool'), f'{HEAD} holds bool'),
+    (whole('complex64'), f'{HEAD} holds complex64'),
+    (
+      lambda arrays: arrays.update({HEAD: np.full(260, 1e300)}),
+      f'{HEAD} holds NaN or infinity',
+    ),
     (lambda arrays: arrays.pop(HEAD), f'{HEAD} is missing'),
     (lambda arrays: arrays.update(more=np.ones(2)), 'more has no place'),
     (
@@ -277,6 +307,129 @@ def test_tensors_that_are_refused(made, tmp_path):
     made['bert'], tmp_path / 'fine', change=lambda arrays: arrays.update(pooler)
   )
   assert checkpoints.load(fine).length == 512
+
+
+COPIES = {  # of what a tied head repeats, and how a config says that it is tied
+  'llada': (
+    'model.transformer.ff_out.weight', 'model.transformer.wte.weight',
+    {'weight_tying': True},
+  ),
+  'dream': (
+    'lm_head.weight', 'model.embed_tokens.weight',
+    {'tie_word_embeddings': True},
+  ),
+  'bert': (
+    'cls.predictions.decoder.weight', 'bert.embeddings.word_embeddings.weight',
+    {},
+  ),
+}
+
+
+@pytest.mark.parametrize('kind', COPIES)
+def test_a_tied_head_that_is_stored_again(kind, made, tmp_path):
+  copy, name, config = COPIES[kind]
+  again = lambda arrays: arrays.update({copy: arrays[name]})
+  folder = altered(made[kind], tmp_path / 'same', config, again)
+  plan, params, _ = huggingface.load(folder)
+  assert plan.module.tied and 'readout' not in params
+  other = lambda arrays: arrays.update({copy: -arrays[name]})
+  folder = altered(made[kind], tmp_path / 'other', config, other)
+  with pytest.raises(ValueError, match='hold both, with different values'):
+    huggingface.load(folder)
+
+
+def test_what_hub_folders_may_look_like(made, tmp_path):
+  """A BOM, shards in a folder of their own, names in special_tokens_map."""
+  folder = tmp_path / 'x'
+  shutil.copytree(made['llada'], folder)
+  (folder / 'shards').mkdir()
+  index = json.loads((folder / tensors.INDEX).read_text())
+  for name in set(index['weight_map'].values()):
+    (folder / name).rename(folder / 'shards' / name)
+  index['weight_map'] = {
+    name: f'./shards/{file}' for name, file in index['weight_map'].items()
+  }
+  (folder / tensors.INDEX).write_text(json.dumps(index))
+  card = json.loads((folder / 'tokenizer_config.json').read_text())
+  bos = card.pop('bos_token')
+  files = {
+    'tokenizer_config': card | {'mask_token': None},
+    'special_tokens_map': {'bos_token': {'content': bos}},
+  }
+  for name, content in files.items():
+    (folder / f'{name}.json').write_text(json.dumps(content))
+  for file in folder.glob('*.json'):
+    file.write_bytes(b'\xef\xbb\xbf' + file.read_bytes())
+  loaded = checkpoints.load(folder)
+  assert loaded.ids == checkpoints.load(made['llada']).ids
+  assert loaded.text.vocab == 262 and loaded.chat is not None
+
+
+def test_a_mask_token_that_contradicts_the_config(made, tmp_path):
+  folder = tmp_path / 'x'
+  shutil.copytree(made['llada'], folder)
+  file = folder / 'tokenizer_config.json'
+  for token, fits in (('<|mdm_mask|>', True), ('<|eot_id|>', False)):
+    file.write_text(json.dumps({'mask_token': token}))
+    if fits:
+      assert checkpoints.load(folder).ids['mask'] == 259
+      continue
+    with pytest.raises(ValueError, match='has the id 258, and in config.json'):
+      checkpoints.load(folder)
+
+
+FILES = (
+  'config.json', 'tokenizer.json', 'tokenizer_config.json',
+  'generation_config.json', 'special_tokens_map.json', 'chat_template.jinja',
+  tensors.INDEX, tensors.FILE,
+)
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_files_that_are_none(name, made, tmp_path):
+  """Reading from a pipe or a device would never end."""
+  folder = tmp_path / 'x'
+  shutil.copytree(made['llada'], folder)
+  file = folder / name
+  file.unlink(missing_ok=True)
+  odd = {
+    'a device or a pipe': lambda: os.mkfifo(file),
+    'a folder': lambda: file.mkdir(),
+    'device or a pipe': lambda: file.symlink_to('/dev/zero'),
+    'cannot be read': lambda: file.symlink_to(file),
+    'link to a file that is absent': lambda: file.symlink_to('/nowhere'),
+  }
+  for said, make in odd.items():
+    make()
+    with pytest.raises(ValueError, match=said) as error:
+      checkpoints.load(folder)
+    assert str(file) in str(error.value) and '\n' not in str(error.value)
+    file.rmdir() if said == 'a folder' else file.unlink()
+  with open(file, 'wb') as stream:  # of holes, which take no room on the disk
+    stream.truncate(2**30)
+  with pytest.raises(ValueError, match='too many to be read|truncated'):
+    checkpoints.load(folder)
+
+
+def test_an_export_is_whole_or_not_there(made, tmp_path, monkeypatch):
+  plan, params, config = huggingface.load(made['bert'])
+
+  def killed(*_, **how):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(json, 'dumps', killed)
+    with pytest.raises(KeyboardInterrupt):
+      huggingface.export(tmp_path / 'x', plan, params, config)
+  assert not list(tmp_path.iterdir())
+  (tmp_path / 'x').mkdir()
+  (tmp_path / 'x' / 'mine').write_text('')
+  with pytest.raises(ValueError, match='there already and is no empty folder'):
+    huggingface.export(tmp_path / 'x', plan, params, config)
+  params['bias'] = params['bias'].at[3].set(np.nan)
+  with pytest.raises(ValueError, match='parameter bias holds NaN'):
+    huggingface.export(tmp_path / 'y', plan, params, config)
+  assert [file.name for file in tmp_path.iterdir()] == ['x']
 
 
 @pytest.mark.slow

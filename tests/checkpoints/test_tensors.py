@@ -117,6 +117,22 @@ def test_bad_tensors(tmp_path, given, said):
   assert list(tmp_path.iterdir()) == []
 
 
+def test_types_that_are_not_read(tmp_path):
+  for kind in ('F8_E4M3', 'F8_E5M2'):
+    file = tmp_path / tensors.FILE
+    file.write_bytes(packed({'x': entry(kind, (8,))}))
+    with pytest.raises(ValueError, match=f"'x' has a type that is not.*{kind}"):
+      tensors.open_tensors(tmp_path)
+
+
+def test_others_may_read_what_is_written(tmp_path):
+  """The package gives its files to their owner alone."""
+  (tmp_path / 'mine').write_text('')
+  tensors.write_tensors(tmp_path, [('a', GRID)])
+  modes = {file.stat().st_mode for file in tmp_path.iterdir()}
+  assert len(modes) == 1
+
+
 def test_nothing_is_overwritten(tmp_path):
   for shard_bytes in (10, 2**31):
     folder = tmp_path / str(shard_bytes)
@@ -162,6 +178,13 @@ FILES = {
   'overlap': packed({'x': entry(), 'y': entry()}),
   'unknown type': packed({'x': entry('F7')}),
   'type is a list': packed({'x': entry(['F32'])}),
+  'a true name twice': packed(
+    b'{"x":' + json.dumps(entry()).encode() + b',"x":'
+    + json.dumps(entry()).encode() + b'}'
+  ),
+  'metadata of numbers': packed({'x': entry(), '__metadata__': {'a': 1}}),
+  'header of a gigabyte': packed({}, length=2**30),
+  'a long name': packed({'x' * 5000: entry(shape=(3,))}),
 }
 
 
@@ -174,6 +197,7 @@ def test_hostile_files(tmp_path, case):
     with pytest.raises(ValueError, match=said) as error:
       tensors.open_tensors(where)
     assert str(file) in str(error.value) and '\n' not in str(error.value)
+    assert len(str(error.value)) < 600
 
 
 def test_hostile_file_by_hand_is_otherwise_good(tmp_path):
@@ -211,6 +235,11 @@ def index(files):
     (index({'x': ''}), 'must lie in the same folder'),
     (index({'x': '../a.safetensors'}), 'must lie in the same folder'),
     (index({'x': '/etc/passwd'}), 'must lie in the same folder'),
+    (index({'x': 'a/../../b'}), 'must lie in the same folder'),
+    (index({'x': '.'}), 'is a folder, and must be a file'),
+    (index({'x': 'x' * 5000}), 'cannot be read'),
+    ('{"weight_map": {"x": "a", "x": "a"}}', "'x' occurs twice"),
+    ('9' * 5000, '5000 digits'),
     (index({'x': '..\\a.safetensors'}), 'must lie in the same folder'),
     (index({'x': 'a\0b'}), 'must lie in the same folder'),
   ],
