@@ -523,6 +523,17 @@ def test_convert(tmp_path):
       convert.convert(str(tmp_path / 'part-1.bin'), tmp_path / 'new', rules)
   with pytest.raises(ValueError, match='there is no file'):
     convert.convert(str(tmp_path / 'part-9.bin'), tmp_path / 'new')
+  with pytest.raises(ValueError, match='there already and is no empty folder'):
+    convert.convert(str(tmp_path / 'part-1.bin'), tmp_path)
+  (tmp_path / 'part-3.bin').write_bytes(b'half')  # found after two were read
+  with pytest.raises(ValueError, match=r'part-3\.bin: not a file'):
+    convert.convert(str(tmp_path / 'part-*.bin'), tmp_path / 'new')
+  os.mkfifo(tmp_path / 'part-4.bin')
+  with pytest.raises(ValueError, match='a device or a pipe'):
+    convert.convert(str(tmp_path / 'part-4.bin'), tmp_path / 'new')
+  assert sorted(file.name for file in tmp_path.iterdir() if file.is_dir()) == [
+    'out0', 'out1'
+  ]
 
 
 @pytest.mark.torch

@@ -81,10 +81,51 @@ def test_where_templates_stand(tmp_path, jinja2):
   assert render(TALK) == '<b>\n[{"role": "assistant", "content": "é"}]'
 
 
+GIVEN = {  # what transformers puts into a template
+  'the day': ("{{ strftime_now('%Y') | length }}", '4'),
+  'what a model wrote': (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}"
+    "{% set x = 1 %}{{ m.content }}.{% endgeneration %}{{ x is defined }}"
+    '{% endif %}{% endfor %}', 'é.False',
+  ),
+  'no tools': ('{% if tools is not none or documents %}x{% endif %}y', 'y'),
+  'dicts': (
+    "{{ dict(b='<', a=1) | tojson(sort_keys=true, separators=(',', ':')) }}",
+    '{"a":1,"b":"<"}',
+  ),
+  'loops': (
+    '{% for i in range(9) %}{% if i == 1 %}{% continue %}{% elif i == 3 %}'
+    "{% break %}{% endif %}{{ i }}{% endfor %}{{ cycler('a').next() }}", '02a',
+  ),
+  'its tokens': ('{{ mask_token }}{{ sep_token }}', '<m>'),
+}
+
+
+@pytest.mark.parametrize('case', GIVEN)
+def test_what_templates_are_given(tmp_path, jinja2, case):
+  template, said = GIVEN[case]
+  (tmp_path / 'special_tokens_map.json').write_text(
+    json.dumps({'mask_token': {'content': '<m>'}})
+  )
+  assert write(tmp_path, chat_template=template)(TALK) == said
+
+
+def test_templates_in_files_of_their_own(tmp_path, jinja2):
+  more = tmp_path / 'additional_chat_templates'
+  more.mkdir()
+  (more / 'tool_use.jinja').write_text('tools')
+  assert write(tmp_path, eos_token='x') is None
+  (more / 'default.jinja').write_bytes(b'\xef\xbb\xbfmore')
+  assert write(tmp_path, chat_template='older')(TALK) == 'more'
+  (tmp_path / 'chat_template.jinja').write_text('its own')
+  assert write(tmp_path, chat_template='older')(TALK) == 'its own'
+
+
 @pytest.mark.parametrize(
   'content',
   [
     '{', '[]', '3', '{"chat_template": [1]}', '{"bos_token": {}}', '\0',
+    '{"bos_token": 3}', '{"eos_token": {"content": [1]}}',
     '{"chat_template": [{"name": 1}]}', '[' * 100_000,
   ],
 )
