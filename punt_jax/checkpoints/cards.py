@@ -6,6 +6,7 @@ parameters that the file holds.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -80,14 +81,21 @@ def check(params: Tree, made: Any, where: Any, *seen: Any) -> None:
   """
   layers = getattr(made, 'layers', 0)
   one = made.clone(layers=1) if layers else made
-  tree: Any = jax.eval_shape(one.init, jax.random.key(0), *seen)
-  flat: dict[str, Any] = traverse_util.flatten_dict(tree['params'], sep='.')
+  flat = dict(_shapes(one, *seen))
   block = {k: x for k, x in flat.items() if k.startswith(FIRST)}
   for layer in range(1, layers):
     for name, x in block.items():
       flat[f'blocks_{layer}.{name.removeprefix(FIRST)}'] = x
   like = traverse_util.unflatten_dict(flat, sep='.')
   saving.check_shapes(params, like, where)
+
+
+@functools.lru_cache(maxsize=32)
+def _shapes(made, *seen):
+  """{parameter: ShapeDtypeStruct} of a network applied to these."""
+  tree: Any = jax.eval_shape(made.init, jax.random.key(0), *seen)
+  flat: dict[str, Any] = traverse_util.flatten_dict(tree['params'], sep='.')
+  return flat
 
 
 def text(spec: Any, where: Any) -> vocabulary.Text:

@@ -221,8 +221,13 @@ def load(
 
 def shapes(plan: Layout) -> dict[str, jax.ShapeDtypeStruct]:
   """{parameter: ShapeDtypeStruct} of a Layout's module."""
+  return dict(_shapes(plan.module))
+
+
+@functools.lru_cache(maxsize=32)
+def _shapes(module):
   tokens = jax.ShapeDtypeStruct((1, 2), 'int32')
-  tree = jax.eval_shape(plan.module.init, jax.random.key(0), tokens)
+  tree = jax.eval_shape(module.init, jax.random.key(0), tokens)
   found: dict[str, Any] = traverse_util.flatten_dict(tree['params'], sep='/')
   return found
 
