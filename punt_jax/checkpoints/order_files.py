@@ -46,19 +46,17 @@ def load(path: FilePath) -> Order:
 
 def _seen(kind, params):
   """What a network is applied to, as wide as the features that it knows."""
-  number = jax.ShapeDtypeStruct((1, 1), 'float32')
-  whole = jax.ShapeDtypeStruct((1, 1), 'int32')
+  like: Any = jax.ShapeDtypeStruct
+  number, whole = like((1, 1), 'float32'), like((1, 1), 'int32')
   first = params.get('features' if kind == 'policy' else 'hidden', {})
   rows = np.shape(first.get('kernel', ())) if isinstance(first, dict) else ()
   width = (rows or (0,))[0] - (0 if kind == 'policy' else SURE)
   row = View(
     whole, whole, whole, whole, whole, number, number, number, number, number,
-    total=jax.ShapeDtypeStruct((1,), 'int32'),
-    step=jax.ShapeDtypeStruct((1,), 'int32'),
-    features=jax.ShapeDtypeStruct((1, 1, max(width, 1)), 'float32'),
+    total=like((1,), 'int32'), step=like((1,), 'int32'),
+    features=like((1, 1, max(width, 1)), 'float32'),
   )
-  left = jax.ShapeDtypeStruct((1,), 'float32')
-  return (row, left) if kind == 'policy' else (row,)
+  return (row, like((1,), 'float32')) if kind == 'policy' else (row,)
 
 
 def path_of(name: str) -> pathlib.Path:

@@ -154,6 +154,7 @@ def _inside(job):
 def _environment():
   """Jinja's sandbox with what transformers' apply_chat_template puts there."""
   import jinja2.ext
+  import jinja2.nodes
   import jinja2.sandbox
 
   class Generation(jinja2.ext.Extension):

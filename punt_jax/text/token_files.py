@@ -95,7 +95,7 @@ def added_tokens(folder: FilePath) -> dict[str, int]:
     ) from None
 
 
-def _added(card, vocab=None, more=None):
+def _added(card, vocab=None, more=()):
   """{token: id} of these JSON objects: of tokenizer.json, or the older ones."""
   if vocab is None:
     stored = card.get('added_tokens') or ()
@@ -103,7 +103,7 @@ def _added(card, vocab=None, more=None):
   named = [named_token(card, key) for key in card if key.endswith('_token')]
   found = {x: vocab[x] for x in (*named, '<|endoftext|>') if x in vocab}
   stored = card.get('added_tokens_decoder') or {}
-  found |= more | {x['content']: i for i, x in stored.items()}
+  found |= dict(more) | {x['content']: i for i, x in stored.items()}
   return {str(x): int(i) for x, i in found.items()}
 
 
