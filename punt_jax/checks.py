@@ -141,7 +141,9 @@ def _sane(value, name):
   elif isinstance(value, int) and not -(2**63) <= value < 2**63:
     raise ValueError(f'{name[:-1]} is a whole number of more than 63 bits')
   elif isinstance(value, float) and value != value:
-    raise ValueError(f'{name[:-1]} = nan is not a number')
+    raise ValueError(
+      f'{name[:-1]} = nan is out of range: it must be a number, not NaN'
+    )
 
 
 def _number(name, value, low, high=None):

@@ -32,11 +32,18 @@ def load(module: str, what: str) -> ModuleType:
     what: the user wants, the beginning of a sentence.
 
   Raises:
-    ValueError: the sentence of `missing`.
+    ValueError: the sentence of `missing`, or that it is there and broken.
   """
   try:
     return importlib.import_module(module)
-  except ModuleNotFoundError as error:
-    if (error.name or '').split('.')[0] != module.split('.')[0]:
-      raise  # it is there, and lacks something itself
-    raise ValueError(missing(what, module)) from None
+  except Exception as error:
+    own = isinstance(error, ModuleNotFoundError) and (
+      (error.name or '').split('.')[0] == module.split('.')[0]
+    )
+    if own:
+      raise ValueError(missing(what, module)) from None
+    said = ' '.join(f'{type(error).__name__}: {error}'.split())
+    raise ValueError(
+      f'{what} needs {module}, which is installed and cannot be imported'
+      f' ({said:.200}): install it again'
+    ) from error

@@ -27,7 +27,7 @@ JULIET:
 __________________________"""
 LIMITS = {  # of the numbers of the config, see checks.numbers
   'rows': (1,), 'length': (1,), 'temperature': (0.0,), 'top_p': (0.0, 1.0),
-  'block_length': (0,), 'seed': (0,), 'draws': (1,), 'warm_up': (1,),
+  'seed': (0,), 'draws': (1,), 'warm_up': (1,),
 }
 FILM = ('punt', 'one_by_one')
 

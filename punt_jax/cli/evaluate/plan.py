@@ -39,7 +39,7 @@ class Place(NamedTuple):
   settings: dict[str, Any]
   shots: int  # examples before a question
   engine: Any  # harness.Engine
-  questions: str  # a digest of them, and of how they are asked
+  questions: str = ''  # a digest of them, and of how they are asked
 
   def point(self) -> Point:
     """What its row is about."""

@@ -1,0 +1,144 @@
+"""Long jobs that are killed: no row is lost, doubled or changed."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+KILLS = 8
+# What a row says of time alone.
+TIMES = ('seconds', 'took', 'origin', 'seconds_since_start_or_resume')
+FRONTIER = """
+from configs import frontier
+
+def get_config():
+  config = frontier.get_config()
+  config.worlds, config.lengths = ('chain',), (8,)
+  config.rows, config.temperatures = 4, {}
+  config.samplers = dict(
+    uniform=dict(k=(1, 2, 3, 4, 5, 6)), top_k=dict(k=(1, 2, 3, 4, 5, 6)),
+  )
+  return config
+"""
+EVALUATE = """
+from configs import evaluate
+
+def get_config():
+  config = evaluate.get_config('llada/gsm8k')
+  config.update(dict(batch=1, bucket=512, data=DATA, chat=False))
+  config.tasks.gsm8k.update(dict(max_new_tokens=8, block_length=4, shots=0))
+  config.samplers = dict(top_k=dict(k=(2, 4)))
+  return config
+"""
+
+
+def generate(folder):
+  """(command, file whose lines are counted, how many there will be)."""
+  file = folder / 'prompts.jsonl'
+  file.write_text('{"prompt": "To be"}\n{"prompt": "ROMEO:"}\n' * 8)
+  return [
+    'punt_jax.cli', 'generate', f'--input={file}', '--samples=2', '--batch=1',
+    '--max_new_tokens=6', '--bucket=16', '--temperature=1', '--sampler=uniform',
+  ], 'results.jsonl', 32
+
+
+def frontier(folder):
+  (folder / 'small.py').write_text(FRONTIER)
+  words = ['experiments.frontier', f'--config={folder / "small.py"}']
+  return words, 'results.jsonl', 12
+
+
+def orders(folder):
+  del folder
+  return [
+    'train.orders', '--config=configs/orders.py:variational', '--steps=24',
+    '--batch=2', '--samples=1', '--tests=4', '--budgets=(4,)', '--warmup=2',
+    '--log_every=1', '--eval_every=8', '--save_every=2',
+  ], 'metrics.jsonl', 26
+
+
+def evaluate(folder):
+  pytest.importorskip('lm_eval')
+  pytest.importorskip('punkt')
+  from punt_jax.cli import random_checkpoint
+
+  random_checkpoint.write(folder / 'model', 'llada', 'tiny', dtype='float32')
+  (folder / 'data' / 'gsm8k').mkdir(parents=True)
+  rows = ''.join(
+    json.dumps({'question': f'{n} + {n}?', 'answer': f'#### {2 * n}'}) + '\n'
+    for n in range(6)
+  )
+  for name in ('test', 'train'):
+    (folder / 'data' / 'gsm8k' / f'{name}.jsonl').write_text(rows)
+  data = repr(str(folder / 'data'))
+  (folder / 'small.py').write_text(EVALUATE.replace('DATA', data))
+  return [
+    'punt_jax.cli', 'evaluate', f'--config={folder / "small.py"}',
+    f'--model={folder / "model"}',
+  ], 'answers.jsonl', 18
+
+
+def start(words, workdir, folder):
+  """The process of a job; what is compiled is kept in `folder`."""
+  env = {
+    **os.environ, 'JAX_COMPILATION_CACHE_DIR': str(folder / 'cache'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+    'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
+  }
+  with open(folder / 'said', 'w') as said:
+    return subprocess.Popen(
+      [sys.executable, '-m', *words, f'--workdir={workdir}'], cwd=ROOT,
+      env=env, stdout=said, stderr=said,
+    )
+
+
+def count(file):
+  """The lines of a file that may not be there."""
+  return file.read_bytes().count(b'\n') if file.exists() else 0
+
+
+def rows(file):
+  """The rows of a file without what they say of time."""
+  found = [json.loads(line) for line in file.read_text().splitlines()]
+  return [{k: v for k, v in row.items() if k not in TIMES} for row in found]
+
+
+def killed(words, workdir, folder, file, lines, delay):
+  """Kills a job when a file has so many lines -> whether it was still there."""
+  process = start(words, workdir, folder)
+  while process.poll() is None and count(file) < lines:
+    time.sleep(0.005)
+  time.sleep(delay)
+  process.send_signal(signal.SIGKILL)
+  return process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('job', [
+  generate, frontier, orders,
+  pytest.param(evaluate, marks=pytest.mark.torch),
+])
+def test_kills(job, tmp_path):
+  words, name, most = job(tmp_path)
+  whole, broken = tmp_path / 'whole', tmp_path / 'broken'
+  said = lambda: (tmp_path / 'said').read_text()[-2000:]
+  assert start(words, whole, tmp_path).wait() == 0, said()
+  wait, died = random.Random(0), 0
+  for n in range(KILLS):
+    died += killed(
+      words, broken, tmp_path, broken / name, n * most // KILLS,
+      wait.uniform(0, 0.05),
+    )
+  assert died > KILLS // 2
+  assert start(words, broken, tmp_path).wait() == 0, said()
+  for file in {name, 'results.jsonl'}:
+    assert rows(broken / file) == rows(whole / file), file
+  left = {x.name for x in broken.iterdir()} - {x.name for x in whole.iterdir()}
+  assert {x for x in left if not x.startswith('events.')} == set()
