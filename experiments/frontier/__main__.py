@@ -45,7 +45,7 @@ from punt_jax.oracles import named
 # Of the config: they choose rows.
 FREE = ('worlds', 'lengths', 'samplers', 'shares', 'temperatures')
 LIMITS = {  # of its numbers, see checks.numbers
-  'seed': (0,), 'lengths': (2,), 'rows': (2,), 'text_rows': (2,),
+  'seed': (0,), 'rows': (2,), 'text_rows': (2,),
   'draws': (1,), 'warm_up': (2,), 'shown': (0.0, 1.0), 'scored': (2,),
 }
 SECONDS = 3.4  # a row, CPU time, see sweep
@@ -88,11 +88,10 @@ def cases(config):
     ValueError: one sentence about what the config asks for.
   """
   subjects.check_numbers(config, LIMITS)
-  heats = dict.fromkeys(config.temperatures, (0.0,))
-  checks.numbers(config.temperatures, heats, 'temperatures.')
   settings, found = config.settings.to_dict(), []
   listed = isinstance(config.samplers, str)
   for name, length in itertools.product(config.worlds, config.lengths):
+    checks.numbers({'length': length}, {'length': (2,)})
     subjects.check(name, length, settings)
     offers = subjects.offers(name)
     for choice in written(config.samplers) if listed else options.grid(
@@ -106,6 +105,7 @@ def cases(config):
           ' leave it out of --samplers'
         )
       for heat in config.temperatures.get(name, (1.0,)):
+        checks.numbers({'temperature': heat}, {'temperature': (0.0,)})
         if heat != 1 and name not in named.NAMES:
           raise ValueError(f'{name} is compared at temperature 1 alone')
         found.append(Case(name, length, float(heat), choice))
