@@ -30,7 +30,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 ALPHABET = '\n abcdefgh'
 PROMPT = 'a__\nbad __ head'
 FILES = [
-  '.lock', 'config.json', 'film.html', 'order.png', 'results.jsonl', 'samples.txt',
+  '.lock', 'config.json', 'film.html', 'order.png', 'results.jsonl',
+  'samples.txt',
 ]
 
 

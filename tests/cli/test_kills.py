@@ -59,7 +59,7 @@ def orders(folder):
   del folder
   return [
     'train.orders', '--config=configs/orders.py:variational', '--steps=24',
-    '--batch=2', '--samples=1', '--tests=4', '--budgets=(4,)', '--warmup=2',
+    '--batch=2', '--samples=2', '--tests=4', '--budgets=(4,)', '--warmup=2',
     '--log_every=1', '--eval_every=8', '--save_every=2',
   ], 'metrics.jsonl', 26
 

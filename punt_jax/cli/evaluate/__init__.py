@@ -83,7 +83,7 @@ def run(
     rows = sweep(
       'evaluate', workdir, config, [place.point() for place in plan], measure,
       ('accuracy', 'seconds'), FREE,
-      digests={'model': plan[0].engine.digest},
+      digests={'model': plan[0].model},
     )
   for name in config.tasks:
     draw(workdir / f'{name}.png', [r for r in rows if r['subject'] == name])

@@ -40,6 +40,7 @@ class Place(NamedTuple):
   shots: int  # examples before a question
   engine: Any  # harness.Engine
   questions: str = ''  # a digest of them, and of how they are asked
+  model: str = ''  # a digest of it
 
   def point(self) -> Point:
     """What its row is about."""
@@ -101,6 +102,7 @@ def prepare(
   loaded = harness.shared(loaded, configs.mesh(config))
   return [
     place._replace(
+      model=digest,
       engine=engine_of(place, harness, loaded, encode, write, config, digest)
     )
     for name, task in tasks.items()
