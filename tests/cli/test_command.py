@@ -181,6 +181,56 @@ def test_what_is_not_understood(words, said, got):
   assert re.match(said, code) and '\n' not in code and not seen
 
 
+@pytest.mark.parametrize('source, said', [
+  ('def get_config(:\n', ', line 1: SyntaxError: '),
+  ('x = 1\n1 / 0\n', ', line 2: ZeroDivisionError: division by zero'),
+  ('def get_config():\n  return {}["a"]\n', ", line 2: KeyError: 'a'"),
+  ('def get_config():\n  return int("x")\n', ', line 2: invalid literal for'),
+  ('import sys\nsys.exit(3)\n', ', line 2: SystemExit: 3'),
+  ('import nothing_of_that_name\n', ', line 1: ModuleNotFoundError: No mod'),
+  ('x = 1\n', ' defines no function get_config'),
+  ('def get_config(size):\n  return size\n', ': TypeError: get_config() miss'),
+  ('def get_config():\n  return 3\n', ' returns 3, no ConfigDict'),
+  ('\0', ': '),
+])
+def test_a_config_file_that_fails(source, said, got, tmp_path):
+  file = tmp_path / 'mine.py'
+  file.write_text(source)
+  seen, code = got(f'--config={file}')
+  assert not seen and code.startswith('job: ') and '\n' not in code
+  assert f'{file}{said}' in code
+
+
+def test_what_is_said_twice_or_not_at_all(got):
+  text = '--sampler=punt(epsilon=0.5)'
+  seen, code = got(text, '--sampler.epsilon=1')
+  assert not seen and 'both say epsilon: give one of them' in code
+  (config, _, _), = got(text, '--sampler.first=msb')[0]
+  assert (config.sampler.epsilon, config.sampler.first) == (0.5, 'msb')
+  seen, code = got(text, '--sampler.k=3')
+  assert not seen and "unknown hyperparameter of punt: 'k'" in code
+  seen, code = got('--workdir=')
+  assert code == 'job: --workdir is empty: give the path of a folder'
+  assert not seen
+
+
+def test_what_is_too_long_is_cut(got):
+  long = ('rows', '9' * 5000), ('a' * 5000, '1'), ('rows', 'x' * 5000)
+  for name, value in long:
+    seen, code = got(f'--{name}={value}')
+    assert not seen and len(code) < 700 and '\n' not in code
+
+
+def test_programs_are_called_as_they_are_started():
+  called = lambda *parts: command._program([str(ROOT.joinpath(*parts))])
+  assert called('train', 'main.py') == 'train.main'
+  assert called('train', 'orders', '__main__.py') == 'train.orders'
+  assert called('experiments', 'frontier', '__main__.py') == (
+    'experiments.frontier'
+  )
+  assert command._program(['punt-jax demo']) == 'punt-jax demo'
+
+
 def test_what_must_be_given(typed):
   run = lambda config, workdir: None
   run.__module__ = 'train.main'

@@ -152,6 +152,49 @@ def test_a_changed_input_or_config_is_refused(finished):
   assert (workdir / 'results.jsonl').read_text() == text
 
 
+def test_a_model_is_known_by_its_content(finished, monkeypatch):
+  workdir, rows, file = finished
+  find = configs_lib.load
+  go = lambda name: generate.run(settings(model=name), str(workdir), input=file)
+  assert go('elsewhere/toy') == rows  # the same one, at another path
+  before = (workdir / 'results.jsonl').read_bytes()
+
+  def other(config):
+    loaded = find(config)
+    return loaded._replace(params=loaded.params + 1)
+
+  monkeypatch.setattr(configs_lib, 'load', other)
+  with pytest.raises(ValueError, match=r'another model \(its content'):
+    go('toy')
+  assert (workdir / 'results.jsonl').read_bytes() == before
+
+
+@pytest.mark.parametrize('change, said', [
+  (lambda rows: rows + rows[3:4], 'lines 4 and 11 of .* the same row twice'),
+  (lambda rows: [rows[0] | {'line': 6}], 'line 1 of .* says "line" 6 and'),
+  (lambda rows: [rows[0], rows[1] | {'sample': None}], 'line 2 of .* None, w'),
+  (lambda rows: [{k: v for k, v in rows[0].items() if k != 'nfe'}], "er 'nfe'"),
+])
+def test_rows_that_nothing_asked_for(change, said, finished):
+  workdir, rows, file = finished
+  text = ''.join(json.dumps(row) + '\n' for row in change(rows))
+  (workdir / 'results.jsonl').write_text(text)
+  with pytest.raises(ValueError, match=said):
+    generate.run(settings(), str(workdir), input=file)
+  assert (workdir / 'results.jsonl').read_text() == text
+
+
+@pytest.mark.parametrize('name', sorted(configs_lib.LIMITS))
+def test_numbers_are_checked_before_anything_is_loaded(name, toy, tmp_path):
+  for wrong in (-1e12, float('nan')):
+    config = settings()
+    with config.ignore_type():
+      config[name] = wrong
+    with pytest.raises(ValueError, match=f'^{name} = '):
+      generate.run(config, str(tmp_path / 'run'), input=put(tmp_path))
+  assert not toy and not (tmp_path / 'run').exists()
+
+
 def test_a_run_goes_on_with_another_batch(finished):
   workdir, rows, file = finished
   (workdir / 'results.jsonl').write_text(json.dumps(rows[3]) + '\n')

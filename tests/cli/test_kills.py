@@ -27,6 +27,22 @@ def get_config():
   )
   return config
 """
+SWEEP = """
+import sys, time, ml_collections
+from punt_jax.cli.sweep import Point, sweep
+
+def measure(point):
+  time.sleep(0.05)
+  return {'nfe': float(point.settings['k'])}
+
+def go(workdir):
+  points = [Point('toy', 8, 'uniform', {'k': k}) for k in range(24)]
+  config = ml_collections.ConfigDict({'seed': 0})
+  return sweep('toy', workdir, config, points, measure)
+
+if __name__ == '__main__':
+  go(sys.argv[1])
+"""
 EVALUATE = """
 from configs import evaluate
 
@@ -142,3 +158,21 @@ def test_kills(job, tmp_path):
     assert rows(broken / file) == rows(whole / file), file
   left = {x.name for x in broken.iterdir()} - {x.name for x in whole.iterdir()}
   assert {x for x in left if not x.startswith('events.')} == set()
+
+
+def test_a_kill(tmp_path):
+  names = {'__name__': 'job'}
+  exec(SWEEP, names)
+  whole = names['go'](tmp_path / 'whole')
+  file = tmp_path / 'broken' / 'results.jsonl'
+  with subprocess.Popen(
+    [sys.executable, '-c', SWEEP, str(tmp_path / 'broken')], cwd=ROOT
+  ) as process:
+    while process.poll() is None and count(file) < 5:
+      time.sleep(0.005)
+    process.kill()
+  there = count(file)
+  assert 5 <= there < len(whole)
+  names['go'](tmp_path / 'broken')
+  assert count(file) == len(whole)
+  assert rows(file) == rows(tmp_path / 'whole' / 'results.jsonl')

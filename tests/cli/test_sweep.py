@@ -284,3 +284,30 @@ def test_a_long_setting_says_that_it_runs(tmp_path, monkeypatch):
   assert said[0].endswith(', now chain 8 uniform, k 1')
   last = [line for line in said if ' 1/2 rows' in line]
   assert last[-1].endswith(', about 1 s to go, now chain 8 uniform, k 1')
+
+
+def test_what_is_asked_for_twice_or_not_at_all(tmp_path):
+  for points, said in (
+    (POINTS + POINTS[2:3], 'chain 8 uniform, k 1 is asked for twice'),
+    ([], 'nothing is asked for'),
+    ([Point('chain', 8, 'uniform', {'k': float('nan')})], 'settings is .*nan'),
+  ):
+    with pytest.raises(ValueError, match=said):
+      go(tmp_path / 'run', Measure(), points)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_row_that_is_there_twice_is_named(finished):
+  workdir, _ = finished
+  change(workdir, lambda lines: lines.insert(4, lines[1]))
+  before = contents(workdir)
+  with pytest.raises(ValueError, match='lines 2 and 5 of .* same row twice'):
+    go(workdir, Measure())
+  assert contents(workdir) == before
+
+
+def test_a_number_that_json_lacks_ends_the_job_and_keeps_the_rows(tmp_path):
+  rows = iter([1.0, 2.0, float('inf')])
+  with pytest.raises(ValueError, match='nfe is inf, and JSON has no such'):
+    go(tmp_path / 'run', lambda point: {'nfe': next(rows)})
+  assert len((tmp_path / 'run' / 'results.jsonl').read_text().splitlines()) == 2
