@@ -316,3 +316,42 @@ def test_a_signal_saves_and_ends(tmp_path, whole, number):
   )
   assert 'Traceback' not in said and saved(folder) == [8, 11]
   same(run(folder), whole)
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(tmp_path):
+  """At random moments, of which many lie within a checkpoint."""
+  how = dict(
+    steps=80, log_every=1, save_every=1, eval_every=20, eval_rows=32, batch=16,
+    warmup=4, optimizer='adamw',
+  )
+  how |= {'model.width': 16, 'model.layers': 1, 'data.heldout': 64}
+  how = [f'--config.{name}={value}' for name, value in how.items()]
+  env = {**os.environ, 'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+  env['JAX_COMPILATION_CACHE_DIR'] = str(tmp_path / 'cache')
+  env['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+  seed = str(np.random.SeedSequence().entropy)
+  for name, kills in (('whole', '0'), ('cut', '20')):
+    done = subprocess.run(
+      [
+        sys.executable, '-m', 'tests.helpers.killed', tmp_path / name, kills,
+        seed, *how,
+      ], cwd=ROOT, env=env, capture_output=True, text=True,
+    )
+    assert done.returncode == 0, done.stderr
+  said = done.stdout.splitlines()[-1]
+  print(said, 'seed', seed)
+  _, count, _, inside, *_ = said.split()
+  assert int(count) >= 10 and int(inside) >= 1
+  whole, cut = tmp_path / 'whole', tmp_path / 'cut'
+  assert (cut / 'metrics.jsonl').read_text() == (
+    whole / 'metrics.jsonl'
+  ).read_text()
+  score = lambda run: [
+    x['heldout_nats'] for x in jsonl.read(run / 'results.jsonl')
+  ]
+  assert score(cut) == score(whole) and len(score(cut)) == 1
+  digest = lambda run: json.loads(
+    (run / 'checkpoints' / '80' / 'extra' / 'metadata').read_text()
+  )['digest']  # of all leaves, compared with them whenever a run goes on
+  assert digest(cut) == digest(whole)

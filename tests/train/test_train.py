@@ -379,7 +379,7 @@ def test_no_letter_of_a_corpus_is_read_as_mask(tmp_path):
   corpus = tmp_path / 'corpus.txt'
   corpus.write_text('to be \u2591 not to be\n' * 40, 'utf-8-sig')
   config = tiny()
-  for tokens, vocab in (('bytes', 256), ('characters', 9)):
+  for tokens, vocab in (('bytes', 256), ('characters', 8)):
     config.data = ml_collections.ConfigDict(
       {'path': str(corpus), 'tokens': tokens, 'length': 8, 'heldout': 0.2}
     )
