@@ -294,11 +294,21 @@ command.run(work, most=1)
 @pytest.mark.parametrize('number', [
   signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)
 ])
-def test_a_signal_saves_and_ends(tmp_path, whole, number):
-  """And while the process lives no other one may have its folder."""
-  folder = tmp_path / 'run'
+def test_a_signal_saves_and_ends(tmp_path, whole, number, asked):
+  """And while the process lives no other one may have its folder.
+
+  It has one device and goes on from a checkpoint that eight have written.
+  """
+  folder, everywhere = tmp_path / 'run', jax.sharding.NamedSharding(
+    jax.make_mesh((8,), ('x',)), jax.sharding.PartitionSpec()
+  )
+  spread = lambda state, values: asked(jax.device_put(state, everywhere), values)
+  with pytest.raises(KeyboardInterrupt):
+    run(folder, advance=at(3, spread))
+  files.stopping.clear()
   process = subprocess.Popen(
     [sys.executable, '-c', SCRIPT, str(folder)], cwd=ROOT, text=True,
+    env={**os.environ, 'XLA_FLAGS': ''},
     stdout=subprocess.PIPE, stderr=subprocess.PIPE,
   )
   for line in process.stdout:
