@@ -22,7 +22,7 @@ import pytest
 
 from punt_jax import files, jsonl
 from punt_jax.checkpoints import saving
-from train import finite, loop
+from train import curve, finite, loop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -273,6 +273,41 @@ def test_a_folder_that_cannot_be_read_back_is_refused(tmp_path):
   with pytest.raises(ValueError, match='file is a file: give a folder'):
     run(file)
   assert file.read_text() == 'mine'
+
+
+def events(file):
+  """[(step, {name: value})] of a file of TensorBoard."""
+  event_pb2 = pytest.importorskip('tensorboardX.proto.event_pb2')
+  data, found = file.read_bytes(), []
+  while data:
+    size = int.from_bytes(data[:8], 'little')
+    one = event_pb2.Event.FromString(data[12 : 12 + size])
+    values = {x.tag: x.simple_value for x in one.summary.value}
+    found.append((one.step, values))
+    data = data[16 + size :]
+  return found
+
+
+def test_tensorboard_sees_the_curve_or_a_sentence(tmp_path, capsys):
+  pytest.importorskip('tensorboardX')
+  with curve.tensorboard(tmp_path, 4) as show:
+    show(8, {'loss': 0.5, 'grad': 2.0})
+    (file,) = tmp_path.iterdir()  # what was shown is there at once
+    assert events(file)[1:] == [
+      (5, {}), (8, {'loss': 0.5}), (8, {'grad': 2.0})
+    ]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+      show(12, {'loss': 0.5})
+      show(16, {'loss': 0.5})
+    finally:
+      resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  said = capsys.readouterr().err
+  assert said.count('\n') == 1 and 'the files for TensorBoard end here' in said
+  with curve.tensorboard(tmp_path / 'nowhere', 0) as show:
+    show(1, {'loss': 0.5})
+  assert 'there are no files for TensorBoard' in capsys.readouterr().err
 
 
 SCRIPT = """

@@ -133,8 +133,8 @@ def make(config, task) -> method.Method:
     task: tasks.Task.
 
   Raises:
-    ValueError: no rows to learn from or to test on, or a hyperparameter out of
-      range.
+    ValueError: no rows to learn from or to test on, or none that differ, or a
+      hyperparameter out of range.
   """
   for name in ('rows', 'tests', 'batch'):
     checks.whole(name, config[name], 1)
@@ -146,6 +146,12 @@ def make(config, task) -> method.Method:
   )
   asked = joined(by_row[: config.rows])
   test = joined(by_row[config.rows :])
+  for name, found in (('rows', asked), ('tests', test)):
+    if not np.nan_to_num(found.moved).var():
+      raise ValueError(
+        f'the probes in {config[name]} {name} all measured the same: there is'
+        f' nothing to learn or to explain; use more config.{name}'
+      )
   known = {'passes': passes + len(asked.tokens)}  # of all rows, and `seen`
   known |= {f'explained_{k}': v for k, v in rivals(asked, test).items()}
 
