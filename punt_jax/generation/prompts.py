@@ -78,7 +78,8 @@ def encode(
   """(n,) int32 ids of a prompt, V at blanks and nowhere else.
 
   Special tokens that are spelled out are tokens in a plain prompt, as in
-  transformers, but letters in a message: there only the template has them.
+  transformers, but letters in a message: there only the template has them. The
+  model's mask is refused in both.
 
   Args:
     settings: generator.Settings.
@@ -108,7 +109,9 @@ def encode(
   elif loaded.chat is None:
     raise ValueError('the model has no chat template, only plain prompts')
   else:  # a template may hold what stands for a blank, and special tokens
-    part = lambda x: parted(x, text.special, seam)
+    mask = (loaded.ids or {}).get('mask')  # which no text may hold
+    tokens = [x for x in text.special if text.special[x] != mask]
+    part = lambda x: parted(x, tokens, seam)
     said = loaded.chat([
       {'role': part(m['role']), 'content': part(open_(m['content']))}
       for m in prompt
