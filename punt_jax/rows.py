@@ -3,7 +3,8 @@
 Row r of a job uses fold_in(key, r), step t of that row fold_in(row key, t), a
 use inside the step fold_in(step key, name), and a draw at a position
 fold_in(that, position). So a row's sample depends on (key, r, its tokens) and
-on nothing else: not on the batch, the padding or the devices.
+on nothing else: not on the batch, the padding or the devices, as far as the
+network's answer does not (in bfloat16 it does: checkpoints.huggingface.load).
 """
 
 import zlib

@@ -184,7 +184,10 @@ def load(
   Args:
     folder: with config.json and safetensors files.
     dtype: of weights and matrix products, 'bfloat16' or 'float32'; None for
-      that of the files ('float32' unless all are bfloat16).
+      that of the files ('float32' unless all are bfloat16). Logits and scores
+      are float32 of either; but features in bfloat16 are rounded to 8 bits,
+      and sums in another order round otherwise: what a row is told depends on
+      the shape of its batch and on its padding. In float32 its text does not.
     mesh: places the parameters by models.sharding; None for one device.
     ignore: see `layout`.
 

@@ -12,6 +12,7 @@ One forward pass is one question: (N, L) tokens -> (N, L, D) features, and
 the head turns features into (..., V) logits.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -61,9 +62,11 @@ class Block(nn.Module):
       h = jnp.where(valid[..., None], h, 0.0)
     h = Mix(self.taps, name='mix')(h)
     split = lambda y: y.reshape(n, length, self.heads, width // self.heads)
-    q = rotate(split(dense('query', width)(h)), position)
-    k = rotate(split(dense('key', width)(h)), position)
     v = split(dense('value', width)(h))
+    q, k = (
+      rotate(split(dense(name, width)(h)), position).astype(v.dtype)
+      for name in ('query', 'key')
+    )
     mask = None if valid is None else valid[:, None, None, :]
     h = jax.nn.dot_product_attention(q, k, v, mask=mask)
     h = h.reshape(n, length, width)
@@ -104,6 +107,9 @@ class Transformer(nn.Module):
       use_bias=False,
       kernel_init=nn.initializers.zeros,
       precision='highest',
+      dot_general=functools.partial(
+        jax.lax.dot_general, preferred_element_type=jnp.float32
+      ),
     )
 
   def features(self, tokens: Array, valid: Array | None = None) -> Array:
@@ -115,7 +121,7 @@ class Transformer(nn.Module):
         Padding on either side changes nothing at the valid positions.
 
     Returns:
-      (N, L, D) float32.
+      (N, L, D), in the dtype of the parameters.
 
     Raises:
       ValueError: more positions than `places`.
