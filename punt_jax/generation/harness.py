@@ -60,7 +60,7 @@ def answers(file: str | pathlib.Path | None = None) -> Answers:
   """Those in a file, one for each key; a half-written last line is dropped.
 
   Raises:
-    ValueError: one sentence, if the file holds something else.
+    ValueError: one sentence, if the file holds something else, or one twice.
   """
   if file is None:
     return Answers(None, {})

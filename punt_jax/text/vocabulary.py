@@ -19,7 +19,8 @@ from punt_jax.types import ArrayLike, FilePath
 
 BLANK = '░'
 MOST = 2**24  # tokens of a vocabulary
-MARK, SEAM = '\ufdd0blank', '\ufdd0seam'  # no text has noncharacters
+ODD = '\ufdd0'  # a noncharacter
+MARK, SEAM = f'{ODD}blank', f'{ODD}seam'  # what encode puts into a text
 
 
 class Text(NamedTuple):
@@ -151,6 +152,7 @@ def tokenizer(
   def encode(string, blank=BLANK, seam=''):
     unpaired(string)
     blanks = string.count(blank) if blank else 0
+    string = string.replace(ODD, ODD + cut)  # so that it spells neither
     for letter, token in ((blank, mark), (seam, cut)):
       string = string.replace(letter, token) if letter else string
     with tokenizer_checks.in_a_sentence('the tokenizer fails'):  # no [UNK], ..

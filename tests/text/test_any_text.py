@@ -11,7 +11,9 @@ from punt_jax.text import vocabulary
 from punt_jax.text.vocabulary import BLANK, MARK, SEAM
 from tests.helpers import byte_level
 
-ODD = ['', BLANK, 'a░b', '\x00', '\ufeff', '\r\n', '𝔘é', 3 * BLANK, '\ufdd0']
+ODD = [
+  '', BLANK, 'a░b', '\x00', '\ufeff', '\r\n', '𝔘é', 3 * BLANK, MARK, SEAM + MARK
+]
 LETTERS = ''.join(dict.fromkeys(''.join(ODD) + 'abc '))
 
 
@@ -68,7 +70,7 @@ def test_any_text_is_data(vocabularies, string):
 
 
 @pytest.mark.slow
-@fuzz(5000)
+@fuzz(2000)
 def test_any_text_is_data_at_length(vocabularies, string):
   survives(vocabularies, string)
 
@@ -87,8 +89,6 @@ def test_a_mask_that_is_spelled_out_is_refused(vocabularies):
         text.encode(string)
       with pytest.raises(ValueError, match="holds '<mask>'"):
         text.encode(string, '')
-    with pytest.raises(ValueError, match='no token to predict'):
-      vocabularies['tokenizer'].encode(MARK + SEAM, '')
   # Where MASK is no token of the tokenizer's, the word is an ordinary token.
   ids = vocabularies['tokenizer'].encode('a<mask>', '')
   assert (ids < vocabularies['tokenizer'].vocab).all() and len(ids) == 2
