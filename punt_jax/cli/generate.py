@@ -94,6 +94,7 @@ def answer_file(
   prompts = [*each(made.encode, said, file)]
   rows, lock = records.resume(workdir, config, records.FREE, digests={
     'model': pretrained.digest(loaded), 'prompts': digest,
+    **options.digests(choice),
   })
   with lock:
     check(rows, workdir / 'results.jsonl', len(asked), config.samples)

@@ -337,7 +337,8 @@ def test_a_signal_saves_and_ends(tmp_path, whole, number, asked):
   folder, everywhere = tmp_path / 'run', jax.sharding.NamedSharding(
     jax.make_mesh((8,), ('x',)), jax.sharding.PartitionSpec()
   )
-  spread = lambda state, values: asked(jax.device_put(state, everywhere), values)
+  put = lambda state: jax.device_put(state, everywhere)
+  spread = lambda state, values: asked(put(state), values)
   with pytest.raises(KeyboardInterrupt):
     run(folder, advance=at(3, spread))
   files.stopping.clear()
