@@ -104,6 +104,7 @@ def begin(config, workdir, init, digests=()):
   like = jax.eval_shape(init)  # faults of the config show before the claim
   lock = records.claim(workdir, config, {'steps', 'decay', *moved}, digests)
   try:
+    saving.tidy(workdir / 'checkpoints')
     manager = saving.open_checkpoints(workdir / 'checkpoints')
     found = restore(manager, like)
     state, extra = (init(), {}) if found is None else found

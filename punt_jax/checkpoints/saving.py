@@ -58,17 +58,15 @@ def open_checkpoints(
   import orbax.checkpoint as ocp
 
   check_folder(folder)
-  options = ocp.CheckpointManagerOptions(
-    max_to_keep=None if read_only else keep,
-    enable_async_checkpointing=False,
-    read_only=read_only,
-    create=not read_only,
-  )
   path = pathlib.Path(folder).absolute()
 
   def look():
-    if not read_only:
-      _tidy(path)
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=None if read_only else keep,
+      enable_async_checkpointing=False,
+      read_only=read_only,
+      create=not read_only,
+    )
     manager = ocp.CheckpointManager(path, options=options)
     manager.latest_step()  # what is there is read when it is first asked for
     return manager
@@ -77,6 +75,15 @@ def open_checkpoints(
   if failed:
     raise ValueError(f'no checkpoints can be kept in {folder} ({failed})')
   return manager
+
+
+def tidy(folder: FilePath) -> None:
+  """Removes what a kill or a full disk has left half written.
+
+  For who has the folder alone: it takes what another process is writing, too.
+  """
+  for part in pathlib.Path(folder).glob('*.orbax-checkpoint-tmp*'):
+    shutil.rmtree(part, ignore_errors=True)
 
 
 def save(
@@ -97,7 +104,7 @@ def save(
   )
   _, failed = _quietly(lambda: manager.save(step, args=args))
   if failed:
-    _tidy(manager.directory)
+    tidy(manager.directory)
     raise ValueError(
       f'the checkpoint {manager.directory / str(step)} cannot be written'
       f' ({failed}): those before it stay; make room there and run the same'
@@ -177,12 +184,6 @@ def _read(manager, step, want):
     ),
   )
   return found['state'], found['extra']
-
-
-def _tidy(folder):
-  """Removes what a kill or a full disk has left half written."""
-  for part in pathlib.Path(folder).glob('*.orbax-checkpoint-tmp*'):
-    shutil.rmtree(part, ignore_errors=True)
 
 
 def _as(array, like):

@@ -110,7 +110,7 @@ def test_what_a_kill_has_left_is_put_away(tmp_path):
   manager = saving.open_checkpoints(tmp_path, read_only=True)
   assert saving.restore(manager, state()) is not None
   assert len([*tmp_path.iterdir()]) == 2  # who reads leaves all as it is
-  saving.open_checkpoints(tmp_path)
+  saving.tidy(tmp_path)
   assert [x.name for x in tmp_path.iterdir()] == ['7']
 
 
