@@ -3,9 +3,7 @@
 import contextlib
 import difflib
 import functools
-import hashlib
 import itertools
-import json
 import math
 import os
 import pathlib
@@ -14,10 +12,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from punt_jax import files
-from punt_jax.checkpoints import cards, huggingface, saving, special_tokens
+from punt_jax.checkpoints import (
+  cards,
+  digests,
+  huggingface,
+  saving,
+  special_tokens,
+)
 from punt_jax.models import transformer
 from punt_jax.models.layout import number
 from punt_jax.text import chat, token_files
@@ -134,13 +137,8 @@ def digest(loaded: Pretrained) -> str:
   }
   for name in ('card', 'ids', 'length', 'room'):
     about[name] = getattr(loaded, name, None)
-  found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-  for path, leaf in jax.tree_util.tree_leaves_with_path(loaded.params):
-    array = np.ascontiguousarray(leaf)
-    name = f'{jax.tree_util.keystr(path)} {array.dtype} {np.shape(leaf)}'
-    found.update(name.encode())
-    found.update(array.reshape(-1).view(np.uint8).data)
-  return found.hexdigest()
+  leaves = jax.tree_util.tree_leaves_with_path(loaded.params)
+  return digests.of(about, ((jax.tree_util.keystr(k), x) for k, x in leaves))
 
 
 def _missing(source):

@@ -7,14 +7,9 @@ in its header. orbax is imported when it is first needed: it takes as long as
 JAX itself.
 """
 
-import gc
-import hashlib
 import json
-import logging
 import pathlib
 import shutil
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,12 +18,11 @@ import numpy as np
 from flax import traverse_util
 
 from punt_jax import files, jsonl
-from punt_jax.checkpoints import tensors
+from punt_jax.checkpoints import digests, quiet, tensors
 from punt_jax.types import FilePath, Tree
 
 DEEP = 16  # parts of a parameter's name
 DIGEST = 'digest'  # key beside the extra JSON
-SETTLE = 0.3  # seconds until reads that were cut short have ended
 
 
 def check_folder(folder: FilePath) -> None:
@@ -71,7 +65,7 @@ def open_checkpoints(
     manager.latest_step()  # what is there is read when it is first asked for
     return manager
 
-  manager, failed = _quietly(look)
+  manager, failed = quiet.call(look)
   if failed:
     raise ValueError(f'no checkpoints can be kept in {folder} ({failed})')
   return manager
@@ -102,7 +96,7 @@ def save(
   args = ocp.args.Composite(
     state=ocp.args.StandardSave(leaves), extra=ocp.args.JsonSave(about)
   )
-  _, failed = _quietly(lambda: manager.save(step, args=args))
+  _, failed = quiet.call(lambda: manager.save(step, args=args))
   if failed:
     tidy(manager.directory)
     raise ValueError(
@@ -138,7 +132,7 @@ def restore(manager: Any, like: Tree) -> tuple[Tree, Any] | None:
   folder = manager.directory / str(step)
   leaves, tree = jax.tree.flatten(like)
   want = {f'{i:04d}': x for i, x in enumerate(leaves)}
-  found, failed = _quietly(lambda: _read(manager, step, want))
+  found, failed = quiet.call(lambda: _read(manager, step, want))
   if failed and not folder.exists():  # a run that goes on has put it away
     manager.reload()
     return restore(manager, like)
@@ -196,46 +190,7 @@ def _digest(leaves, extra):
   """SHA-256 of arrays by name and a JSON object; None if some lie elsewhere."""
   if not all(getattr(x, 'is_fully_addressable', True) for x in leaves.values()):
     return None
-  found = hashlib.sha256(json.dumps(extra, sort_keys=True).encode())
-  for name in sorted(leaves):
-    array = np.ascontiguousarray(leaves[name])
-    said = f'{name} {array.dtype} {np.shape(leaves[name])}'
-    found.update(said.encode())
-    found.update(array.reshape(-1).view(np.uint8))
-  return found.hexdigest()
-
-
-def _reason(error):
-  """What an exception says of the file system, or else its kind."""
-  said = getattr(error, 'strerror', None) or ''
-  for word in ('No space left on device', 'File too large', 'Disk quota'):
-    said = said or (word if word in str(error) else '')
-  return said or type(error).__name__
-
-
-def _quietly(work):
-  """work() -> (what it returns, None), or (None, why it has failed).
-
-  orbax logs what it meets, and the reads of its threads that a failure has cut
-  short complain when they end: none of it reaches the screen.
-  """
-  hooks, silent = (sys.unraisablehook, sys.excepthook), lambda *_: None
-  before = logging.root.manager.disable
-  logging.disable(logging.CRITICAL)
-  sys.unraisablehook = sys.excepthook = silent
-  found = failed = None
-  try:
-    try:
-      found = work()
-    except Exception as error:  # orbax and tensorstore raise many kinds
-      failed = _reason(error)
-    if failed:
-      time.sleep(SETTLE)
-      gc.collect()
-  finally:
-    logging.disable(before)
-    sys.unraisablehook, sys.excepthook = hooks
-  return found, failed
+  return digests.of(extra, sorted(leaves.items()))
 
 
 def export_params(
