@@ -8,7 +8,7 @@ Each file of FILES gives `--share` of its places, 3 to 14, and each place one
 of its mutants, both drawn with the seed. Annotations, docstrings and what a
 `raise` says are left out. A copy of the checkout is changed, and the tests
 that concern the file (TESTS) run with -x; a run that takes too much CPU time
-counts as killed. What the output already holds is not run again. --survivors
+counts as killed. A second call goes on where the first was stopped. --survivors
 runs the survivors once more, with the tests of today, slow ones included.
 """
 
@@ -45,6 +45,7 @@ BATTERY = {
   'readout': 'punt', 'kv_cache': 'nothing', 'counts': 'uniform',
   'sizes': 'nothing', 'information': 'nothing',
 }
+EVERY = 'samplers/test_defaults.py', 'samplers/test_battery.py'
 RULES = 'samplers/test_rules.py'
 LEAP = 'samplers/test_leap.py'
 MEMORY = 'samplers/test_memory_rules.py'
@@ -85,18 +86,30 @@ def main():
   parser.add_argument('--share', type=float, default=0.13)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--limit', type=int, default=300, help="CPU's seconds")
+  parser.add_argument('--jobs', type=int, default=1, help='processes at a time')
   parser.add_argument('--survivors', action='store_true')
   args = parser.parse_args()
-  lines = args.out.read_text().splitlines() if args.out.exists() else []
-  before = [json.loads(line) for line in lines]
-  if args.survivors:
-    todo = alive(before)
-  else:
-    known = {key(row) for row in before}
-    todo = [row for row in mutants(args) if key(row) not in known]
+  if not args.out.exists():
+    lines = (json.dumps(row) + '\n' for row in mutants(args))
+    args.out.write_text(''.join(lines))
+  wanted = 'survived' if args.survivors else None
+  todo = [row for row in last_of(args.out) if row.get('fate') == wanted]
   sys.dont_write_bytecode = True  # it could be taken for another mutant's
   runpy.run_path(str(ROOT / 'tests/conftest.py'))  # before jax is imported
   importlib.import_module('flax.linen')
+  workers = []
+  for part in range(args.jobs):
+    workers.append(os.fork())
+    if not workers[-1]:
+      work(todo[part :: args.jobs], args)
+      os._exit(0)
+  for worker in workers:
+    os.waitpid(worker, 0)
+  report(last_of(args.out))
+
+
+def work(todo, args):
+  """Runs mutant after mutant in a copy of the checkout."""
   with tempfile.TemporaryDirectory() as folder:
     copy = pathlib.Path(folder, 'checkout')
     kept = '.git', '__pycache__', '.*_cache', 'shared'
@@ -111,19 +124,18 @@ def main():
         out.write(json.dumps(row) + '\n')
       where = f'{i + 1}/{len(todo)} {row["cpu"]} s'
       print(where, row['fate'], row['by'], shown(row), flush=True)
-  report(args.out)
 
 
 def run(copy, stem, args):
   """Its fate, the first test that failed, and seconds."""
-  names = 'samplers/test_battery.py', *TESTS.get(stem, (RULES,))
+  names = *EVERY, *TESTS.get(stem, (RULES,))
   only = BATTERY.get(stem, stem)
   command = [
     '-x', '-q', '-p', 'no:cacheprovider', '-k',
     f'not test_battery or {only}', *(f'tests/{name}' for name in names),
   ] + ['--slow'] * args.survivors
   with tempfile.TemporaryFile('w+') as said:
-    child = os.fork()  # of a process that has imported jax: a third faster
+    child = os.fork()  # jax is imported by now: a third faster
     if not child:
       limit = args.limit * (1 + 2 * args.survivors)
       resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
@@ -224,25 +236,27 @@ def shown(row):
   return f'{row["file"]} {row["old"].strip()} -> {row["new"].strip()}'
 
 
-def alive(rows):
-  """Those whose last run they survived."""
-  last = {key(row): row for row in rows}
-  return [row for row in last.values() if row['fate'] == 'survived']
+def last_of(out):
+  """The mutants of a file, each as its last line tells of it."""
+  rows = (json.loads(line) for line in out.read_text().splitlines())
+  return list({key(row): row for row in rows}.values())
 
 
-def report(out):
+def report(rows):
   """Prints what was killed, with Wilson's interval of 95 %."""
-  rows = [json.loads(line) for line in out.read_text().splitlines()]
-  left, n, z = alive(rows), len({key(row) for row in rows}), 1.96
-  rate = 1 - len(left) / n
+  ran = [row for row in rows if row.get('fate')]
+  alive = [row for row in ran if row['fate'] == 'survived']
+  n, z = len(ran), 1.96
+  rate = 1 - len(alive) / n
   middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
   spread = rate * (1 - rate) / n + z * z / (4 * n * n)
   half = z / (1 + z * z / n) * spread**0.5
-  for row in sorted(left, key=key):
+  for row in sorted(alive, key=key):
     print('alive:', shown(row))
   print(
-    f'{n} mutants, {n - len(left)} killed: {100 * rate:.1f} % (95 %:'
-    f' {100 * (middle - half):.1f} to {100 * (middle + half):.1f})'
+    f'{n} of {len(rows)} mutants have run, {n - len(alive)} are killed:'
+    f' {100 * rate:.1f} % (95 %: {100 * (middle - half):.1f} to'
+    f' {100 * (middle + half):.1f})'
   )
 
 
