@@ -226,8 +226,8 @@ def _start(key, made, ids, tokens, given, valid) -> loop.Run:
 
 def _canvas(tokens, given, valid, rows):
   """(row numbers, tokens, given, valid), shapes and dtypes checked."""
-  tokens = _as_array('tokens', tokens)
-  if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer):
+  tokens = checks.array('tokens', tokens)
+  if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, np.integer):
     raise ValueError(
       f'tokens must be integers of shape (rows, positions), not '
       f'{tokens.dtype} {tokens.shape}'
@@ -236,16 +236,16 @@ def _canvas(tokens, given, valid, rows):
     raise ValueError(f'the canvas {tokens.shape} is empty: nothing to fill')
   flags = {'given': given, 'valid': valid}
   for name, x in flags.items():
-    flags[name] = x = None if x is None else _as_array(name, x)
+    flags[name] = x = None if x is None else checks.array(name, x)
     if x is not None and (x.shape != tokens.shape or x.dtype != bool):
       raise ValueError(
         f'{name} must be bool of the shape of tokens {tokens.shape}, not '
         f'{x.dtype} {x.shape}'
       )
-  ids = None if rows is None else _as_array('rows', rows)
+  ids = None if rows is None else checks.array('rows', rows)
   if ids is None:
     return ids, tokens, *flags.values()
-  if ids.shape != tokens.shape[:1] or not np.issubdtype(ids.dtype, np.integer):
+  if ids.shape != tokens.shape[:1] or not jnp.issubdtype(ids.dtype, np.integer):
     raise ValueError(
       f'rows must be {tokens.shape[0]} integers, one per row of tokens, not '
       f'{ids.dtype} {ids.shape}'
@@ -253,17 +253,6 @@ def _canvas(tokens, given, valid, rows):
   if not isinstance(ids, jax.Array):
     _check_rows(ids)
   return ids, tokens, *flags.values()
-
-
-def _as_array(name, x):
-  if isinstance(x, jax.Array):
-    return x
-  try:
-    return np.asarray(x)
-  except (TypeError, ValueError):
-    raise ValueError(
-      f'{name} is no array: its rows must be equally long, and hold numbers'
-    ) from None
 
 
 def _check_rows(rows):

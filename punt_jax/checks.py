@@ -4,6 +4,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -59,19 +60,20 @@ def in_range(
   Raises:
     ValueError: no number, NaN, or out of range.
   """
-  number = value if isinstance(value, Tracer) else _as_array(value)
-  if number is None or not _is_real(number) or (
+  number = array(what, value)
+  if not _is_real(number) or (
     shape is not None and number.shape != shape
   ):
     kind = 'a number' if shape == () else 'numbers'
     raise ValueError(f'{what} = {shown(value)} must be {kind}')
   if isinstance(number, Tracer):
     return value
+  number = np.asarray(number)
   fits = number == number  # not NaN
   fits &= number >= (-np.inf if low is None else low)
   fits &= number <= (np.inf if high is None else high)
   fits &= True if above is None else number > above
-  if not fits.all():
+  if not np.all(fits):
     bounds = ('at least', low), ('above', above), ('at most', high)
     rule = ' and '.join(f'{word} {x}' for word, x in bounds if x is not None)
     raise ValueError(
@@ -79,7 +81,7 @@ def in_range(
       f' {rule or "a number, not NaN"}'
     )
   if jnp.issubdtype(number.dtype, jnp.integer) or number.dtype == object:
-    if (abs(number) > INT32).any():
+    if np.any(abs(number) > INT32):
       raise ValueError(
         f'{what} = {shown(value)} is out of range: a whole number must fit into'
         " 32 bits; float('inf') is a number, too"
@@ -163,12 +165,44 @@ def _number(name, value, low, high=None):
     raise ValueError(f'{name} = {shown(value)}{what} {rule}')
 
 
-def _as_array(value):
-  """`value` as NumPy has it; None where it can make nothing of it."""
+def array(what: str, values: Any) -> jax.Array | np.ndarray:
+  """The values, of JAX as they are, of others as NumPy has them.
+
+  Raises:
+    ValueError: a list whose rows are not equally long.
+  """
+  if isinstance(values, jax.Array):
+    return values
   try:
-    return np.asarray(value)
-  except (TypeError, ValueError):  # ragged lists
-    return None
+    return np.asarray(values)
+  except (TypeError, ValueError):
+    raise ValueError(
+      f'{what} is no array: its rows must be equally long, and hold numbers'
+    ) from None
+
+
+def reals(what: str, values: Any, many: bool = True) -> np.ndarray:
+  """The values in float64, on the host.
+
+  Args:
+    what: their name.
+    values: anything.
+    many: whether there must be one at least.
+
+  Raises:
+    ValueError: no real numbers, or traced ones.
+  """
+  found = array(what, values)
+  if isinstance(found, Tracer) or (many and not found.size) or not (
+    _is_real(found) or found.dtype == bool
+  ):
+    raise ValueError(
+      f'{what} = {shown(values)} must be real numbers, not traced'
+      + many * ', one at least'
+    )
+  if found.dtype == object:
+    in_range(what, values, shape=None)
+  return np.asarray(found, np.float64)
 
 
 def _is_real(array):

@@ -10,8 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from punt_jax.types import Denoiser, Memo, Move, Sampler, Tree
+from punt_jax.types import Array, Denoiser, Memo, Move, Sampler, Tree
 
+MAKERS = {
+  'Denoiser': 'punt_jax.from_logits',
+  'Sampler': 'samplers.punt(0.05)',
+  'World': 'punt_jax.oracles.chain',
+}
 WORDS = {
   jnp.floating: 'floats', jnp.integer: 'integers', jnp.bool_: 'bool',
   jnp.number: 'real numbers',
@@ -37,9 +42,9 @@ def built(made: Any) -> tuple[Denoiser, Sampler]:
 
 
 def is_a(thing: Any, kind: type) -> Any:
-  """`thing`, a Denoiser or a Sampler; a ValueError if it is none."""
+  """`thing`, a Denoiser, Sampler or World; a ValueError if it is none."""
   if not isinstance(thing, kind):
-    how = 'punt_jax.from_logits' if kind is Denoiser else 'samplers.punt(0.05)'
+    how = MAKERS[kind.__name__]
     raise ValueError(
       f'{said(thing)} stands where a {kind.__name__} belongs: make one, for'
       f' instance with {how}'
@@ -94,6 +99,19 @@ def array(
   if not fits:
     raise ValueError(f'{what} returned {said(x)}: it must be {wanted}')
   return x
+
+
+def number(what: str, x: Any, shape: tuple[int, ...] = ()) -> Array:
+  """`x` as an array of this shape; what a user's schedule returned.
+
+  Raises:
+    ValueError: it is no real number.
+  """
+  try:
+    found = jnp.asarray(x)
+  except (TypeError, ValueError, OverflowError):
+    raise ValueError(f'{what} returned {said(x)}: it must be numbers') from None
+  return array(what, found, shape, jnp.number)
 
 
 def moved(

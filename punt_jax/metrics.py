@@ -27,8 +27,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
+from punt_jax import contract
+from punt_jax.checks import array, reals, shown, whole
 from punt_jax.oracles import World
 from punt_jax.types import ArrayLike
 
@@ -63,8 +67,12 @@ class Spread(NamedTuple):
 
 
 def estimate(values: ArrayLike) -> Estimate:
-  """Mean of (B,) numbers; infinite if one of them is."""
-  values = np.asarray(values, np.float64)
+  """Mean of (B,) numbers; infinite or NaN if one of them is.
+
+  Raises:
+    ValueError: there are none.
+  """
+  values = reals('values', values)
   if values.size < 2 or not np.isfinite(values).all():
     return Estimate(float(values.mean()), float('nan'))
   stderr = values.std(ddof=1) / np.sqrt(values.size)
@@ -73,7 +81,8 @@ def estimate(values: ArrayLike) -> Estimate:
 
 def spread(values: ArrayLike) -> Spread:
   """Mean and quantiles of (B,) numbers, such as the meter's nfe."""
-  low, median, high = np.quantile(np.asarray(values), (0.1, 0.5, 0.9)).tolist()
+  values = reals('values', values)
+  low, median, high = np.quantile(values, (0.1, 0.5, 0.9)).tolist()
   return Spread(*estimate(values), low, median, high)
 
 
@@ -87,10 +96,20 @@ def factorization_gap(
     log_q: (B,) nats, from Decoded.
     tokens: (B, L) complete canvases.
     given: (B, L) the canvases that the run started from, with MASK.
+
+  Raises:
+    ValueError: shapes that do not agree, ids that are none, a row that is not
+      complete, or NaN in log_q.
   """
-  _check_complete(world, tokens)
-  log_p = _log_prob(world, tokens) - _log_prob(world, given)
-  return np.asarray(log_q, np.float64) - log_p
+  tokens = _check_complete(world, tokens)
+  given = _canvas(world, given, 'given', len(tokens))
+  log_q = reals('log_q', log_q)
+  if log_q.shape != tokens.shape[:1] or np.isnan(log_q).any():
+    raise ValueError(
+      f'log_q must be {len(tokens)} numbers, one per row and none of them NaN,'
+      f' not {shown(log_q)}'
+    )
+  return log_q - (_log_prob(world, tokens) - _log_prob(world, given))
 
 
 def excess_nll(world: World, tokens: ArrayLike) -> np.ndarray:
@@ -99,7 +118,7 @@ def excess_nll(world: World, tokens: ArrayLike) -> np.ndarray:
   Its mean is 0 for exact samples, positive for samples that are too unlikely
   and negative for samples that are too typical. +inf for an impossible row.
   """
-  _check_complete(world, tokens)
+  tokens = _check_complete(world, tokens)
   entropy = float(world.entropy())
   return (-_log_prob(world, tokens) - entropy) / world.length
 
@@ -111,7 +130,7 @@ def log_p_per_token(
 
   NaN for a row in which all is given, -inf for an impossible one.
   """
-  tokens = np.asarray(tokens)
+  tokens = _check_complete(world, tokens)
   gap = factorization_gap(world, np.zeros(len(tokens)), tokens, given)
   return -gap / _open_count(world, given)
 
@@ -123,11 +142,11 @@ def agreement(world: World, tokens: ArrayLike, given: ArrayLike) -> np.ndarray:
   ties agree. What is given does not count; NaN if that is all. Means nothing
   for an impossible row. Asks the world about L canvases per row.
   """
-  _check_complete(world, tokens)
+  tokens = _check_complete(world, tokens)
   place = np.arange(world.length)
   hidden = np.eye(world.length, dtype=bool)
-  agrees = np.asarray(given) == world.vocab
-  for i, row in enumerate(np.asarray(tokens)):
+  agrees = _canvas(world, given, 'given', len(tokens)) == world.vocab
+  for i, row in enumerate(tokens):
     dist = np.asarray(world.logits(np.where(hidden, world.vocab, row)))
     dist = dist[place, place]  # (L, V)
     agrees[i] &= dist[place, row] >= dist.max(-1) - _TIE
@@ -136,6 +155,7 @@ def agreement(world: World, tokens: ArrayLike, given: ArrayLike) -> np.ndarray:
 
 def impossible_share(world: World, tokens: ArrayLike) -> Estimate:
   """Share of the rows (B, L) that have probability 0."""
+  tokens = _canvas(world, tokens)
   return estimate(np.isneginf(_log_prob(world, tokens)))
 
 
@@ -145,29 +165,35 @@ def joint_tv(world: World, tokens: ArrayLike) -> Distance:
   Raises:
     ValueError: the world has too many canvases to enumerate.
   """
-  _check_complete(world, tokens)
+  tokens = _check_complete(world, tokens)
   shape = (world.vocab,) * world.length
-  if world.vocab**world.length > _MOST_CANVASES:
+  if world.length * np.log2(world.vocab) > np.log2(_MOST_CANVASES):
     raise ValueError(
       f'{world.vocab} ** {world.length} canvases are too many to enumerate: '
       'use unigram_tv, pair_tv and excess_nll.'
     )
   canvases = np.indices(shape, np.int32).reshape(world.length, -1).T
   dist = np.exp(_log_prob(world, canvases))
-  cell = np.ravel_multi_index(np.asarray(tokens).T, shape)
+  cell = np.ravel_multi_index(tokens.T, shape)
   return _distance(dist[None], np.reshape(cell, (-1, 1)))
 
 
 def unigram_tv(world: World, tokens: ArrayLike) -> Distance:
   """Mean over positions of the total variation of their marginals."""
-  _check_complete(world, tokens)
-  return _distance(_unigrams(world), np.asarray(tokens))
+  tokens = _check_complete(world, tokens)
+  return _distance(_unigrams(world), tokens)
 
 
 def pair_tv(world: World, tokens: ArrayLike) -> Distance:
-  """Mean over all pairs of positions of their total variation."""
-  _check_complete(world, tokens)
+  """Mean over all pairs of positions of their total variation.
+
+  Raises:
+    ValueError: there is no pair, or see joint_tv.
+  """
+  tokens = _check_complete(world, tokens)
   length, vocab = world.length, world.vocab
+  if length < 2:
+    raise ValueError('a world of one position has no pairs: use unigram_tv')
   # canvases[i, a] shows token a at position i and nothing else.
   canvases = np.full((length, vocab, length), vocab)
   for i in range(length):
@@ -176,7 +202,6 @@ def pair_tv(world: World, tokens: ArrayLike) -> Distance:
   joint = _unigrams(world)[..., None, None] * after  # (L, V, L, V)
   i, j = np.triu_indices(length, 1)
   dist = joint[i, :, j, :].reshape(-1, vocab * vocab)
-  tokens = np.asarray(tokens)
   return _distance(dist, tokens[:, i] * vocab + tokens[:, j])
 
 
@@ -192,6 +217,10 @@ def noise_floor(dist: np.ndarray, n: int) -> float:
     deviation of a binomial is 2 k C(n, k) p^k (1 - p)^(n - k + 1) with
     k = floor(n p) + 1 (De Moivre; Diaconis and Zabell 1991).
   """
+  whole('n', n, 1, 2**24)
+  dist = reals('dist', dist)
+  if dist.ndim != 2 or not ((dist >= 0) & (dist <= 1.001)).all():
+    raise ValueError('dist must be probabilities (C, K) of K outcomes')
   p = np.clip(dist, 1e-300, 1 - 1e-16)
   k = np.minimum(np.floor(n * p).astype(int) + 1, n)
   log_factorial = np.concatenate([[0.0], np.log(np.arange(1, n + 1)).cumsum()])
@@ -230,7 +259,7 @@ def _unigrams(world):
 
 
 def _log_prob(world, tokens):
-  return np.asarray(world.log_prob(np.asarray(tokens)), np.float64)
+  return np.asarray(world.log_prob(tokens), np.float64)
 
 
 def _open_count(world, given):
@@ -239,12 +268,34 @@ def _open_count(world, given):
   return np.where(count > 0, count, np.nan)
 
 
-def _check_complete(world, tokens):
-  """Raises ValueError for a row that still holds a MASK or another id."""
+def _canvas(world, tokens, name='tokens', count=None):
+  """tokens (B, L) with ids in [0, V]; a ValueError if they are not."""
+  contract.is_a(world, World)
+  tokens = array(name, tokens)
+  shape = (count or max(len(tokens), 1) if tokens.ndim else 1, world.length)
+  if isinstance(tokens, Tracer) or tokens.shape != shape or (
+    not jnp.issubdtype(tokens.dtype, jnp.integer)
+  ):
+    raise ValueError(
+      f'{name} must be integers ({count or "rows"}, {world.length}), not'
+      f' {contract.said(tokens)}'
+    )
   tokens = np.asarray(tokens)
-  bad = ((tokens < 0) | (tokens >= world.vocab)).any(-1)
+  bad = ((tokens < 0) | (tokens > world.vocab)).any(-1)
+  if bad.any():
+    raise ValueError(
+      f'{name} has an id outside [0, {world.vocab}] in row {bad.argmax()}'
+    )
+  return tokens
+
+
+def _check_complete(world, tokens):
+  """tokens (B, L); a ValueError if a row still holds a MASK or another id."""
+  tokens = _canvas(world, tokens)
+  bad = (tokens == world.vocab).any(-1)
   if bad.any():
     raise ValueError(
       f'row {bad.argmax()} is not complete: every token must lie in '
       f'[0, {world.vocab}).'
     )
+  return tokens

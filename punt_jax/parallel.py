@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from punt_jax.checks import known
+from punt_jax.checks import known, whole
 from punt_jax.types import Device, Tree
 
 AXES = 'data', 'model'  # of a mesh: rows are split over one, weights over both
@@ -37,7 +37,8 @@ def mesh(
     ValueError: one sentence, if data x model is not the number of devices.
   """
   devices = list(devices or jax.devices())
-  if data < 1 or model < 1 or data * model != len(devices):
+  data, model = whole('data', data, 0), whole('model', model, 0)
+  if data * model != len(devices):
     raise ValueError(
       f'a mesh of {data} x {model} devices cannot be made of {len(devices)}:'
       ' the product must be the number of devices'
@@ -62,6 +63,7 @@ def everywhere(
 
 def my_rows(count: int) -> np.ndarray:
   """Numbers of the rows of a job, of `count`, that are this process's."""
+  whole('count', count, 0, 2**28)
   return np.array_split(np.arange(count), jax.process_count())[
     jax.process_index()
   ]

@@ -203,8 +203,6 @@ def count_of(k: Scalar | CountFn, view: View) -> Array:
   left = view.masked.sum()
   count = k
   if callable(k):
-    count = jnp.asarray(k(view.step, view.total, left))
-    contract.array(
-      f'the schedule {contract.name_of(k)}', count, (), jnp.number
-    )
+    what = f'the schedule {contract.name_of(k)}'
+    count = contract.number(what, k(view.step, view.total, left))
   return jnp.maximum(jnp.floor(jnp.asarray(count, jnp.float32)), 1.0)

@@ -98,7 +98,7 @@ def compared(fast, plain) -> Denoiser:
     )
     return outside(told, bill, memo.cache[1]), answer
 
-  return Denoiser(fast.vocab, init, ask, fast.read, commit, fast.drafts)
+  return fast._replace(init=init, ask=ask, commit=commit)
 
 
 def runners(choice, plan, block, temperature):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from punt_jax import checks
+from punt_jax import checks, rows
 from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold
 from punt_jax.oracles.world import World, lift
@@ -37,6 +37,8 @@ def chain(
     ValueError: the shapes do not agree, the length is not known, no canvas is
       possible, or what inputs.log_weights says.
   """
+  log_initial = checks.array('log_initial', log_initial)
+  log_transition = checks.array('log_transition', log_transition)
   if np.ndim(log_initial) != 1 or not np.size(log_initial):
     raise ValueError(
       f'log_initial is (V,) log-weights, got shape {np.shape(log_initial)}.'
@@ -44,13 +46,14 @@ def chain(
   vocab, given = np.size(log_initial), np.shape(log_transition)
   shape = given
   if len(given) == 2 and length is not None:
-    shape = (checks.whole('length', length, 1) - 1, *given)
+    inputs.sizes(vocab, vocab, length=length)
+    shape = (length - 1, *given)
   found = shape[0] + 1 if shape else 0
   if shape[1:] != (vocab, vocab) or length not in (None, found):
     raise ValueError(
       f'a chain over {vocab} tokens takes (L - 1, {vocab}, {vocab}) '
       f'transitions, or ({vocab}, {vocab}) and a length; got {given} and '
-      f'length {length}.'
+      f'length {checks.shown(length)}.'
     )
   log_initial = inputs.log_weights('log_initial', log_initial)
   log_transition = inputs.log_weights('log_transition', log_transition)
@@ -86,5 +89,8 @@ def random_chain(
   They are drawn anew for every pair of neighbors. With 8 tokens and the
   default a token has about 1.4 nats of entropy given all on its left.
   """
+  inputs.sizes(vocab, length=length, vocab=vocab)
+  checks.in_range('beta', beta)
+  key = rows.as_key(key)
   pairs = jax.random.normal(key, (length - 1, vocab, vocab))
   return chain(jnp.zeros(vocab), beta * pairs)

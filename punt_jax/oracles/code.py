@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from punt_jax.oracles import messages
+from punt_jax import rows
+from punt_jax.checks import array, whole
+from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.world import World, lift
 from punt_jax.types import Array, ArrayLike
 
@@ -35,6 +37,7 @@ def code(checks: ArrayLike) -> World:
   Raises:
     ValueError: checks is not a matrix of 0 and 1.
   """
+  checks = array('checks', checks)
   if np.ndim(checks) != 2 or 0 in np.shape(checks):
     raise ValueError(
       f'checks is an (R, L) matrix of 0 and 1, got shape {np.shape(checks)}.'
@@ -95,12 +98,14 @@ def random_code(key: Array, length: int, checks: int, weight: int) -> World:
   Raises:
     ValueError: a check with more positions than there are.
   """
-  if not 1 <= weight <= length:
+  inputs.sizes(length=length, checks=checks)
+  if whole('weight', weight, 1) > length:
     raise ValueError(
       f'a check over {weight} positions: weight must lie in [1, {length}], '
       'the number of positions.'
     )
   touched = jnp.broadcast_to(jnp.arange(length) < weight, (checks, length))
+  key = rows.as_key(key)
   return code(jax.random.permutation(key, touched, axis=1, independent=True))
 
 

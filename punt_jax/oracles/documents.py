@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from punt_jax import checks
+from punt_jax import checks, rows
 from punt_jax.oracles import inputs, messages, sections
 from punt_jax.oracles.sums import fold, normalize
 from punt_jax.oracles.world import World, lift
@@ -65,9 +65,12 @@ def documents(
     ValueError: the shapes do not agree, a number is out of range or not
       finite, or what inputs.log_weights says.
   """
+  names = 'log_first', 'log_heading', 'log_structure', 'log_detail'
+  given = log_first, log_heading, log_structure, log_detail
+  log_first, *tables = map(checks.array, names, given)
+  log_heading, log_structure, log_detail = tables
   vocab = np.size(log_first)
-  tables = log_heading, log_structure, log_detail
-  if np.shape(log_first) != (vocab,) or any(
+  if not vocab or np.shape(log_first) != (vocab,) or any(
     np.shape(table) != (vocab, vocab) for table in tables
   ):
     raise ValueError(
@@ -75,10 +78,8 @@ def documents(
       f'({vocab}, {vocab}) tables, got '
       f'{[np.shape(x) for x in (log_first, *tables)]}.'
     )
-  for name, number in (
-    ('paragraphs', paragraphs), ('details', details), ('length', length)
-  ):
-    checks.whole(name, number, 1)
+  inputs.sizes(vocab, vocab, paragraphs=paragraphs, details=details)
+  inputs.sizes(vocab, vocab, length=length)
   checks.in_range('up', up, 0, 80)
   potentials = sections.Potentials(
     inputs.finite('log_first', log_first),
@@ -147,7 +148,10 @@ def random_documents(
   Detail x under structure t has potential beta (g[x] + down G[t, x]): at
   down = 0 details do not depend on structure, but for `up`.
   """
-  keys = jax.random.split(key, 4)
+  inputs.sizes(vocab, length=length, vocab=vocab)
+  checks.in_range('beta', beta)
+  checks.in_range('down', down)
+  keys = jax.random.split(rows.as_key(key), 4)
   heading, structure, table = (
     beta * jax.random.normal(key, (vocab, vocab)) for key in keys[:3]
   )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from punt_jax import checks
+from punt_jax import checks, rows
 from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold, normalize
 from punt_jax.oracles.world import World, lift
@@ -52,15 +52,19 @@ def hmm(
     ValueError: the shapes do not agree, a row is all -inf, or what
       inputs.log_weights says.
   """
-  checks.whole('length', length, 1)
+  given = log_initial, log_transition, log_emission
+  names = 'log_initial', 'log_transition', 'log_emission'
+  given = log_initial, log_transition, log_emission = [
+    *map(checks.array, names, given)
+  ]
   if np.ndim(log_emission) < 2 or 0 in np.shape(log_emission):
     raise ValueError(
       'log_emission is (L, S, V) or (S, V) log-weights, got shape'
       f' {np.shape(log_emission)}.'
     )
   states, vocab = np.shape(log_emission)[-2:]
+  inputs.sizes(states, max(states, vocab), length=length)
   shapes = (states,), (length - 1, states, states), (length, states, vocab)
-  given = log_initial, log_transition, log_emission
   found = [np.shape(x) for x in given]
   if found[0] != shapes[0] or any(
     have not in (want, want[1:])
@@ -71,7 +75,6 @@ def hmm(
       f'shapes {shapes}, the last two also without their first axis; got '
       f'{found}.'
     )
-  names = 'log_initial', 'log_transition', 'log_emission'
   looked_at = [*map(inputs.log_weights, names, given)]
   for name, values in zip(names, looked_at, strict=True):
     inputs.possible(name, values)
@@ -122,7 +125,9 @@ def random_hmm(
   States hide much: 8 tokens and states with the default depend on each other
   about as much as the tokens of random_chain with its own.
   """
-  first, second = jax.random.split(key)
+  inputs.sizes(length=length, vocab=vocab, states=states)
+  checks.in_range('beta', beta)
+  first, second = jax.random.split(rows.as_key(key))
   transition = beta * jax.random.normal(first, (states, states))
   emission = beta * jax.random.normal(second, (states, vocab))
   return hmm(jnp.zeros(states), transition, emission, length)

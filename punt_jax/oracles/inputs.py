@@ -5,11 +5,32 @@ potentials, -inf for what is impossible. Numbers that are traced cannot be
 looked at; of others it is checked here what can be told.
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from punt_jax import checks
 from punt_jax.types import Array, ArrayLike
+
+MOST = 2**28  # numbers that a world may hold
+
+
+def sizes(*factors: int, **numbers: int) -> None:
+  """Raises ValueError if one is no whole number >= 1, or all are too many.
+
+  Args:
+    *factors: of how many numbers the world holds, beside the others.
+    **numbers: by name.
+  """
+  for name, number in numbers.items():
+    checks.whole(name, number, 1)
+  if math.prod([*factors, *numbers.values()]) > MOST:
+    said = ', '.join(f'{name} = {x}' for name, x in numbers.items())
+    raise ValueError(
+      f'a world of {said} would hold more than 2 ** 28 numbers: take less'
+    )
 
 
 def log_weights(name: str, values: ArrayLike, whole: bool = False) -> Array:
@@ -25,7 +46,7 @@ def log_weights(name: str, values: ArrayLike, whole: bool = False) -> Array:
     ValueError: one sentence: NaN, +inf, all -inf, no real numbers, or
       probabilities in the place of their logarithms.
   """
-  given = values if isinstance(values, Array) else np.asarray(values)
+  given = checks.array(name, values)
   dtype = given.dtype
   if not jnp.issubdtype(dtype, jnp.number) or jnp.iscomplexobj(given):
     raise ValueError(
@@ -33,7 +54,8 @@ def log_weights(name: str, values: ArrayLike, whole: bool = False) -> Array:
       ' is impossible'
     )
   if not isinstance(given, Tracer) and given.size:
-    _check(name, np.asarray(given, np.float32), whole)
+    with np.errstate(over='ignore'):  # to an infinity
+      _check(name, np.asarray(given, np.float32), whole)
   return jnp.asarray(given, jnp.float32)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from punt_jax.checks import whole
+from punt_jax.checks import shown, whole
 from punt_jax.oracles.table import table
 from punt_jax.oracles.world import World
 
@@ -32,11 +32,18 @@ def parity(length: int, checks: Sequence[Sequence[int]]) -> World:
     checks: tuples of positions, each of even parity.
 
   Raises:
-    ValueError: there is no such position.
+    ValueError: there is no such position, or more than 20.
   """
-  whole('length', length, 1)
+  whole('length', length, 1, 20)
+  try:
+    checks = [tuple(check) for check in checks]
+  except TypeError:
+    raise ValueError(
+      f'checks = {shown(checks)} must be tuples of positions'
+    ) from None
   for check in checks:
     for position in check:
+      whole('a position', position, -length)
       if not 0 <= position < length:
         raise ValueError(
           f'the check {tuple(check)} has the position {position}: there are'

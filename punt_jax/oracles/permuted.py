@@ -6,12 +6,12 @@ accident. On a permuted one the structure has to be found.
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from punt_jax.oracles.world import World
+from punt_jax import checks, contract
+from punt_jax.oracles.world import World, looked_at
 from punt_jax.types import ArrayLike
 
 
@@ -30,26 +30,25 @@ def permuted(world: World, order: ArrayLike) -> World:
   Raises:
     ValueError: it is none, as far as it can be told.
   """
+  contract.is_a(world, World)
+  order = checks.array('order', order)
   if np.shape(order) != (world.length,):
     raise ValueError(
       f'this world has {world.length} positions, the order '
       f'{np.shape(order)}: pass a permutation of 0 .. {world.length - 1}.'
     )
-  if not isinstance(order, Tracer) and (
-    np.sort(order) != np.arange(world.length)
-  ).any():
+  if not jnp.issubdtype(order.dtype, jnp.integer) or (
+    not isinstance(order, Tracer)
+    and (np.sort(order) != np.arange(world.length)).any()
+  ):
     raise ValueError(
-      f'{np.asarray(order).tolist()} is no permutation of 0 ..'
-      f' {world.length - 1}'
+      f'{checks.shown(order if isinstance(order, Tracer) else order.tolist())}'
+      f' is no permutation of 0 .. {world.length - 1}'
     )
   order = jnp.asarray(order)
   back = jnp.argsort(order)
-  return world._replace(
-    sample=jax.jit(
-      lambda key, n: world.sample(key, n)[:, order], static_argnums=1
-    ),
-    log_prob=jax.jit(lambda tokens: world.log_prob(tokens[..., back])),
-    logits=jax.jit(
-      lambda tokens: world.logits(tokens[..., back])[..., order, :]
-    ),
-  )
+  return looked_at(world._replace(
+    sample=lambda key, n: world.sample(key, n)[:, order],
+    log_prob=lambda tokens: world.log_prob(tokens[..., back]),
+    logits=lambda tokens: world.logits(tokens[..., back])[..., order, :],
+  ))

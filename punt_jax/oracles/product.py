@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from punt_jax import checks
 from punt_jax.oracles import inputs
 from punt_jax.oracles.sums import fold, log_sum_exp, normalize
 from punt_jax.oracles.world import World, lift
@@ -29,6 +30,7 @@ def product(log_p: ArrayLike) -> World:
     ValueError: it is no matrix, a position has no possible token, or what
       inputs.log_weights says.
   """
+  log_p = checks.array('log_p', log_p)
   if np.ndim(log_p) != 2 or 0 in np.shape(log_p):
     raise ValueError(
       f'a product takes (L, V) log-weights, got shape {np.shape(log_p)}.'

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from punt_jax import checks, rows
 from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold, log_sum_exp
 from punt_jax.oracles.world import World, lift
@@ -39,6 +40,8 @@ def strip(log_down: ArrayLike, log_right: ArrayLike) -> World:
     ValueError: the shapes do not agree, no canvas is possible, or what
       inputs.log_weights says.
   """
+  log_down = checks.array('log_down', log_down)
+  log_right = checks.array('log_right', log_right)
   if np.ndim(log_down) != 3 or 0 in np.shape(log_down):
     raise ValueError(
       f'log_down is (C, V, V) log-weights, got shape {np.shape(log_down)}.'
@@ -51,6 +54,7 @@ def strip(log_down: ArrayLike, log_right: ArrayLike) -> World:
       f'potentials down and {right_shape} to the right; got '
       f'{np.shape(log_down)} and {np.shape(log_right)}.'
     )
+  inputs.sizes(vocab**4, columns=columns)
   down = inputs.log_weights('log_down', log_down).reshape(columns, vocab**2)
   right = inputs.log_weights('log_right', log_right)
   # State a * V + b: token a above, b below.
@@ -98,9 +102,11 @@ def random_strip(
   Raises:
     ValueError: `length` is odd.
   """
+  inputs.sizes(vocab, length=length, vocab=vocab)
+  checks.in_range('beta', beta)
   if length % 2:
     raise ValueError(f'a strip has 2 rows: length {length} must be even.')
-  first, second = jax.random.split(key)
+  first, second = jax.random.split(rows.as_key(key))
   down = jax.random.normal(first, (length // 2, vocab, vocab))
   right = jax.random.normal(second, (length // 2 - 1, 2, vocab, vocab))
   return strip(beta * down, beta * right)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from punt_jax import checks, rows
 from punt_jax.oracles import inputs
 from punt_jax.oracles.sums import fold, offset
 from punt_jax.oracles.world import World, lift
 from punt_jax.types import Array, ArrayLike
+
+MOST = 2**24  # canvases
 
 
 def table(log_joint: ArrayLike) -> World:
@@ -29,10 +34,15 @@ def table(log_joint: ArrayLike) -> World:
     ValueError: the axes differ in size, so there is no vocabulary; or what
       inputs.log_weights says.
   """
+  log_joint = checks.array('log_joint', log_joint)
   shape = np.shape(log_joint)
   if not shape or len(set(shape)) != 1 or not shape[0]:
     raise ValueError(
       f'a table has L axes of the same size V, got shape {shape}.'
+    )
+  if log_joint.size > MOST:
+    raise ValueError(
+      f'a table of {log_joint.size} canvases is too large: at most 2 ** 24'
     )
   length, vocab = len(shape), shape[0]
   log_joint = inputs.log_weights('log_joint', log_joint, whole=True)
@@ -65,8 +75,17 @@ def table(log_joint: ArrayLike) -> World:
 
 
 def random_table(key: Array, length: int, vocab: int) -> World:
-  """A table of log-normal weights: every position depends on all others."""
-  return table(jax.random.normal(key, (vocab,) * length))
+  """A table of log-normal weights: every position depends on all others.
+
+  Raises:
+    ValueError: more than 2 ** 24 canvases.
+  """
+  inputs.sizes(length=length, vocab=vocab)
+  if length * math.log2(vocab) > math.log2(MOST) or length > 32:
+    raise ValueError(
+      f'a table of {vocab} ** {length} canvases is too large: at most 2 ** 24'
+    )
+  return table(jax.random.normal(rows.as_key(key), (vocab,) * length))
 
 
 def _sum_out(weights, axes):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from punt_jax import checks, rows
 from punt_jax.oracles import inputs, messages
 from punt_jax.oracles.sums import fold, log_sum_exp, normalize, offset
 from punt_jax.oracles.world import World, lift
@@ -39,6 +40,9 @@ def tree(log_root: ArrayLike, log_edge: ArrayLike, parent: ArrayLike) -> World:
     ValueError: the shapes do not agree, a parent comes after its child, no
       canvas is possible, or what inputs.log_weights says.
   """
+  log_root = checks.array('log_root', log_root)
+  log_edge = checks.array('log_edge', log_edge)
+  parent = checks.array('parent', parent)
   vocab, shape = np.size(log_root), np.shape(log_edge)
   length = shape[0] + 1 if shape else 0
   if (np.shape(log_root), shape, np.shape(parent)) != (
@@ -48,6 +52,11 @@ def tree(log_root: ArrayLike, log_edge: ArrayLike, parent: ArrayLike) -> World:
       f'a tree over {vocab} tokens takes a ({vocab},) root, (L - 1, {vocab}, '
       f'{vocab}) edges and (L - 1,) parents; got {np.shape(log_root)}, {shape}'
       f' and {np.shape(parent)}.'
+    )
+  if not vocab or not jnp.issubdtype(parent.dtype, jnp.integer) and length > 1:
+    raise ValueError(
+      f'a tree takes one token or more and whole numbers for parents, got'
+      f' {vocab} and {parent.dtype}'
     )
   root = inputs.log_weights('log_root', log_root)
   edge = inputs.log_weights('log_edge', log_edge)
@@ -107,7 +116,9 @@ def random_tree(
 
   The parent of node i is uniform over 0 .. i - 1.
   """
-  edge_key, parent_key = jax.random.split(key)
+  inputs.sizes(vocab, length=length, vocab=vocab)
+  checks.in_range('beta', beta)
+  edge_key, parent_key = jax.random.split(rows.as_key(key))
   pairs = jax.random.normal(edge_key, (length - 1, vocab, vocab))
   parent = jax.random.randint(
     parent_key, (length - 1,), 0, jnp.arange(1, length)

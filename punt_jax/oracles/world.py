@@ -16,7 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from punt_jax import denoiser, rows
+from punt_jax import checks, contract, denoiser, rows
+from punt_jax.oracles import inputs
 from punt_jax.oracles.sums import normalize
 from punt_jax.types import Answer, Array, ArrayLike, Denoiser
 
@@ -74,17 +75,47 @@ def lift(
     log_p, total = normalize(log_joint(allowed(tokens)))
     return jnp.where(jnp.isneginf(total)[:, None], -jnp.log(vocab), log_p)
 
-  return World(
+  return looked_at(World(
     vocab=vocab,
     length=length,
-    sample=jax.jit(
-      lambda key, n: sample(rows.as_key(key), n), static_argnums=1
+    sample=sample,
+    log_prob=jnp.vectorize(
+      lambda x: log_prob(allowed(x)), signature='(l)->()'
     ),
-    log_prob=jax.jit(
-      jnp.vectorize(lambda x: log_prob(allowed(x)), signature='(l)->()')
-    ),
-    logits=jax.jit(jnp.vectorize(logits, signature='(l)->(l,v)')),
+    logits=jnp.vectorize(logits, signature='(l)->(l,v)'),
     entropy=jax.jit(entropy),
+  ))
+
+
+def looked_at(world: World) -> World:
+  """The world with its functions jitted, and their arguments looked at."""
+  vocab, length = world.vocab, world.length
+  draw = jax.jit(world.sample, static_argnums=1)
+
+  def sample(key, n):
+    most = inputs.MOST // length
+    return draw(rows.as_key(key), checks.whole('n', n, 0, most))
+
+  def of_tokens(function):
+    jitted = jax.jit(function)
+
+    def run(tokens):
+      tokens = checks.array('tokens', tokens)
+      if not jnp.issubdtype(tokens.dtype, jnp.integer) or not tokens.ndim:
+        raise ValueError(
+          f'tokens must be integers of shape (..., {length}), not'
+          f' {tokens.dtype} {tokens.shape}'
+        )
+      if not isinstance(tokens, Array):  # what is on a device stays there
+        for token in tokens[(tokens < 0) | (tokens > vocab)].flat:
+          raise ValueError(f'the token id {token} is outside [0, {vocab}]')
+      return jitted(tokens)
+
+    return run
+
+  return world._replace(
+    sample=sample, log_prob=of_tokens(world.log_prob),
+    logits=of_tokens(world.logits),
   )
 
 
@@ -95,6 +126,8 @@ def as_denoiser(world: World) -> Denoiser:
   others are summed out, so padding on either side gives the same conditionals
   to the bit. Raises ValueError for a canvas longer than the world.
   """
+
+  contract.is_a(world, World)
 
   def logits_fn(tokens: Array, valid: Array) -> Array:
     spare = world.length - tokens.shape[-1]

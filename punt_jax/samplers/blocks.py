@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from punt_jax import checks, rows
+from punt_jax import checks, contract, rows
 from punt_jax.types import Array, Sampler, Scalar
 
 
@@ -45,6 +45,7 @@ def blocks(inner: Sampler, length: Scalar, refresh: Scalar = 1.0) -> Sampler:
   Raises:
     ValueError: length or refresh < 1, or NaN.
   """
+  contract.is_a(inner, Sampler)
   checks.in_range('block length', length, 1)
   checks.in_range('refresh', refresh, 1)
 

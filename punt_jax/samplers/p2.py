@@ -87,8 +87,10 @@ def p2(
     hidden = canvas.open & (rank >= (total - goal)[:, None])
     written = canvas.masked & ~hidden
     move = reveal(canvas._replace(masked=written), view, written)
+    broken = jnp.isnan(view.draft_logp).any(-1, keepdims=True)  # writes nothing
     return move._replace(
       tokens=jnp.where(hidden, model.vocab, move.tokens),
+      logp=jnp.where(broken, jnp.nan, move.logp),
       done=~hidden.any(-1),
     ), carry, memo
 

@@ -26,17 +26,32 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
-from punt_jax import readout, rows, scores
-from punt_jax.checks import known
+from punt_jax import contract, readout, rows, scores
+from punt_jax.checks import array, function, known, reals, shown, whole
 from punt_jax.types import Array, ArrayLike, Denoiser, Tree
 
 MOST = 2**24  # marginal probabilities that exact_profile may enumerate
 
 
+def finite(profile: ArrayLike) -> np.ndarray:
+  """The profile in float64, (..., n >= 1).
+
+  Raises:
+    ValueError: it is not finite, or no profile.
+  """
+  profile = reals('profile', profile, many=False)
+  if profile.ndim == 0 or not profile.size or not np.isfinite(profile).all():
+    raise ValueError(
+      'an information profile must be finite numbers h(0) .. h(n - 1), nats'
+    )
+  return profile
+
+
 def curve(profile: ArrayLike) -> np.ndarray:
   """Z_i = h(0) - h(i), (..., n) -> (..., n)."""
-  profile = np.asarray(profile, np.float64)
+  profile = finite(profile)
   return profile[..., :1] - profile
 
 
@@ -47,7 +62,7 @@ def total_correlation(profile: ArrayLike) -> np.ndarray:
 
 def dual_total_correlation(profile: ArrayLike) -> np.ndarray:
   """DTC, the entropy of all minus the sum of H(X_i | the rest), (...) nats."""
-  profile = np.asarray(profile, np.float64)
+  profile = finite(profile)
   return (profile - profile[..., -1:]).sum(-1)
 
 
@@ -60,6 +75,10 @@ def exact_profile(world: Any) -> np.ndarray:
   Raises:
     ValueError: there are too many partial canvases to enumerate.
   """
+  if not all(hasattr(world, x) for x in ('length', 'vocab', 'log_prob')):
+    raise ValueError(
+      f'{contract.said(world)} stands where a World belongs, see oracles'
+    )
   n, vocab = world.length, world.vocab
   if (vocab + 1) ** n > MOST:
     raise ValueError(
@@ -87,6 +106,7 @@ def exact_profile(world: Any) -> np.ndarray:
 
 def grid(n: int, points: int = 33) -> np.ndarray:
   """Counts 0 .. n - 1 to estimate at, denser at both ends; at most `points`."""
+  n, points = whole('n', n, 1, MOST), whole('points', points, 1)
   turn = np.linspace(0, np.pi, min(points, n))
   return np.unique(np.rint((n - 1) * (1 - np.cos(turn)) / 2).astype(int))
 
@@ -123,7 +143,8 @@ def estimate_profile(
   Raises:
     ValueError: bad tokens or counts, or a token of probability 0.
   """
-  counts = _counts(counts, np.shape(tokens)[-1])
+  tokens = _complete(build, params, tokens)
+  counts = _counts(counts, tokens.shape[-1])
   nats = teacher_force(build, params, key, tokens, counts, by, at_once)
   hidden = np.stack(
     [nats[:, g, c:].mean(-1, dtype=np.float64) for g, c in enumerate(counts)],
@@ -146,10 +167,13 @@ def teacher_force(
     (R, G, n) float32 nats: [r, g, i] is about the token at place i of the order
     of row r, when the first counts[g] of that order are known; 0 for these.
   """
-  tokens, counts = np.asarray(tokens), _counts(counts, np.shape(tokens)[-1])
+  tokens = _complete(build, params, tokens)
+  counts = _counts(counts, tokens.shape[-1])
   known('by', by, ('token', 'entropy'))
-  if not len(tokens) or at_once < 1:
-    raise ValueError('there must be at least one row, and one row at once')
+  whole('at_once', at_once, 1)
+  key = rows.as_key(key)
+  if isinstance(key, Tracer):
+    raise ValueError('the key is traced: teacher_force runs on the host')
 
   count = len(tokens)
   at_once = min(at_once, count)
@@ -205,9 +229,12 @@ def forced_kl(nats: np.ndarray, sizes: ArrayLike) -> np.ndarray:
     nats: (R, n, n) of `teacher_force`.
     sizes: (K,) or (R, K) whole numbers with sum n.
   """
-  n = nats.shape[-1]
-  if nats.shape[1] != n:
-    raise ValueError(f'forced_kl needs all {n} counts, got {nats.shape[1]}')
+  nats = reals('nats', nats)
+  n = nats.shape[-1] if nats.ndim == 3 else 0
+  if not n or nats.shape[1] != n:
+    raise ValueError(
+      f'forced_kl needs nats (R, n, n) of all {n} counts, got {nats.shape}'
+    )
   starts = np.broadcast_to(block_starts(sizes, n), (len(nats), n))
   row, place = np.arange(len(nats))[:, None], np.arange(n)
   blocks = nats[row, starts, place].astype(np.float64)
@@ -220,13 +247,13 @@ def block_starts(sizes: ArrayLike, n: int) -> np.ndarray:
   Raises:
     ValueError: sizes that are no whole numbers >= 0 with sum n.
   """
-  sizes = np.asarray(sizes)
-  whole = np.equal(sizes, np.floor(sizes)) & (sizes >= 0)
-  if not whole.all() or (sizes.sum(-1) != n).any():
+  found = reals('sizes', sizes)
+  whole_ = (found == np.floor(found)) & (found >= 0)
+  if not found.ndim or not whole_.all() or (found.sum(-1) != n).any():
     raise ValueError(
-      f'block sizes must be whole numbers >= 0 with sum {n}, got'
-      f' {np.array2string(sizes, threshold=20)}'
+      f'block sizes must be whole numbers >= 0 with sum {n}, got {shown(sizes)}'
     )
+  sizes = found
   ends = sizes.astype(int).cumsum(-1)
   # The block of place i is the number of blocks that end at or before it.
   block = (ends[..., None, :] <= np.arange(n)[:, None]).sum(-1)
@@ -235,7 +262,9 @@ def block_starts(sizes: ArrayLike, n: int) -> np.ndarray:
 
 def isotonic(profile: ArrayLike) -> np.ndarray:
   """The closest profile (n,) in least squares that does not increase."""
-  profile = np.asarray(profile, np.float64)
+  profile = finite(profile)
+  if profile.ndim != 1:
+    raise ValueError(f'isotonic takes one profile (n,), got {profile.shape}')
   n = len(profile)
   sums = np.concatenate([[0.0], profile.cumsum()])
   first, last = np.indices((n, n))
@@ -247,8 +276,37 @@ def isotonic(profile: ArrayLike) -> np.ndarray:
 
 def _counts(counts, n):
   """`counts`, or 0 .. n - 1; a ValueError if they cannot be interpolated."""
-  counts = np.arange(n) if counts is None else np.asarray(counts)
-  good = counts.ndim == 1 and counts.size and np.all(np.diff(counts) > 0)
-  if not good or counts[0] != 0 or counts[-1] != n - 1:
-    raise ValueError(f'counts must increase from 0 to {n - 1}, got {counts}')
-  return counts
+  if counts is None:
+    return np.arange(n)
+  found = reals('counts', counts)
+  good = found.ndim == 1 and np.all(np.diff(found) > 0)
+  good = good and (found == np.floor(found)).all()
+  if not good or found[0] != 0 or found[-1] != n - 1:
+    raise ValueError(
+      f'counts must be whole numbers that increase from 0 to {n - 1}, got'
+      f' {shown(counts)}'
+    )
+  return found.astype(int)
+
+
+def _complete(build, params, tokens):
+  """tokens (R, n) of a model, complete rows; a ValueError if they are not."""
+  made = []
+  jax.eval_shape(lambda p: made.append(function('build', build)(p)), params)
+  vocab = contract.is_a(made[0], Denoiser).vocab
+  tokens = array('tokens', tokens)
+  if isinstance(tokens, Tracer) or tokens.ndim != 2 or not tokens.size or (
+    not jnp.issubdtype(tokens.dtype, np.integer)
+  ):
+    raise ValueError(
+      'tokens must be integers (rows, positions), one row at least, not'
+      f' {contract.said(tokens)}'
+    )
+  tokens = np.asarray(tokens)
+  bad = ((tokens < 0) | (tokens >= vocab)).any(-1)
+  if bad.any():
+    raise ValueError(
+      f'row {bad.argmax()} is not complete: every token must lie in'
+      f' [0, {vocab})'
+    )
+  return tokens

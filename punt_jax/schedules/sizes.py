@@ -7,8 +7,12 @@ confidence the same sizes are a heuristic.
 
 import numpy as np
 
-from punt_jax.schedules.information import block_starts
+from punt_jax import contract
+from punt_jax.checks import function, reals, shown, whole
+from punt_jax.schedules.information import block_starts, finite
 from punt_jax.types import ArrayLike, CountFn
+
+MOST = 2**12  # positions: n ** 2 numbers
 
 
 def expected_kl(profile: ArrayLike, sizes: ArrayLike) -> np.ndarray:
@@ -21,7 +25,7 @@ def expected_kl(profile: ArrayLike, sizes: ArrayLike) -> np.ndarray:
   Raises:
     ValueError: sizes that are not, or a profile that is not finite.
   """
-  profile = _finite(profile)
+  profile = finite(profile)
   starts = block_starts(sizes, profile.shape[-1])
   return (profile[..., starts] - profile).sum(-1)
 
@@ -33,8 +37,13 @@ def guarantee(sizes: ArrayLike) -> tuple[float, float]:
   the sum over m in (N, N + s) of (N + s - m) d_m, TC is the sum of all (n - m)
   d_m and DTC that of all m d_m: compare each term.
   """
-  sizes = np.asarray(sizes)
-  starts = block_starts(sizes, sizes.sum())
+  total = reals('sizes', sizes).sum()
+  if np.ndim(sizes) != 1 or not 1 <= total <= 2**24:
+    raise ValueError(
+      f'sizes = {shown(sizes)} must be whole numbers (K,) whose sum is at least'
+      ' 1'
+    )
+  starts = block_starts(sizes, int(total))
   extra = np.bincount(starts)[starts] - 1  # s - 1 of a place's block
   rest = np.maximum(len(starts) - starts - 1, 1)
   return float((extra / rest).max()), float((extra / (starts + 1)).max())
@@ -56,7 +65,9 @@ def optimal(profile: ArrayLike, k: int) -> np.ndarray:
   Raises:
     ValueError: a profile that is not finite, or k not a number from 1 to n.
   """
-  profile = _finite(profile)
+  profile = finite(profile)
+  if profile.ndim != 1:
+    raise ValueError(f'one profile (n,) is wanted, got {profile.shape}')
   n = len(profile)
   _check_blocks(k, n)
   # The sum over blocks of (sum over positions of h(N) - h(i)): what is
@@ -84,7 +95,9 @@ def inverse_root(profile: ArrayLike, k: int) -> np.ndarray:
 
   Arguments, result and errors as in `optimal`.
   """
-  profile = _finite(profile)
+  profile = finite(profile)
+  if profile.ndim != 1:
+    raise ValueError(f'one profile (n,) is wanted, got {profile.shape}')
   n = len(profile)
   _check_blocks(k, n)
   # A rise of Z from m - 1 to m is gone if a block ends at m: the density of
@@ -106,24 +119,20 @@ def sizes_of(schedule: CountFn, n: int) -> np.ndarray:
 
   As samplers apply it: rounded down, at least 1, at most what is left.
   """
-  sizes, left = [], n
+  function('schedule', schedule)
+  what = f'the schedule {contract.name_of(schedule)}'
+  sizes, left = [], whole('n', n, 0, 2**24)
   while left:
-    count = int(np.floor(schedule(len(sizes), n, left)))
+    count = float(contract.number(what, schedule(len(sizes), n, left)))
+    if np.isnan(count):
+      raise ValueError(f'{what} returned NaN at step {len(sizes)}')
+    count = int(np.floor(np.clip(count, 1, left)))
     sizes.append(min(max(count, 1), left))
     left -= sizes[-1]
   return np.array(sizes)
 
 
-def _finite(profile):
-  """The profile in float64; a ValueError unless it is finite, (..., n >= 1)."""
-  profile = np.asarray(profile, np.float64)
-  if profile.ndim == 0 or not profile.size or not np.isfinite(profile).all():
-    raise ValueError(
-      'an information profile must be finite numbers h(0) .. h(n - 1), nats'
-    )
-  return profile
-
-
 def _check_blocks(k, n):
-  if k != int(k) or not 1 <= k <= n:
+  whole('n', n, 1, MOST)
+  if whole('k', k, 1) > n:
     raise ValueError(f'{n} positions cannot be cut into {k} blocks')

@@ -7,6 +7,8 @@ import pytest
 
 import punt_jax
 from punt_jax import oracles, samplers, schedules
+from punt_jax.sampler import no_carry
+from punt_jax.types import Move, Sampler
 
 B, L, V = 8, 6, 3
 
@@ -77,6 +79,36 @@ def test_nothing_open_costs_nothing(joint, run):
   assert not out.meter.nfe.any() and not out.log_q.any() and out.done.all()
   np.testing.assert_array_equal(out.tokens, tokens)
   assert (out.when == -1).all()
+
+
+def trespasser():
+  """Writes two of its positions a step, and says it wrote everywhere."""
+
+  def step(keys, t, canvas, carry, memo, model):
+    mine = canvas.masked & (jnp.cumsum(canvas.masked, -1) <= 2)
+    tokens = jnp.where(canvas.masked & ~mine, V, 0)
+    done = ~(canvas.masked & ~mine).any(-1)
+    return Move(tokens, jnp.full(tokens.shape, -1.0), done), carry, memo
+
+  return Sampler(no_carry, step)
+
+
+def test_a_sampler_that_writes_where_it_may_not():
+  """Given tokens, padding and finished rows stay, and are in no log_q."""
+  tokens = np.full((4, L), V)
+  tokens[:, 0], tokens[1, 2:], tokens[3] = 2, 1, 1
+  valid = np.ones(tokens.shape, bool)
+  valid[2, 3:] = False
+  model = punt_jax.from_logits(lambda x, valid: jnp.zeros((*x.shape, V)), V)
+  run = punt_jax.compile(lambda params, hyperparams: (model, trespasser()))
+  out = run((), (), 0, tokens, valid=valid)
+  open_ = valid & (tokens == V)
+  np.testing.assert_array_equal(out.tokens, np.where(open_, 0, tokens))
+  # A row counts its open positions once a step, until it is done.
+  assert open_.sum(-1).tolist() == [5, 1, 2, 0]
+  assert out.steps.tolist() == [3, 1, 1, 0]
+  np.testing.assert_array_equal(out.log_q, [-15.0, -1.0, -2.0, 0.0])
+  assert (out.when[~open_] == -1).all()
 
 
 def test_step_and_watch(joint):

@@ -12,6 +12,7 @@ import pytest
 import punt_jax
 from punt_jax import samplers
 from punt_jax.decode import film
+from punt_jax.rows import as_key
 
 V, L = 4, 6
 TABLE = np.sin(np.outer(np.arange(V) + 1, np.arange(V) + 2) * 7.0)
@@ -344,3 +345,77 @@ except AttributeError as error:
     [sys.executable, '-c', code], capture_output=True, text=True, check=True
   )
   assert told.stdout == "module 'punt_jax' has no attribute 'modles'\n"
+
+
+@pytest.mark.parametrize('rows, said', [
+  ([0, 2**32, 1], r'rows holds 4294967296: .* in \[0, 2 \*\* 31\)'),
+  ([0, -1, 1], 'rows holds -1'),
+  ([0.0, 1.0, 2.0], 'rows must be 3 integers'),
+  ([True, False, True], 'rows must be 3 integers'),
+  (5, 'rows must be 3 integers'),
+  ([[0], [1, 2], [3]], 'rows is no array: its rows must be equally long'),
+])
+def test_row_numbers_that_would_draw_like_others(rows, said):
+  for door in (fill, functools.partial(compiled, (), 0.05)):
+    with pytest.raises(ValueError, match=said):
+      door(0, tokens=MASKS, rows=rows)
+
+
+def test_row_numbers_of_a_device_are_looked_at_by_compile():
+  with pytest.raises(ValueError, match='rows holds -1'):
+    compiled((), 0.05, 0, MASKS, rows=jnp.array([0, -1, 2]))
+
+
+def test_all_of_a_seed_counts():
+  """jax.random.key(2 ** 32) is jax.random.key(0)."""
+  data = lambda seed: jax.random.key_data(as_key(seed)).tolist()
+  assert data(7) == jax.random.key_data(jax.random.key(7)).tolist()
+  seeds = 0, 1, 2**32, 2**33, 2**63, 2**64 - 1
+  assert len({str(data(seed)) for seed in seeds}) == 6
+  for bad in (-1, 2**64, 10**5000, np.int64(-1)):
+    with pytest.raises(ValueError, match=r'the seed .* lie in \[0, 2 \*\* 64'):
+      as_key(bad)
+
+
+@pytest.mark.parametrize('make, said', [
+  (lambda: samplers.credit(entries=2**40), 'entries = 1099511627776 .* most'),
+  (lambda: samplers.smc(samplers.uniform(1), 2**40), 'particles = .* at most'),
+  (lambda: samplers.lookahead(1, paths=2**40), 'paths = .* at most'),
+  (lambda: samplers.halton(2**40), 'steps = .* must fit into 32 bits'),
+  (lambda: samplers.top_k(10**5000), r'k = \(a number of 16610 bits\) is out'),
+  (lambda: samplers.top_k(np.ones(L)), 'k = .* must be a number'),
+  (lambda: samplers.threshold('0.9'), "tau = '0.9' must be a number"),
+  (lambda: samplers.threshold(len), 'tau = .* must be a number'),
+  (lambda: samplers.threshold(1j), 'tau = 1j must be a number'),
+  (lambda: samplers.threshold(True), 'tau = True must be a number'),
+  (lambda: samplers.credit(entries=True), 'entries = True must be a whole'),
+  (lambda: samplers.punt(0.1, divergence=[]), r'unknown divergence \[\]'),
+  (lambda: samplers.stop(samplers.uniform(1), 0.5), 'eos = 0.5 must be a'),
+  (lambda: fill(0, sampler=samplers.stop(samplers.uniform(1), V)), 'eos = 4'),
+  (lambda: fill(0, sampler=samplers.p2(3, planner=len)), 'len, which is not'),
+  (lambda: punt_jax.from_logits(TABLE, V), 'the network = .* a function'),
+  (lambda: punt_jax.compile(None), 'build = None must be a function'),
+  (lambda: punt_jax.from_rule(None), 'rule = None must be a function'),
+  (lambda: fill(0, [[0, 1], [2]]), 'tokens is no array: its rows must be'),
+  (lambda: fill(0, MASKS + 1), r'id outside \[0, 4\]: row 0, position 0'),
+])
+def test_what_is_no_setting_is_one_sentence(make, said):
+  with pytest.raises(ValueError, match=said) as caught:
+    make()
+  assert '\n' not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize('sampler, said', [
+  (samplers.top_k(1, lambda view: view.step), r'score <lambda> .*\(\)'),
+  (samplers.top_k(lambda *x: None), 'schedule <lambda> returned None'),
+  (samplers.top_k(lambda *x: jnp.ones(2)), r'schedule <lambda> .* \(2,\)'),
+  (samplers.punt(lambda share: jnp.ones(5)), r'schedule <lambda> .* \(5,\)'),
+  (samplers.punt(0.1, admit=scores), 'the rule scores returned'),
+  (samplers.learned(lambda view, left: left), 'policy <lambda> returned'),
+  (samplers.learned(None), 'policy = None must be a function'),
+  (samplers.smc(samplers.uniform(1), 2, lambda canvas, move: 1.0), 'potential'),
+  (samplers.influence(lambda view: view.entropy, 1.0), 'influence <lambda>'),
+])
+def test_what_functions_of_a_sampler_return(sampler, said):
+  with pytest.raises(ValueError, match=said):
+    jax.eval_shape(lambda: fill(0, sampler=sampler))

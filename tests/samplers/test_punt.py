@@ -401,3 +401,14 @@ def test_film_keeps_what_the_steps_said():
 def test_wrong_arguments_are_named(wrong, word):
   with pytest.raises(ValueError, match=word):
     samplers.punt(**wrong)
+
+
+def test_what_does_not_move_passes_an_epsilon_of_zero():
+  """Independent positions: nothing moves, and a move of 0 is not above 0."""
+  model = punt_jax.from_logits(
+    lambda tokens, valid: jnp.zeros((*tokens.shape, 3)), 3
+  )
+  out = jax.jit(lambda: punt_jax.sample(
+    0, model, samplers.punt(0.0), jnp.full((1, 8), 3)
+  ))()
+  assert out.steps.tolist() == [1] and out.meter.nfe.tolist() == [4]
