@@ -106,26 +106,9 @@ def text(spec: Any, where: Any) -> vocabulary.Text:
   """
   try:
     spec = jsonl.decode(spec.encode()) if isinstance(spec, str) else spec
-    kind = spec.get('kind') if isinstance(spec, dict) else None
-    if kind == 'characters':
-      _letters(spec.get('alphabet'))
-    elif kind == 'tokenizer':
-      for key in ('vocab', 'mask'):
-        number(spec, key, 0, default=0, where='its tokenizer')
-    elif kind != 'bytes':
-      raise ValueError(f'{spec!r:.60} is of no kind that is known')
     return vocabulary.from_spec(spec)
-  except (ValueError, LookupError, TypeError) as error:
+  except ValueError as error:
     raise ValueError(
       f'{where}: the vocabulary in its header cannot be used: {error!s:.200}'
     ) from None
 
-
-def _letters(alphabet):
-  """Refuses an alphabet in which a token has no letter of its own."""
-  if not isinstance(alphabet, str) or not alphabet:
-    raise ValueError(f'its alphabet is {alphabet!r:.40}')
-  if len(set(alphabet)) < len(alphabet):
-    twice = max(alphabet, key=alphabet.count)
-    raise ValueError(f'its alphabet has the letter {twice!r} twice')
-  alphabet.encode()  # half of a pair is no letter

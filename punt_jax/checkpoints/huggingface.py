@@ -149,6 +149,8 @@ def survey(
 ) -> tuple[Layout, tensors.Tensors, dict[str, Any]]:
   """(Layout, tensors, config) of a checkpoint directory; reads no weights.
 
+  The files hold the tensors that the config asks for, in their shapes.
+
   Arguments and errors as of `load`.
   """
   config = read_config(folder)
@@ -170,6 +172,7 @@ def survey(
     dtype = 'bfloat16' if kinds == {'bfloat16'} else 'float32'
   checks.known('dtype', dtype, ('bfloat16', 'float32'))
   plan = plan._replace(module=plan.module.clone(dtype=dtype))
+  _slots(plan, shapes(plan), stored)
   return plan, stored, config
 
 

@@ -27,7 +27,7 @@ class Layout(NamedTuple):
 
 def number(
   config: dict[str, Any], key: str, low: float = 1, default: Any = None,
-  kind: type = int, high: float = 2**31, where: Any = 'config.json',
+  kind: type = int, high: float = 2**31 - 1, where: Any = 'config.json',
 ) -> Any:
   """config[key], a number from `low` to `high`; `where` it stands.
 

@@ -200,6 +200,7 @@ CONFIGS = {
   'no mask': ({'mask_token_id': None}, 'has no mask_token_id: add it'),
   'a mask in words': ({'mask_token_id': '5'}, "mask_token_id is '5'"),
   'true as mask': ({'mask_token_id': True}, 'mask_token_id is True'),
+  'beyond int32': ({'embedding_size': 2**31}, 'embedding_size is 2147483648'),
   'few rows': ({'embedding_size': 261}, 'embedding_size is 261'),
   'no positions': ({'max_sequence_length': -1}, 'max_sequence_length is -1'),
   'theta 0': ({'rope_theta': 0}, 'rope_theta is 0'),

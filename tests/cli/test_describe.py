@@ -103,6 +103,17 @@ def test_a_shift_that_is_wrong_is_found(params, tmp_path, capsys):
   assert 'WARNING: outputs that are not shifted would fit better' in text
 
 
+def test_a_config_that_the_files_contradict(tmp_path):
+  """A forward pass of its sizes was compiled before anybody looked."""
+  made.write(tmp_path / 'x', 'llada', 'tiny')
+  file = tmp_path / 'x' / 'config.json'
+  file.write_text(file.read_text().replace(
+    '"mlp_hidden_size": 128', f'"mlp_hidden_size": {2**30}'
+  ))
+  with pytest.raises(ValueError, match='the files do not belong to this conf'):
+    describe.run(str(tmp_path / 'x'), load=False)
+
+
 def test_what_is_said_before_weights_are_read(tmp_path, capsys, monkeypatch):
   made.write(tmp_path / 'x', 'dream', 'tiny')
 
