@@ -235,9 +235,12 @@ def _header(path):
   """({name: (shape, numpy's name of the type)}, metadata) of a file."""
   found = {}
   if files.size(path):
-    with open(path, 'rb') as stream:
-      size = int.from_bytes(stream.read(8), 'little')
-      data = stream.read(size) if size <= MOST else b''
+    try:
+      with open(path, 'rb') as stream:
+        size = int.from_bytes(stream.read(8), 'little')
+        data = stream.read(size) if size <= MOST else b''
+    except OSError as error:
+      raise ValueError(f'{path} cannot be read: {error.strerror}') from None
     if size > MOST:
       raise _damaged(path, f'its header has {size} bytes')
   with _opened(path) as file:  # its size, offsets and types are right, then

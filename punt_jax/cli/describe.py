@@ -190,7 +190,7 @@ def run(
     'parameters': sum(x.size for x in leaves), 'placed': placed
   }
   if is_folder:
-    shards = [file.stat().st_size for file in folder.glob('*.safetensors')]
+    shards = [file.stat().st_size for file in folder.rglob('*.safetensors')]
     on_host = placed if jax.default_backend() == 'cpu' else 0
     more = (peak() - before - on_host) / max(shards)
     measured['more'] = more
