@@ -8,10 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 SETTLE = 0.3  # seconds until reads that were cut short have ended
+SYSTEM = (  # what is no fault of a file's content
+  'No space left on device', 'File too large', 'Disk quota exceeded',
+  'Permission denied', 'Read-only file system', 'Input/output error',
+  'Too many open files', 'Stale file handle',
+)
 
 
 def call(work: Callable[[], Any]) -> tuple[Any, str | None]:
   """work() -> (what it returns, None), or (None, why it has failed).
+
+  The reason is one of SYSTEM or the exception's kind. Where memory is missing
+  the exception comes through.
 
   orbax logs what it meets, and the reads of its threads that a failure has cut
   short complain when they end: none of it reaches the screen.
@@ -24,8 +32,12 @@ def call(work: Callable[[], Any]) -> tuple[Any, str | None]:
   try:
     try:
       found = work()
+    except MemoryError:
+      raise
     except Exception as error:  # orbax and tensorstore raise many kinds
       failed = _reason(error)
+      if 'RESOURCE_EXHAUSTED' in str(error) and failed not in SYSTEM:
+        raise  # of a device
     if failed:
       time.sleep(SETTLE)
       gc.collect()
@@ -36,8 +48,7 @@ def call(work: Callable[[], Any]) -> tuple[Any, str | None]:
 
 
 def _reason(error):
-  """What an exception says of the file system, or else its kind."""
-  said = getattr(error, 'strerror', None) or ''
-  for word in ('No space left on device', 'File too large', 'Disk quota'):
-    said = said or (word if word in str(error) else '')
-  return said or type(error).__name__
+  """What an exception says of the system, or else its kind."""
+  said = getattr(error, 'strerror', None) or str(error)
+  named = (word for word in SYSTEM if word in said)
+  return next(named, type(error).__name__)

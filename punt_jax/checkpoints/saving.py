@@ -136,6 +136,8 @@ def restore(manager: Any, like: Tree) -> tuple[Tree, Any] | None:
   if failed and not folder.exists():  # a run that goes on has put it away
     manager.reload()
     return restore(manager, like)
+  if failed in quiet.SYSTEM:
+    raise ValueError(f'the checkpoint {folder} cannot be read: {failed}')
   if failed:
     raise ValueError(
       f'the checkpoint {folder} cannot be read ({failed}): it is truncated or'

@@ -104,6 +104,25 @@ def test_a_checkpoint_without_a_digest_comes_back(tmp_path, monkeypatch):
   jax.tree.map(np.testing.assert_array_equal, found, state())
 
 
+@pytest.mark.parametrize('error, said', [
+  (PermissionError(13, 'Permission denied'), 'read: Permission denied'),
+  (ValueError('UNKNOWN: Input/output error'), 'cannot be read: Input/output e'),
+  (RuntimeError('RESOURCE_EXHAUSTED: Out of memory'), 'Out of memory'),
+  (MemoryError(), ''),
+])
+def test_nobody_deletes_a_checkpoint_that_is_whole(
+  tmp_path, monkeypatch, error, said
+):
+  def fails(*_):
+    raise error
+
+  manager = saved(tmp_path)
+  monkeypatch.setattr(saving, '_read', fails)
+  with pytest.raises((ValueError, type(error)), match=said) as caught:
+    saving.restore(manager, state())
+  assert 'delete it' not in str(caught.value)
+
+
 def test_what_a_kill_has_left_is_put_away(tmp_path):
   manager = saved(tmp_path)
   (tmp_path / '8.orbax-checkpoint-tmp' / 'state').mkdir(parents=True)
