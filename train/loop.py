@@ -40,15 +40,6 @@ SOURCES = {
 }
 
 
-class Begun(NamedTuple):
-  """A work folder that is this run's own."""
-
-  state: Any  # the newest one
-  recent: list  # values of the steps since the last row of metrics.jsonl
-  manager: Any  # of the checkpoints
-  lock: IO[str]  # others are kept out until it is closed
-
-
 class Run(NamedTuple):
   """A run that is ready to start or to go on."""
 
@@ -56,7 +47,10 @@ class Run(NamedTuple):
   workdir: pathlib.Path
   data: data_lib.Data
   module: Any
-  begun: Begun
+  state: step_lib.State
+  recent: list  # of `begin`
+  manager: Any  # of the checkpoints
+  lock: IO[str]  # others are kept out until it is closed
   devices: Any  # each takes an equal share of every batch
 
 
@@ -79,11 +73,14 @@ def prepare(config, workdir):
   devices, workdir = jax.local_devices(), pathlib.Path(workdir)
   data, module, init = plan(config, len(devices))
   begun = begin(config, workdir, init, data.digests)
-  return Run(config, workdir, data, module, begun, devices)
+  return Run(config, workdir, data, module, *begun, devices)
 
 
 def begin(config, workdir, init, digests=()):
-  """Claims workdir -> Begun, from its newest checkpoint or from init().
+  """Claims workdir -> (newest state or init(), recent, checkpoints, lock).
+
+  `recent` are the values of the steps since the last row of metrics.jsonl. The
+  lock keeps others out until it is closed.
 
   Args:
     config: checked, see settings.py.
@@ -111,7 +108,7 @@ def begin(config, workdir, init, digests=()):
   except BaseException:
     lock.close()
     raise
-  return Begun(state, extra.get('recent', []), manager, lock)
+  return state, extra.get('recent', []), manager, lock
 
 
 def restore(manager, like):
@@ -166,23 +163,25 @@ def train(run):
   score = lambda state, rows, draws: data_lib.score(
     run.data, evaluate, state.ema, rows, draws, config.seed
   )
-  with run.begun.lock:
+  with run.lock:
     state, seconds = drive(
-      config, run.workdir, run.begun,
+      config, run.workdir, run.manager, run.state, run.recent,
       lambda state, step: update(state, run.data.batch(step)),
       lambda state: score(state, config.eval_rows, 2),
     )
     return finish(run, score, state, seconds)
 
 
-def drive(config, workdir, begun, advance, evaluate):
+def drive(config, workdir, manager, state, recent, advance, evaluate):
   """Advances a state to config.steps, with metrics, progress, checkpoints.
 
   Args:
     config: steps, log_every, eval_every, save_every; 0 is never, but the last
       step is always saved.
     workdir: pathlib.Path.
-    begun: Begun; its state is a pytree with a leaf `step`, updates done.
+    manager: from `begin`.
+    state: pytree with a leaf `step`, updates done.
+    recent: from `begin`.
     advance: (state, updates done) -> (state, {name: scalar}).
     evaluate: state -> {name: number}.
 
@@ -193,7 +192,6 @@ def drive(config, workdir, begun, advance, evaluate):
     ValueError: one sentence: something is not finite, or cannot be written.
     KeyboardInterrupt: the process has been asked to end, and all is saved.
   """
-  state, recent, manager, _ = begun
   start, recent, clock = int(state.step), list(recent), time.monotonic()
   records.cut_rows(workdir / 'metrics.jsonl', start)
   # The row of a run that has finished here and is to go on stays.
@@ -238,7 +236,7 @@ def finish(run, score, state, seconds):
   """Scores all held-out data and adds the row to results.jsonl."""
   step = int(state.step)
   found = score(state, len(run.data.heldout), 4)
-  finite.check(found, step, run.begun.manager)
+  finite.check(found, step, run.manager)
   row = {
     'step': step,
     **found,

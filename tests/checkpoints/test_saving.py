@@ -108,7 +108,7 @@ def test_a_checkpoint_without_a_digest_comes_back(tmp_path, monkeypatch):
   (PermissionError(13, 'Permission denied'), 'read: Permission denied'),
   (ValueError('UNKNOWN: Input/output error'), 'cannot be read: Input/output e'),
   (RuntimeError('RESOURCE_EXHAUSTED: Out of memory'), 'Out of memory'),
-  (MemoryError(), ''),
+  (MemoryError('all of it'), 'all of it'),
 ])
 def test_nobody_deletes_a_checkpoint_that_is_whole(
   tmp_path, monkeypatch, error, said

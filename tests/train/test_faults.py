@@ -58,9 +58,11 @@ def toy(**values):
 def run(workdir, config=None, advance=advance, evaluate=evaluate, digests=()):
   """Trains the toy to its last step -> (its state, the text of its curve)."""
   config, workdir = config or toy(), pathlib.Path(workdir)
-  begun = loop.begin(config, workdir, init, digests)
-  with begun.lock:
-    state, _ = loop.drive(config, workdir, begun, advance, evaluate)
+  state, recent, manager, lock = loop.begin(config, workdir, init, digests)
+  with lock:
+    state, _ = loop.drive(
+      config, workdir, manager, state, recent, advance, evaluate
+    )
   return state, (workdir / 'metrics.jsonl').read_text()
 
 
@@ -217,11 +219,13 @@ def test_a_full_disk_is_a_sentence(tmp_path, whole):
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
   assert saved(folder) == [8]
   config = toy(log_every=0, eval_every=0)
-  begun = loop.begin(config, folder, init)
-  assert int(begun.state.step) == 8
-  state, _ = loop.drive(config, folder, begun, advance, evaluate)
+  state, recent, manager, lock = loop.begin(config, folder, init)
+  with lock:
+    assert int(state.step) == 8
+    state, _ = loop.drive(
+      config, folder, manager, state, recent, advance, evaluate
+    )
   jax.tree.map(np.testing.assert_array_equal, state, whole[0])
-  begun.lock.close()
 
 
 def test_damaged_files_of_a_run_are_named(tmp_path):

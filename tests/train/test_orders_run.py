@@ -8,7 +8,7 @@ import pytest
 
 import punt_jax
 from configs import orders as configs
-from punt_jax import samplers
+from punt_jax import checkpoints, samplers
 from punt_jax.checkpoints import order_files
 from punt_jax.checkpoints.pretrained import ASSETS
 from train.orders import __main__ as orders
@@ -60,6 +60,9 @@ def test_kill_and_resume_is_exact(name, tmp_path, monkeypatch):
   whole, cut = (order_files.load(run / 'order.safetensors') for run in runs)
   jax.tree.map(np.testing.assert_array_equal, whole.params, cut.params)
   assert again == card and card['step'] == 6
+  with pytest.raises(ValueError, match='holds a run with another denoiser'):
+    monkeypatch.setattr(checkpoints, 'digest', lambda _: 'of others')
+    orders.train(config, tmp_path / 'cut')
   rows = (runs[0] / 'metrics.jsonl').read_text().splitlines()
   assert len(rows) == 8  # six updates, two tests
   assert all(np.isfinite(v) for row in rows for v in json.loads(row).values())

@@ -362,13 +362,13 @@ def refuses(folder, config, corpus):
   with pytest.raises(ValueError, match='with another corpus'):
     loop.prepare(config, run)
   config.data.path = str(moved)
-  loop.prepare(config, run).begun.lock.close()
+  loop.prepare(config, run).lock.close()
   assert export.export(run, out)['config']['data']['path'] == 'moved.txt'
   out.unlink()
   again = loop.prepare(config, run)
   with pytest.raises(ValueError, match='is in use by another run'):
     loop.prepare(config, run)
-  again.begun.lock.close()
+  again.lock.close()
   shutil.rmtree(run / 'checkpoints')
   with pytest.raises(ValueError, match='has not saved anything yet'):
     export.export(run, out)

@@ -43,14 +43,14 @@ def train(config, workdir, said=''):
   task = tasks.load(config, config.seed)
   way = METHODS[config.method](config, task)
   digests = {'denoiser': checkpoints.digest(task.loaded)}
-  begun = loop.begin(
+  state, recent, manager, lock = loop.begin(
     config, workdir, lambda: method.start(config, way.init), digests
   )
-  with begun.lock:
+  with lock:
     state, seconds = loop.drive(
-      config, workdir, begun, way.advance, way.evaluate
+      config, workdir, manager, state, recent, way.advance, way.evaluate
     )
-    return finish(config, workdir, way, state, begun.manager, {
+    return finish(config, workdir, way, state, manager, {
       'command': f'python -m train.orders {said}', 'digests': digests,
     }, seconds)
 
