@@ -28,6 +28,8 @@ from punt_jax.cli import command
 from punt_jax.cli.sweep import Point, sweep
 from punt_jax.generation import options
 from punt_jax.oracles import named
+from train import step
+from train.settings import DENOISER, network
 
 MODELS = ('exact', 'trained')
 LIMITS = {  # of its numbers, see checks.numbers
@@ -60,6 +62,8 @@ def points(config):
     known('world', world, named.NAMES)
     in_range('length', length, 3)
     if model == 'trained':
+      step.warm_up(config.training)
+      network('model', config.training.model, DENOISER, ())
       found.append(Point(
         world, length, 'one_by_one', {'score': filming.ORDER},
         {'model': model, 'kind': 'training'},
