@@ -185,7 +185,7 @@ def one(**changes):
   'changes, said',
   [
     ({'worlds': ('ring',)}, "'ring': use one of chain, permuted"),
-    ({'rows': 1}, 'rows = 1 is out of range'),
+    ({'rows': 1}, 'rows = 1 must be a whole number'),
     ({'length': 1}, 'length = 1'),
     (one(sampler='punkt'), "unknown sampler 'punkt': use one of punt,"),
     (one(kappa=1.0), "setting of punt: 'kappa': use one of"),

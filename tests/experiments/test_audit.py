@@ -90,7 +90,7 @@ def test_bad_input_is_one_sentence(tmp_path):
     (dict(subjects=(('exakt', 'permuted', 6),)), "unknown model 'exakt'"),
     (dict(subjects=(('exact', 'pond', 6),)), "unknown world 'pond'"),
     (dict(first=('middle',)), "unknown bit order 'middle'"),
-    (dict(rows=1), 'rows = 1 is out of range'),
+    (dict(rows=1), 'rows = 1 must be a whole number'),
   ):
     with pytest.raises(ValueError, match=said):
       audit.run(tiny(**changes), tmp_path / 'a')

@@ -235,10 +235,10 @@ def test_shares_follow_the_length():
     ({'samplers': {'top_k': {'k': (1, 0)}}}, 'k = 0 is out of range'),
     ({'samplers': {'punt': {}}}, 'a value for its hyperparameter epsilon'),
     ({'worlds': ('ring',)}, "unknown subject 'ring': use one of chain,"),
-    ({'rows': 1}, 'rows = 1 is out of range'),
-    ({'scored': 1}, 'scored = 1 is out of range'),
+    ({'rows': 1}, 'rows = 1 must be a whole number'),
+    ({'scored': 1}, 'scored = 1 must be a whole number'),
     ({'shown': 1.5}, 'shown = 1.5 is out of range'),
-    ({'lengths': (8, 1)}, 'length = 1 is out of range'),
+    ({'lengths': (8, 1)}, 'length = 1 must be a whole number'),
     ({'temperatures': {'chain': (-1.0,)}}, 'temperature = -1.0 is out of'),
   ],
 )

@@ -221,7 +221,7 @@ def test_every_contender_has_a_grid_that_it_can_read(task):
     (dict(contenders=('punkt',)), "unknown contender 'punkt': use one of"),
     (dict(orders=dict(variational=('tuesday',))), 'there is no order tuesday'),
     (dict(orders={}), "unknown orders 'variational'"),
-    (dict(batch=0), 'batch = 0 is out of range'),
+    (dict(batch=0), 'batch = 0 must be a whole number'),
     (
       dict(grids={'variational': dict(budget=0.5), 'one by one': {}}),
       'budget = 0.5 is out of range',
