@@ -88,6 +88,8 @@ def cases(config):
     ValueError: one sentence about what the config asks for.
   """
   subjects.check_numbers(config, LIMITS)
+  for heats in dict(config.temperatures).values():
+    checks.numbers({'temperature': heats}, {'temperature': (0.0,)})
   settings, found = config.settings.to_dict(), []
   listed = isinstance(config.samplers, str)
   for name, length in itertools.product(config.worlds, config.lengths):
@@ -105,7 +107,6 @@ def cases(config):
           ' leave it out of --samplers'
         )
       for heat in config.temperatures.get(name, (1.0,)):
-        checks.numbers({'temperature': heat}, {'temperature': (0.0,)})
         if heat != 1 and name not in named.NAMES:
           raise ValueError(f'{name} is compared at temperature 1 alone')
         found.append(Case(name, length, float(heat), choice))
