@@ -182,26 +182,22 @@ def bias(model: Denoiser, ids: ArrayLike, amount: Scalar) -> Denoiser:
       f'token ids {checks.shown(ids)} must lie in [0, {model.vocab}),'
       ' the vocabulary'
     )
-  most = np.finfo(np.float32).max / 4  # sums of them are finite
+  most = float(np.finfo(np.float32).max) / 4  # sums of them are finite
   checks.in_range('bias', amount, high=most)
-  before = model.drafts.bias
-  xp = jnp if isinstance(amount, Tracer) else np
-  with np.errstate(over='ignore'):  # to -inf
-    amount = xp.asarray(amount, xp.float32)
-  added = xp.where(np.isin(np.arange(model.vocab), ids), amount, xp.float32(0))
-  added = added if before is None else added + before
-  if not isinstance(added, Tracer) and not np.isfinite(
-    np.delete(added, model.mask) if _own_mask(model) else added
-  ).any():
+  chosen = np.isin(np.arange(model.vocab), ids)
+  if isinstance(amount, Tracer):
+    added = jnp.where(chosen, amount, 0.0)
+  else:
+    with np.errstate(over='ignore'):  # to -inf
+      added = np.where(chosen, amount, 0.0).astype(np.float32)
+  if model.drafts.bias is not None:
+    added = added + model.drafts.bias
+  own = np.arange(model.vocab) == model.mask  # never drafted in any case
+  if not isinstance(added, Tracer) and not np.isfinite(added)[~own].any():
     raise ValueError(
       f'every id in [0, {model.vocab}) is banned: no token is left to draft'
     )
   return _drafting(model, bias=added)
-
-
-def _own_mask(model):
-  """Whether one of the V ids is the network's own of MASK."""
-  return model.mask is not None and model.mask < model.vocab
 
 
 def judge_drafts(model: Denoiser) -> Denoiser:
@@ -249,7 +245,8 @@ def left_to_right(model: Denoiser) -> Denoiser:
 
 def ordered(model: Denoiser) -> InOrderFn:
   """model.in_order, or a ValueError that says what is missing."""
-  if contract.is_a(model, Denoiser).in_order is None:
+  contract.is_a(model, Denoiser)
+  if model.in_order is None:
     raise ValueError(
       'this model cannot score tokens in a given order in one pass: it has no'
       ' Denoiser.in_order (exact worlds have one)'

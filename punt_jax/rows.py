@@ -28,21 +28,21 @@ def as_key(key: Any) -> Array:
   Raises:
     ValueError: it is something else, or several keys.
   """
-  if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+  if type(key) is int or isinstance(key, np.integer):
     return _key_of(int(key))
-  kind, shape = getattr(key, 'dtype', None), getattr(key, 'shape', None)
-  if kind is None or shape is None:
+  if not isinstance(key, (jax.Array, np.ndarray)):
     raise ValueError(_no_key(key))
+  kind, shape = key.dtype, key.shape
   if jnp.issubdtype(kind, jax.dtypes.prng_key):
     if shape:
       raise ValueError(
         f'keys of shape {shape} where one belongs: the rows of a canvas draw'
         ' from one key, each by its number'
       )
-    return key
+    return jnp.asarray(key)
   if kind == np.uint32 and len(shape) == 1:  # jax.random.PRNGKey
     try:
-      return jax.random.wrap_key_data(key)
+      return jax.random.wrap_key_data(jnp.asarray(key))
     except (TypeError, ValueError):
       raise ValueError(_no_key(key)) from None
   if shape or not jnp.issubdtype(kind, jnp.integer):

@@ -73,14 +73,11 @@ def punt(
   checks.known('divergence', divergence, readout.DIVERGENCES)
   checks.known('bit order', first, ('msb', 'lsb'))
   checks.known('codes', codes, ('plain', 'balanced'))
-  if admit is not None:
-    checks.function('admit', admit)
 
   def admitted(key, view):
+    chosen = checks.function('admit', admit)(key, view)
     what = f'the rule {contract.name_of(admit)}'
-    return contract.array(
-      what, admit(key, view), view.masked.shape, jnp.bool_
-    )
+    return contract.array(what, chosen, view.masked.shape, jnp.bool_)
 
   def limit_of(canvas):
     if not callable(epsilon):

@@ -160,8 +160,8 @@ def test_numbers_that_are_none_do_not_count_as_zero():
 
 # Temperatures and other settings of the drafts.
 
-HEATS = [0.0, 1e-45, 1e-38, 1e-10, 1.0, 1e30, np.inf, np.nan, -1.0]
-COLD, HOT = slice(0, 4), slice(5, 7)
+HEATS = [0.0, 1e-45, 1e-38, 1e-10, 2e-9, 1.0, 1e30, np.inf, np.nan, -1.0]
+COLD, HOT, NONE = slice(0, 5), slice(6, 8), slice(8, 10)
 
 
 @pytest.mark.parametrize('vocab, chunk', [(1, None), (7, 2), (1030, None)])
@@ -187,12 +187,12 @@ def test_extremes_of_temperature(vocab, chunk, monkeypatch):
     jax.lax.map(drafts, heats),
   ))
   for tokens, logp in run(jnp.array(HEATS)):
-    best = np.broadcast_to(logits[0].argmax(-1), (4, 5))
+    best = np.broadcast_to(logits[0].argmax(-1), (5, 5))
     np.testing.assert_array_equal(tokens[COLD], best)
     np.testing.assert_allclose(logp[COLD], 0, atol=1e-6)
     np.testing.assert_allclose(logp[HOT], -np.log(possible), rtol=1e-5)
-    assert np.isfinite(logits[0, np.arange(5), np.asarray(tokens[:7])]).all()
-    assert np.isnan(logp[7:]).all()
+    assert np.isfinite(logits[0, np.arange(5), np.asarray(tokens[:8])]).all()
+    assert np.isnan(logp[NONE]).all()
 
 
 def test_a_share_that_is_traced_keeps_a_token():
