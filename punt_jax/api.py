@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
-from punt_jax import checks, contract, parallel
+from punt_jax import canvas, checks, contract, parallel
 from punt_jax import decode as loop
 from punt_jax import rows as rows_lib
 from punt_jax.types import (
@@ -71,10 +70,10 @@ def sample(
     ValueError: one sentence: wrong shapes or dtypes, or what is no key,
       Denoiser or Sampler; NumPy values that `compile` would refuse.
   """
-  batch = _canvas(tokens, given, valid, rows)
+  batch = canvas.shaped(tokens, given, valid, rows)
   contract.built((denoiser, sampler))
   if not any(isinstance(x, jax.Array) for x in batch):
-    batch = _check(denoiser, *batch)
+    batch = canvas.checked(denoiser, *batch)
   state = _start(rows_lib.as_key(key), (denoiser, sampler), *batch)
   return loop.decode(state, denoiser, sampler, _most(max_steps, state.tokens))
 
@@ -134,12 +133,12 @@ def compile(
     raise ValueError('give devices or a mesh, not both')
 
   def run(params, hyperparams, key, tokens, given=None, valid=None, rows=None):
-    key, batch = rows_lib.as_key(key), _canvas(tokens, given, valid, rows)
+    key, batch = rows_lib.as_key(key), canvas.shaped(tokens, given, valid, rows)
     if not check:
       return mapped(params, hyperparams, key, *batch)
-    batch = _check(_model(build, params, hyperparams), *batch)
+    batch = canvas.checked(_model(build, params, hyperparams), *batch)
     out = mapped(params, hyperparams, key, *batch)
-    _no_fault(out if driver is loop.decode else out[0])
+    canvas.no_fault(out if driver is loop.decode else out[0])
     return out
 
   made: Any = run  # the type of a function knows no attributes
@@ -167,8 +166,8 @@ def step(build: BuildFn) -> Steps:
   def start(
     params, hyperparams, key, tokens, given=None, valid=None, rows=None
   ):
-    batch = _canvas(tokens, given, valid, rows)
-    batch = _check(_model(build, params, hyperparams), *batch)
+    batch = canvas.shaped(tokens, given, valid, rows)
+    batch = canvas.checked(_model(build, params, hyperparams), *batch)
     return begin(params, hyperparams, rows_lib.as_key(key), *batch)
 
   return Steps(start, advance)
@@ -201,7 +200,7 @@ def watch(
 def _looked_at(frames):
   for state, move in frames:
     yield state, move
-    _no_fault(state)
+    canvas.no_fault(state)
 
 
 def _most(max_steps, tokens):
@@ -224,78 +223,6 @@ def _start(key, made, ids, tokens, given, valid) -> loop.Run:
   return loop.start(keys, tokens, given, valid, model, sampler)
 
 
-def _canvas(tokens, given, valid, rows):
-  """(row numbers, tokens, given, valid), shapes and dtypes checked."""
-  tokens = checks.array('tokens', tokens)
-  if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, np.integer):
-    raise ValueError(
-      f'tokens must be integers of shape (rows, positions), not '
-      f'{tokens.dtype} {tokens.shape}'
-    )
-  if not tokens.size:
-    raise ValueError(f'the canvas {tokens.shape} is empty: nothing to fill')
-  flags = {'given': given, 'valid': valid}
-  for name, x in flags.items():
-    flags[name] = x = None if x is None else checks.array(name, x)
-    if x is not None and (x.shape != tokens.shape or x.dtype != bool):
-      raise ValueError(
-        f'{name} must be bool of the shape of tokens {tokens.shape}, not '
-        f'{x.dtype} {x.shape}'
-      )
-  ids = None if rows is None else checks.array('rows', rows)
-  if ids is None:
-    return ids, tokens, *flags.values()
-  if ids.shape != tokens.shape[:1] or not jnp.issubdtype(ids.dtype, np.integer):
-    raise ValueError(
-      f'rows must be {tokens.shape[0]} integers, one per row of tokens, not '
-      f'{ids.dtype} {ids.shape}'
-    )
-  if not isinstance(ids, jax.Array):
-    _check_rows(ids)
-  return ids, tokens, *flags.values()
-
-
-def _check_rows(rows):
-  """Raises ValueError for a number that a key cannot be folded with."""
-  bad = (rows < 0) | (rows > checks.INT32)
-  if bad.any():
-    raise ValueError(
-      f'rows holds {rows[np.argmax(bad)]}: the number of a row must lie in'
-      ' [0, 2 ** 31)'
-    )
-
-
-def _check(model, rows, tokens, given, valid):
-  """Host-side check of a canvas -> (row numbers, tokens, given, valid).
-
-  Args:
-    model: its vocab and mask are read.
-    rows, tokens, given, valid: of the right shapes; None for the defaults.
-
-  Raises:
-    ValueError: one sentence that names what is wrong, and where.
-  """
-  tokens = np.asarray(tokens)
-  if rows is not None:
-    _check_rows(np.asarray(rows))
-  if model.mask is not None:
-    tokens = np.where(tokens == model.mask, model.vocab, tokens)
-  rows = np.arange(len(tokens)) if rows is None else np.asarray(rows)
-  valid = np.ones(tokens.shape, bool) if valid is None else np.asarray(valid)
-  masks = tokens == model.vocab
-  given = ~masks if given is None else np.asarray(given)
-  outside = (tokens < 0) | (tokens > model.vocab)
-  _refuse(outside, f'a token id outside [0, {model.vocab}]')
-  _refuse(given & valid & masks, 'a given position that is MASK')
-  return rows.astype(np.int32), tokens.astype(np.int32), given, valid
-
-
-def _refuse(bad, what):
-  if bad.any():
-    row, position = np.argwhere(bad)[0]
-    raise ValueError(f'{what}: row {row}, position {position}')
-
-
 def _model(build, params, hyperparams) -> Denoiser:
   """What `build` makes, with the concrete numbers, so that bad ones are named.
 
@@ -308,30 +235,3 @@ def _model(build, params, hyperparams) -> Denoiser:
 
   jax.eval_shape(probe, params)
   return made[0]
-
-
-def _no_fault(done):
-  """Raises ValueError if a run (Decoded or Run) met what is no number."""
-  fault = np.asarray(done.fault)
-  bad = fault >= 0
-  if not bad.any():
-    return
-  row = np.argmax(bad)
-  where = f'row {row} ({bad.sum()} of {bad.size} rows)'
-  where += f', from step {fault[row]} on'
-  log_q = np.asarray(done.log_q)[row]
-  if np.isposinf(log_q):
-    raise ValueError(
-      f'nothing was chosen to be written in {where}: the rule of the sampler'
-      ' must choose a masked position, and a score must not be NaN'
-    )
-  if np.isneginf(log_q):
-    raise ValueError(
-      f'a token of probability 0 was written in {where}: check the'
-      ' log-probabilities of the sampler'
-    )
-  raise ValueError(
-    f'NaN log-probabilities in {where}: check the logits of the model for this'
-    ' canvas (MASK, the id V, needs a row of the embedding, too), and whether'
-    ' banned ids leave it a token'
-  )

@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 INT32 = 2**31 - 1  # the largest whole number that a program can hold
+QUOTE = "'"
 LONG = 60  # letters of a value that a sentence repeats
 
 
@@ -99,8 +100,8 @@ def whole(what: str, value: Any, low: int, high: int = INT32) -> int:
   if not real or not low <= value <= high:
     most = '' if high == INT32 else f' and at most {high}'
     raise ValueError(
-      f'{what} = {shown(value)} must be a whole number (not traced) of at least'
-      f' {low}{most}'
+      f'{what} = {shown(value).strip(QUOTE)} must be a whole number (not traced)'
+      f' of at least {low}{most}'
     )
   return int(value)
 

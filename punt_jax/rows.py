@@ -16,8 +16,6 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from punt_jax.checks import shown
-
 
 def as_key(key: Any) -> Array:
   """A key of jax.random: `key` itself, of a legacy PRNGKey, or of an int.
@@ -53,12 +51,14 @@ def as_key(key: Any) -> Array:
 
 
 def _no_key(key):
-  return f'the key {shown(key)} is none: give jax.random.key(0), or an int'
+  said = ' '.join(repr(key).split())
+  return f'the key {said:.60} is none: give jax.random.key(0), or an int'
 
 
 def _key_of(seed):
   if not 0 <= seed < 2**64:
-    raise ValueError(f'the seed {shown(seed)} must lie in [0, 2 ** 64)')
+    said = seed if seed.bit_length() < 128 else f'of {seed.bit_length()} bits'
+    raise ValueError(f'the seed {said} must lie in [0, 2 ** 64)')
   high, low = divmod(seed, 2**32)
   key = jax.random.key(np.uint32(low))
   return jax.random.fold_in(key, np.uint32(high)) if high else key

@@ -134,5 +134,5 @@ def sizes_of(schedule: CountFn, n: int) -> np.ndarray:
 
 def _check_blocks(k, n):
   whole('n', n, 1, MOST)
-  if whole('k', k, 1) > n:
-    raise ValueError(f'{n} positions cannot be cut into {k} blocks')
+  if not isinstance(k, (int, np.integer)) or not 1 <= k <= n:
+    raise ValueError(f'{n} positions cannot be cut into {shown(k)} blocks')

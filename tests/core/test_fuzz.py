@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 import punt_jax
 from punt_jax import (
-  api,
+  canvas,
   checks,
   denoiser,
   metrics,
@@ -151,7 +151,9 @@ def doors_of_runs():
     dict(args, denoiser=MODEL, sampler=INNER, max_steps=2)
   )
   args = {k: v for k, v in args.items() if k != 'key'}
-  yield 'checks', lambda **x: api._check(MODEL, *api._canvas(**x)), args
+  yield 'checks', lambda **x: canvas.checked(
+    MODEL, *canvas.shaped(**x)
+  ), args
   yield 'compile', lambda **x: punt_jax.compile(**x), dict(
     build=lambda *x: (MODEL, INNER), max_steps=2, driver=punt_jax.decode.decode,
     check=True,

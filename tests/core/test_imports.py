@@ -10,10 +10,10 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CODE = ('punt_jax', 'train', 'experiments', 'configs')
 LAYOUT = (  # one line a floor; a folder stands for everything in it
-  'files checks scores bits corruption extras',
-  'types rows jsonl',
+  'files checks scores bits rows corruption extras',
+  'types jsonl',
   'text viz contract',
-  'readout select decode parallel',
+  'readout select decode canvas parallel',
   'denoiser sampler schedules api',
   'kv_cache leap search models oracles',
   'samplers checkpoints metrics',

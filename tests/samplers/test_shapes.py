@@ -55,7 +55,7 @@ def test_one_position_and_one_token_are_written(name):
 @pytest.mark.parametrize('max_steps, said', [
   (-1, 'max_steps = -1 must be a whole number'),
   (2.5, 'max_steps = 2.5'), (True, 'max_steps = True'),
-  ('2', "max_steps = '2'"), (2**40, 'max_steps = 1099511627776'),
+  ('2', 'max_steps = 2'), (2**40, 'max_steps = 1099511627776'),
 ])
 def test_steps_that_are_none(max_steps, said):
   both = build('uniform')
