@@ -199,11 +199,25 @@ def test_multiple_choice_by_likelihood(harness, data, tmp_path):
   config.tasks = {'pets': {}}
   (row,) = evaluate.run(config, tmp_path / 'run', 'shakespeare', str(data))
   assert (row['sampler'], row['metric']) == ('likelihood', 'acc')
-  assert row['items'] == 3 and row['nfe'] == 4
+  assert row['items'] == 3 and row['nfe'] == 5  # 4 masks, and one for greedy
   assert 0 <= row['accuracy'] <= 1
   known = lines(tmp_path / 'run' / 'answers.jsonl')
   assert len(known) == 9 and all(line['nats'] > 0 for line in known)
   assert not (tmp_path / 'run' / 'pets.png').exists()
+  # Questions are known by their content: elsewhere they are the same ones,
+  # others have other rows, and answers that are there are not given again.
+  moved = tmp_path / 'moved'
+  moved.mkdir()
+  (moved / 'pets.jsonl').write_text(text)
+  again = lambda: evaluate.run(
+    config, tmp_path / 'run', 'shakespeare', str(moved)
+  )
+  assert again() == [row]
+  (moved / 'pets.jsonl').write_text(text.replace('"label": 2', '"label": 0'))
+  (other,) = again()
+  assert other['questions'] != row['questions']
+  assert lines(tmp_path / 'run' / 'results.jsonl') == [row, other]
+  assert lines(tmp_path / 'run' / 'answers.jsonl') == known
 
 
 def test_programs_run_with_consent_alone(harness, data, tmp_path):
