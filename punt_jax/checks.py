@@ -10,7 +10,6 @@ import numpy as np
 from jax.core import Tracer
 
 INT32 = 2**31 - 1  # the largest whole number that a program can hold
-QUOTE = "'"
 LONG = 60  # letters of a value that a sentence repeats
 
 
@@ -99,9 +98,10 @@ def whole(what: str, value: Any, low: int, high: int = INT32) -> int:
   real = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
   if not real or not low <= value <= high:
     most = '' if high == INT32 else f' and at most {high}'
+    said = shown(value).strip("'")
     raise ValueError(
-      f'{what} = {shown(value).strip(QUOTE)} must be a whole number (not traced)'
-      f' of at least {low}{most}'
+      f'{what} = {said} must be a whole number (not traced) of at least'
+      f' {low}{most}'
     )
   return int(value)
 
