@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import pathlib
 import re
 import subprocess
@@ -25,6 +24,7 @@ from punt_jax.cli import configs, job, random_checkpoint
 from punt_jax.cli import demo as main_job
 from punt_jax.generation import options
 from punt_jax.text import vocabulary as text_lib
+from tests.helpers.processes import environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ALPHABET = '\n abcdefgh'
@@ -201,14 +201,12 @@ def test_bad_input_is_a_sentence_and_writes_nothing(
 
 def command(workdir, *arguments):
   """The demo's command line, run to its end on one device."""
-  speed = '--xla_backend_optimization_level=0'
-  env = {**os.environ, 'XLA_FLAGS': speed}
   return subprocess.run(
     [
       sys.executable, '-m', 'punt_jax.cli.demo', '--config=configs/demo.py',
       f'--workdir={workdir}', *arguments,
     ],
-    cwd=ROOT, env=env, capture_output=True, text=True,
+    cwd=ROOT, env=environment(), capture_output=True, text=True,
   )
 
 

@@ -1,12 +1,9 @@
 """The command: one prompt, a file of them, and a run that was killed."""
 
 import json
-import os
 import pathlib
-import signal
 import subprocess
 import sys
-import time
 from typing import Any, NamedTuple
 
 import jax
@@ -17,9 +14,10 @@ import pytest
 import punt_jax
 from configs import dream, llada, mdlm
 from punt_jax.cli import configs as configs_lib
-from punt_jax.cli import generate, prompt_files
+from punt_jax.cli import generate, prompt_files, random_checkpoint
 from punt_jax.generation import presets
 from punt_jax.text import vocabulary as text_lib
+from tests.helpers.processes import environment
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ALPHABET = 'abcdef.'
@@ -336,105 +334,69 @@ def test_official_settings():
   assert dream.get_config('base_gsm8k').prefix == '<|beginoftext|>'
 
 
-def start(*arguments, devices=1, **how):
-  """The command in a process of its own."""
-  fake = f'--xla_force_host_platform_device_count={devices}'
-  return subprocess.Popen(
+def command(*arguments):
+  """(status, what it printed) of the command in a process of its own."""
+  done = subprocess.run(
     [sys.executable, '-m', 'punt_jax.cli.generate', *arguments], cwd=ROOT,
     stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    env={**os.environ, 'XLA_FLAGS': fake}, **how,
+    env=environment(), timeout=500,
   )
-
-
-def finish(process):
-  said, _ = process.communicate(timeout=500)
-  assert process.returncode == 0, said
-  return said
-
-
-@pytest.mark.slow
-def test_kill_minus_nine_loses_and_repeats_nothing(tmp_path):
-  file = put(tmp_path, [{'prompt': 'ROMEO:' + 'a' * n} for n in range(9)])
-  command = lambda name: (
-    '--config=configs/mdlm.py', '--config.max_new_tokens=24',
-    '--config.bucket=8', '--config.batch=1', f'--input={file}',
-    f'--workdir={tmp_path / name}',
-  )
-  finish(start(*command('whole')))
-  kept, results = 0, tmp_path / 'killed' / 'results.jsonl'
-  for goal in (1, 3, 6):
-    process = start(*command('killed'))
-    while process.poll() is None:
-      if results.exists() and results.read_bytes().count(b'\n') >= goal:
-        process.send_signal(signal.SIGKILL)
-        break
-      time.sleep(0.002)
-    process.communicate()
-    lines_there = results.read_bytes().count(b'\n')
-    assert lines_there >= max(kept, goal)
-    kept = lines_there
-  said = finish(start(*command('killed')))
-  assert kept == 9 or f'{kept} row' in said
-  assert lasting(rows_of(tmp_path / 'killed')) == lasting(
-    rows_of(tmp_path / 'whole')
-  )
+  return done.returncode, done.stdout
 
 
 @pytest.mark.slow
 def test_bad_flags_end_in_a_sentence():
   for flags, said in (
-    (['--config=configs/llada.py:none', '--prompt=a'], 'unknown preset'),
-    (['--config=configs/llada.py'], 'give either --prompt or --input'),
     (['--config=configs/llada.py', '--prompt=a'], 'no chat template'),
-    (
-      ['--config=configs/mdlm.py', '--prompt=a', '--model=b'],
-      'no file or folder b',
-    ),
     (['--config=configs/mdlm.py', '--prompt=a', '--config.x=1'], 'config.x'),
   ):
-    process = start(*flags)
-    printed, _ = process.communicate(timeout=200)
-    assert process.returncode == 1 and said in printed, printed
+    status, printed = command(*flags)
+    assert status == 1 and said in printed, printed
     assert 'Traceback' not in printed and len(printed.splitlines()) == 1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('model', ['llada', 'dream'])
-def test_a_checkpoint_directory_end_to_end(model, tmp_path):
+@pytest.mark.parametrize('model', [llada, dream])
+def test_a_checkpoint_directory_end_to_end(model, tmp_path, monkeypatch):
   pytest.importorskip('tokenizers')
   pytest.importorskip('jinja2')
-  folder = str(tmp_path / 'model')
-  subprocess.run(
-    [sys.executable, '-m', 'punt_jax.cli.random_checkpoint', f'--model={model}',
-     '--size=tiny', f'--out={folder}'], cwd=ROOT, check=True,
+  monkeypatch.undo()  # no toy
+  name, folder = model.__name__.split('.')[-1], str(tmp_path / 'model')
+  random_checkpoint.write(folder, name, 'tiny')
+  small = dict(
+    model=folder, max_new_tokens=16, block_length=8, bucket=16, batch=2
   )
-  small = (
-    f'--config=configs/{model}.py', f'--model={folder}',
-    '--config.max_new_tokens=16', '--config.block_length=8',
-    '--config.bucket=16', '--config.batch=2',
+  flags = [f'--config.{key}={value}' for key, value in small.items()]
+  status, said = command(
+    f'--config=configs/{name}.py', *flags, '--prompt=Why is the sky blue?'
   )
-  said = finish(start(*small, '--prompt=Why is the sky blue?'))
-  assert '1 row of' in said and 'tokens/s' in said
+  assert status == 0 and '1 row of' in said and 'tokens/s' in said
   asked = [*ASKED[:4], {'prompt': 'a<|endoftext|>b'}]
-  exact = '--config.dtype=float32'
-  rows, runs = {}, (
-    ('whole', [exact]), ('window', ['--config.kv_cache']),
-    ('groups', [exact, '--config.group=2']),
-  )
-  for name, more in runs:
-    finish(start(
-      *small, *more, f'--input={put(tmp_path, asked)}',
-      f'--workdir={tmp_path / name}', devices=4 if name == 'groups' else 1,
-    ))
-    rows[name] = rows_of(tmp_path / name)
-    assert [row['line'] for row in rows[name]] == [1, 2, 3, 4, 5]
-    for row in rows[name]:
+
+  def rows(key, devices=1, **more):
+    config = model.get_config()
+    config.update(small | more)
+    with monkeypatch.context() as patch:
+      some = jax.devices()[:devices]
+      patch.setattr(jax, 'local_devices', lambda: some)
+      patch.setattr(jax, 'devices', lambda: some)
+      found = generate.run(
+        config, str(tmp_path / key), input=put(tmp_path, asked)
+      )
+    assert found == rows_of(tmp_path / key)
+    assert [row['line'] for row in found] == [1, 2, 3, 4, 5]
+    for row in found:
       assert len(row['tokens']) == 16 and '<|e' not in row['text']
-  assert sum(r['positions'] / r['nfe'] for r in rows['window']) < sum(
-    r['positions'] / r['nfe'] for r in rows['whole']
-  )
-  for one, split in zip(rows['whole'], rows['groups'], strict=True):
-    assert one['tokens'] == split['tokens'] and one['nfe'] == split['nfe']
-  mask = '<|mdm_mask|>' if model == 'llada' else '<|mask|>'
-  printed, _ = start(*small, f'--prompt=a{mask}').communicate(timeout=200)
-  assert len(printed.splitlines()) == 1 and 'mask' in printed
+    return found
+
+  whole, window = rows('whole', dtype='float32'), rows('window', kv_cache=True)
+  split = rows('groups', 4, dtype='float32', group=2)
+  computed = lambda rows: sum(r['positions'] / r['nfe'] for r in rows)
+  assert computed(window) < computed(whole)
+  for one, other in zip(whole, split, strict=True):
+    assert one['tokens'] == other['tokens'] and one['nfe'] == other['nfe']
+  mask = '<|mdm_mask|>' if model is llada else '<|mask|>'
+  config = model.get_config()
+  config.update(small)
+  with pytest.raises(ValueError, match='mask'):
+    generate.run(config, prompt=f'a{mask}')

@@ -1,6 +1,5 @@
 """Weights split over devices: one device's results, and who talks to whom."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from punt_jax.cli import random_checkpoint
 from punt_jax.models import sharding
 from tests.helpers import hosts
 from tests.helpers.grids import HYPERPARAMS, V, build_for, plan_of, shapes_of
+from tests.helpers.processes import environment
 
 ROWS, L = 5, 16  # ragged: 5 rows on 2, 4 or 8 groups
 SHAPES = (2, 4), (4, 2), (1, 8), (8, 1)
@@ -219,12 +219,11 @@ def test_two_processes_equal_one(tmp_path):
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
-  flags = os.environ['XLA_FLAGS'].replace('count=8', 'count=2')
   command = [sys.executable, '-m', 'tests.helpers.hosts', str(port)]
   started = [
     subprocess.Popen(
       [*command, str(index), str(tmp_path)],
-      env={**os.environ, 'XLA_FLAGS': flags},
+      env=environment(2),
     )
     for index in range(2)
   ]

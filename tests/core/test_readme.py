@@ -4,7 +4,6 @@ A line runs in a folder that holds what it names (DIR is a tiny checkpoint with
 random weights), with a few values after it that make the job small.
 """
 
-import os
 import pathlib
 import re
 import shlex
@@ -16,6 +15,7 @@ import pytest
 from punt_jax import samplers
 from punt_jax.cli import random_checkpoint
 from tests.checkpoints import test_torch_files as torch_files
+from tests.helpers.processes import environment
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = (ROOT / 'README.md').read_text(encoding='utf-8')
@@ -123,7 +123,7 @@ def test_lines_run(line, folder):
   start = {'punt-jax': ['-m', 'punt_jax.cli'], 'python': []}[words[0]]
   told = subprocess.run(
     [sys.executable, *start, *words[1:]], cwd=ROOT, text=True,
-    capture_output=True, input='To be\n', env=os.environ | {'XLA_FLAGS': ''},
+    capture_output=True, input='To be\n', env=environment(),
   )
   assert told.returncode == 0, told.stderr
   assert told.stdout, told.stderr

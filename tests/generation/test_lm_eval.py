@@ -4,7 +4,6 @@ Skipped without the extra punt-jax[eval].
 """
 
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from punt_jax.text import vocabulary as text_lib
 from tests.helpers import byte_level
+from tests.helpers.processes import environment
 
 pytestmark = pytest.mark.torch
 
@@ -393,11 +393,10 @@ def test_the_command(folder, tmp_path, how):
      '--tasks', ','.join(KINDS), '--include_path', str(tmp_path),
      '--batch_size', '2', '--apply_chat_template', '--output_path',
      str(tmp_path / 'out')],
-    cwd=root, capture_output=True, text=True, env={
-      **os.environ, 'PYTHONPATH': str(site), 'HF_HUB_OFFLINE': '1',
-      'HF_DATASETS_OFFLINE': '1', 'HF_HOME': str(tmp_path / 'hf'),
-      'XLA_FLAGS': '',
-    },
+    cwd=root, capture_output=True, text=True, env=environment(
+      PYTHONPATH=str(site), HF_HUB_OFFLINE='1', HF_DATASETS_OFFLINE='1',
+      HF_HOME=str(tmp_path / 'hf'),
+    ),
   )
   assert done.returncode == 0, done.stderr[-3000:]
   (file,) = (tmp_path / 'out').rglob('results*.json')

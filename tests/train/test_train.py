@@ -3,12 +3,9 @@
 import json
 import os
 import pathlib
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
@@ -96,38 +93,6 @@ def test_the_loss_reaches_the_entropy():
   assert error < 0.01 * entropy
   assert found.floor - 4 * error < nats < 1.05 * found.floor
   assert nats < 1.05 * entropy
-
-
-@pytest.mark.slow
-def test_kill_and_resume_is_exact(tmp_path):
-  env, more = environment(tmp_path), flags(tiny())
-  run = lambda name: subprocess.run(
-    command(tmp_path / name, *more), cwd=ROOT, env=env, check=True
-  )
-  run('whole')
-  metrics = tmp_path / 'cut' / 'metrics.jsonl'
-  last = random.randrange(5, 30)
-  print('kill after step', last)
-  process = subprocess.Popen(
-    command(tmp_path / 'cut', *more), cwd=ROOT, env=env
-  )
-  while process.poll() is None:
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
-    if len(lines) > last // 5:
-      process.send_signal(signal.SIGKILL)
-      break
-    time.sleep(0.005)
-  assert process.wait() == -signal.SIGKILL
-  assert not (tmp_path / 'cut' / 'results.jsonl').exists()
-  with open(metrics, 'a') as file:
-    file.write('{"step": 1, "lo')  # a row that was being written
-  run('cut')
-  expected, leaves = final(tmp_path / 'whole')
-  found, again = final(tmp_path / 'cut')
-  assert found == expected
-  assert len(expected.splitlines()) == 10
-  for one, other in zip(leaves, again, strict=True):
-    np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
