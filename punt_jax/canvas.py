@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from punt_jax import checks
 from punt_jax.types import ArrayLike, Denoiser
@@ -74,6 +75,11 @@ def checked(
   Raises:
     ValueError: one sentence that names what is wrong, and where.
   """
+  if any(isinstance(x, Tracer) for x in (rows, tokens, given, valid)):
+    raise ValueError(
+      'a traced canvas cannot be looked at: call punt_jax.sample inside of jit,'
+      ' or compile with check=False'
+    )
   tokens = np.asarray(tokens)
   if rows is not None:
     _check_rows(np.asarray(rows))

@@ -94,6 +94,11 @@ def test_compile_without_checks_waits_for_nothing():
     punt_jax.compile(build, devices=jax.devices(), check=False)
 
 
+def test_compile_inside_of_jit_is_a_sentence():
+  with pytest.raises(ValueError, match='call punt_jax.sample inside of jit'):
+    jax.jit(lambda tokens: compiled((), 0.05, 0, tokens))(MASKS)
+
+
 @pytest.mark.parametrize('key', [7, np.int64(7), jax.random.PRNGKey(7)])
 def test_ints_and_legacy_keys(key):
   want = compiled((), 0.05, jax.random.key(7), MASKS)
