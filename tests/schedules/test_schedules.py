@@ -442,3 +442,14 @@ def test_reference_chain_of_the_rows():
 def test_bad_counts_are_one_sentence(call, said):
   with pytest.raises(ValueError, match=said):
     call()
+
+
+def test_worlds_are_enumerated_up_to_a_bound(monkeypatch):
+  world = oracles.product(np.zeros((4, 2)))
+  monkeypatch.setattr(schedules.information, 'MOST', 3**4)
+  np.testing.assert_allclose(
+    schedules.exact_profile(world), np.log(2), rtol=1e-6
+  )
+  monkeypatch.setattr(schedules.information, 'MOST', 3**4 - 1)
+  with pytest.raises(ValueError, match=r'3 \*\* 4 partial canvases'):
+    schedules.exact_profile(world)
