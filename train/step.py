@@ -159,7 +159,15 @@ def make_update(config, module, devices):
     out_axes=None,
     devices=devices,
   )
-  return lambda state, tokens: mapped(state, *_split(tokens, len(devices)))
+  mesh = jax.sharding.Mesh(np.array(devices), ('devices',))
+  everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+  def advance(state, tokens):
+    if state.step.sharding != everywhere:  # or all is compiled once more
+      state = jax.device_put(state, everywhere)
+    return mapped(state, *_split(tokens, len(devices)))
+
+  return advance
 
 
 def _split(tokens, n):
