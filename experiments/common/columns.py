@@ -57,7 +57,9 @@ def fit(world, decoded, given, scored):
   tokens = decoded.tokens
   log_p = metrics.log_p_per_token(world, tokens, given)
   few = np.flatnonzero(np.isfinite(log_p))[:scored]
-  agreement = metrics.agreement(world, tokens[few], given[few])
+  agreement = np.zeros(0)  # of no row
+  if few.size:
+    agreement = metrics.agreement(world, tokens[few], given[few])
   return {
     **possible(world, tokens),
     **average('agreement', agreement),

@@ -187,7 +187,7 @@ def one(name, **hyperparams):
     (dict(top_p=np.nan), 'top_p = nan is out of range'),
     (one('punt', block_length=-1.0), 'block length = -1.0 is out of range'),
     (dict(block_length=-1), 'block length = -1 is out of range'),
-    (dict(rows=0), 'rows = 0 is out of range'),
+    (dict(rows=0), 'rows = 0 must be a whole number'),
   ],
 )
 def test_bad_input_is_a_sentence_and_writes_nothing(
