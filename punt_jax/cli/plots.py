@@ -3,6 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from punt_jax import extras
+
+try:  # what imports this draws, whatever it is asked for
+  extras.load('matplotlib', 'the picture of a job')
+except ValueError as error:
+  raise SystemExit(str(error)) from None
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend

@@ -1,5 +1,6 @@
 """How commands end: signals, and exceptions in a sentence."""
 
+import importlib
 import pathlib
 import signal
 import subprocess
@@ -142,3 +143,10 @@ def test_a_package_that_is_broken(monkeypatch, tmp_path):
     (tmp_path / 'matplotlib' / '__init__.py').write_text(line)
     with pytest.raises(ValueError, match='is installed and cannot be imported'):
       extras.load('matplotlib', 'order.png')
+
+
+def test_a_job_without_matplotlib_says_what_it_needs(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'matplotlib', None)
+  monkeypatch.delitem(sys.modules, 'punt_jax.cli.plots', raising=False)
+  with pytest.raises(SystemExit, match=r"pip install 'punt-jax\[plots\]'"):
+    importlib.import_module('punt_jax.cli.plots')
