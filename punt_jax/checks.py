@@ -207,8 +207,8 @@ def reals(what: str, values: Any, many: bool = True) -> np.ndarray:
 
 
 def _is_real(array):
-  if array.dtype == object:  # whole numbers of any size
-    return all(type(x) is int for x in array.flat)
+  if array.dtype == object:  # Python's numbers, whole ones of any size
+    return all(type(x) in (int, float) for x in array.flat)
   return jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(
     array.dtype, jnp.floating
   )

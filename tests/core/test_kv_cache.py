@@ -164,10 +164,8 @@ def test_a_window_answers_as_the_whole_of_one_layer(before):
   assert (beside.features[2] == alone.features[2]).all()
 
 
-@pytest.mark.parametrize('shifted', [
-  pytest.param(False, id='llada'),
-  pytest.param(True, id='dream', marks=pytest.mark.slow),
-])
+@pytest.mark.slow
+@pytest.mark.parametrize('shifted', [False, True], ids=['llada', 'dream'])
 def test_one_layer_is_exact(shifted):
   # The keys and values of one layer do not depend on other positions.
   plan, params = network(1, shifted)

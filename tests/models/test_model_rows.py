@@ -87,10 +87,8 @@ def close_call(moves, other):
   return np.nanmin(np.abs(kl - EPSILON), initial=np.inf) < 1e-4
 
 
-@pytest.mark.parametrize('where', [
-  pytest.param('alone', marks=pytest.mark.slow),
-  pytest.param('left', marks=pytest.mark.slow), 'right',
-])
+@pytest.mark.slow
+@pytest.mark.parametrize('where', ['alone', 'left', 'right'])
 def test_rows_agree(setup, where):
   loaded, run, tokens = setup
   close = 0

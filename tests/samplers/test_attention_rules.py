@@ -177,6 +177,7 @@ def test_attend_is_what_the_layer_uses():
     )
 
 
+@pytest.mark.slow
 def test_the_shipped_model_offers_it():
   loaded = checkpoints.load('shakespeare')
   assert loaded.offers == {'attention'}

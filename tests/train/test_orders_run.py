@@ -145,5 +145,5 @@ def test_a_file_of_something_else_is_named(tmp_path):
   file = ASSETS / 'sudoku.safetensors'
   with pytest.raises(ValueError, match='holds no order'):
     order_files.load(file)
-  with pytest.raises(ValueError, match='is not a readable safetensors file'):
+  with pytest.raises(ValueError, match='there is no file or folder'):
     order_files.load(tmp_path / 'none.safetensors')

@@ -195,7 +195,7 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
 
 def test_more_steps_are_to_the_bit_those_of_a_longer_run(tmp_path, capsys):
   """After a last step between two rows of the curve, at the final rate."""
-  how = dict(log_every=5, save_every=5, eval_every=10)
+  how = dict(log_every=5, save_every=5, eval_every=10, optimizer='adamw')
   run = lambda name, **more: loop.train(
     loop.prepare(tiny(**how, **more), tmp_path / name)
   )

@@ -135,7 +135,9 @@ def test_what_fits_is_left_alone():
   plots.plt.close(figure)
 
 
-@pytest.mark.parametrize('count', [1, 12])
+@pytest.mark.parametrize('count', [
+  pytest.param(1, marks=pytest.mark.slow), 12
+])
 def test_the_picture_of_the_demo_fits(count, tmp_path, monkeypatch):
   fit = figures.fit
   monkeypatch.setattr(figures, 'fit', lambda figure: (
