@@ -235,10 +235,6 @@ def test_the_command_with_one_sampler(model, tmp_path):
       '--config.sampler.name=pnut', "demo: unknown sampler 'pnut': use",
       marks=pytest.mark.slow,
     ),
-    pytest.param(
-      '--config=configs/nope.py', 'demo: there is no config file configs/n',
-      marks=pytest.mark.slow,
-    ),
     ('--config.sampler.epsilom=1', 'unknown config value config.sampler.ep'),
   ],
 )

@@ -159,30 +159,6 @@ def test_impossible_rows_are_left_out_and_counted():
   assert row['agreement'] is None and row['impossible'] == 1
 
 
-@pytest.mark.slow  # tests/cli/test_sweep.py has the sweep's own
-def test_a_stopped_run_goes_on(finished, tmp_path, monkeypatch):
-  """17 rows were finished and the next one was being written."""
-  workdir, rows = finished
-  (tmp_path / 'config.json').write_text(
-    (workdir / 'config.json').read_text()
-  )
-  kept = '\n'.join(lines(workdir)[:17]) + '\n'
-  (tmp_path / 'results.jsonl').write_text(kept + lines(workdir)[17][:50])
-  compiled = []
-  compile_one = frontier.compile_one
-  monkeypatch.setattr(
-    frontier, 'compile_one',
-    lambda subject, *rest: compiled.append((subject.name, subject.length))
-    or compile_one(subject, *rest),
-  )
-  again = frontier.run(tiny(), tmp_path)
-  assert lines(tmp_path)[:17] == lines(workdir)[:17]
-  assert [*map(without_time, again)] == [*map(without_time, rows)]
-  frontier.run(tiny(), tmp_path)
-  # What was finished was not even compiled.
-  assert compiled == 2 * [('permuted', 8)]
-
-
 def test_one_compilation_serves_all_settings_temperatures_and_worlds():
   traced = []
   choice = options.choose('top_k', {'k': 1})
@@ -302,12 +278,11 @@ def test_two_sizes_of_the_config():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('size', ('', ':full'))
-def test_the_command_ends_with_one_sentence(size, tmp_path):
+def test_the_command_ends_with_one_sentence(tmp_path):
   done = subprocess.run(
     [
       sys.executable, '-m', 'experiments.frontier',
-      f'--config=configs/frontier.py{size}', "--config.worlds=('ring',)",
+      '--config=configs/frontier.py:full', "--config.worlds=('ring',)",
       f'--workdir={tmp_path / "new"}',
     ],
     cwd=ROOT, capture_output=True, text=True, env=dict(os.environ),

@@ -232,13 +232,7 @@ def test_log_q_is_the_distribution(name):
     np.testing.assert_allclose(out.log_q[row], log_q, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-  'name',
-  [
-    pytest.param(n, marks=() if n in WATCHED else pytest.mark.slow)
-    for n in NAMES
-  ],
-)
+@pytest.mark.parametrize('name', WATCHED)  # one loop: some are enough
 def test_watch_equals_decode(name):
   case = case_of(name)
   out, calls = case.run()
@@ -263,13 +257,7 @@ def test_watch_equals_decode(name):
     np.testing.assert_allclose(out.log_q, log_q, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-  'name',
-  [
-    pytest.param(n, marks=() if n in FILMED else pytest.mark.slow)
-    for n in NAMES
-  ],
-)
+@pytest.mark.parametrize('name', FILMED)
 def test_film_equals_decode(name):
   case = case_of(name)
   out, calls = case.run()

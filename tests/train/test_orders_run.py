@@ -42,7 +42,7 @@ def interrupted(make, last):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', ['variational', 'reinforce'])
+@pytest.mark.parametrize('name', ['reinforce'])  # the other: test_kills.py
 def test_kill_and_resume_is_exact(name, tmp_path, monkeypatch):
   config = tiny(name)
   card = orders.train(config, tmp_path / 'whole')
