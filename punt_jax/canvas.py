@@ -118,7 +118,8 @@ def no_fault(done: Any) -> None:
   if np.isposinf(log_q):
     raise ValueError(
       f'nothing was chosen to be written in {where}: the rule of the sampler'
-      ' must choose a masked position, and a score must not be NaN'
+      ' must choose a masked position, and a score or a schedule'
+      ' must not be NaN'
     )
   if np.isneginf(log_q):
     raise ValueError(

@@ -97,7 +97,8 @@ def whole(what: str, value: Any, low: int, high: int = INT32) -> int:
   """
   real = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
   if not real or not low <= value <= high:
-    most = '' if high == INT32 else f' and at most {high}'
+    large = real and value > high
+    most = f' and at most {high}' if large or high != INT32 else ''
     said = shown(value).strip("'")
     raise ValueError(
       f'{what} = {said} must be a whole number (not traced) of at least'

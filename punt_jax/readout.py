@@ -271,7 +271,7 @@ def _nucleus(logp, top_p):
   integers): 31 sums over V, where a sort of 126,464 tokens costs far more.
   """
   p = jnp.exp(logp)
-  least = jnp.finfo(jnp.float32).tiny  # always keeps the most likely token
+  least = 1e-20  # always keeps the most likely token; of any V above 0
   goal = jnp.clip(jnp.asarray(top_p, jnp.float32), least, 1.0) * p.sum(-1)
   mass = lambda level: jnp.where(p >= level[..., None], p, 0.0).sum(-1)
 

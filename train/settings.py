@@ -11,13 +11,14 @@ from punt_jax import checks, corruption
 from train import puzzles, step
 
 SEED = 0, 2**32 - 2  # jax draws with 32 bits of it; orders take the next, too
-COUNT, OFTEN, RATE = (1,), (0,), (1e-12,)
+COUNT, OFTEN, RATE = (1,), (0,), (1e-12, 1e9)
+WIDTH, LAYERS = (1, 2**16), (1, 2**10)  # XLA aborts at 2**30
 CELLS = 2**28  # entries of the largest array of an exact world
 
 RUN = {  # of every training command
   'seed': SEED,
   'steps': COUNT,
-  'batch': COUNT,
+  'batch': (1, 2**20),
   'warmup': OFTEN,
   'decay': OFTEN,
   'clip': RATE,
@@ -28,15 +29,15 @@ RUN = {  # of every training command
 DENOISER = RUN | {
   'muon_rate': RATE,
   'adam_rate': RATE,
-  'weight_decay': (0.0,),
+  'weight_decay': (0.0, 1e9),
   'final_share': (0.0, 1.0),
   'ema': (0.0, 1.0),
   'eval_rows': COUNT,
-  'model.width': COUNT,
-  'model.layers': COUNT,
-  'model.heads': COUNT,
-  'model.taps': COUNT,
-  'model.places': OFTEN,
+  'model.width': WIDTH,
+  'model.layers': LAYERS,
+  'model.heads': WIDTH,
+  'model.taps': WIDTH,
+  'model.places': (0, 2**24),
 }
 TEXT = {'data.length': COUNT, 'data.heldout': (1e-12, 1 - 1e-12)}
 WORLD = {
@@ -51,9 +52,9 @@ SUDOKU = {'task.clues': (0, puzzles.LENGTH - 1)}
 WRITTEN = {'task.length': COUNT, 'task.rows': COUNT}
 POLICY = {
   'samples': (2,),
-  'module.width': COUNT,
-  'module.layers': COUNT,
-  'module.heads': COUNT,
+  'module.width': WIDTH,
+  'module.layers': LAYERS,
+  'module.heads': WIDTH,
   'module.start': (-1e9, 1e9),
   'module.slope': (-1e9, 1e9),
   'module.temperature': (1e-9,),
@@ -69,10 +70,10 @@ METHODS = {
   'pairs': {
     'rows': COUNT,
     'epsilon': (-1e9, 1e9),
-    'module.width': COUNT,
-    'module.hidden': COUNT,
-    'module.reach': OFTEN,
-    'module.places': OFTEN,
+    'module.width': WIDTH,
+    'module.hidden': WIDTH,
+    'module.reach': (0, 2**16),
+    'module.places': (0, 2**24),
   },
 }
 CHOICES = {  # of orders, what is no number

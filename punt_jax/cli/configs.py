@@ -35,7 +35,7 @@ def defaults() -> Any:
 LIMITS = {  # of the numbers that `defaults` has, see checks.numbers
   'samples': (1,), 'block_length': (0,), 'group': (1,), 'max_new_tokens': (1,),
   'batch': (1,), 'bucket': (1,), 'temperature': (0.0,), 'top_p': (0.0, 1.0),
-  'eos_penalty': (-1e9, 1e9), 'seed': (0,),
+  'eos_penalty': (-1e9, 1e9), 'seed': (0, 2**32 - 1),
 }
 
 

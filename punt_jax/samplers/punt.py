@@ -100,6 +100,7 @@ def punt(
     most_rounds = jnp.minimum(bits.bit_count(count), rounds).astype(jnp.int32)
     limit = jnp.asarray(limit_of(canvas), jnp.float32)
     limit = jnp.broadcast_to(limit, count.shape)
+    candidates &= ~jnp.isnan(limit)[:, None]
 
     def round_(r, state):
       memo, kept, broken, info = state

@@ -142,7 +142,8 @@ def writes(logp):
 @pytest.mark.parametrize('sampler, said', [
   (writes(-jnp.inf), r'probability 0 was written in row 0 \(2 of 2 rows\)'),
   (punt_jax.from_rule(idle), 'nothing was chosen .* in row 1 .* step 1 on'),
-], ids=['-inf', '+inf'])
+  (samplers.punt(lambda left: left * np.nan), 'a schedule must not be NaN'),
+], ids=['-inf', '+inf', 'schedule'])
 def test_each_has_its_sentence(sampler, said):
   with pytest.raises(ValueError, match=said):
     punt_jax.compile(build(model(), sampler))((), (), 0, MASKS)
@@ -197,7 +198,7 @@ def test_extremes_of_temperature(vocab, chunk, monkeypatch):
 
 def test_a_share_that_is_traced_keeps_a_token():
   made = punt_jax.from_logits(lambda tokens, valid: tokens, 3)
-  logp = jnp.log(jnp.array([[0.2, 0.5, 0.3]]))
+  logp = jnp.log(jnp.array([[0.2, 0.5, 0.299999]]))  # sums to less than 1
   dist = jax.jit(lambda p: readout._draft_logp(
     denoiser._drafting(made, top_p=p).drafts, logp
   ))
@@ -231,6 +232,8 @@ OWN = punt_jax.from_logits(lambda tokens, valid: tokens, 3, mask=1)
   ),
   (lambda: punt_jax.ban(model(), [0, 1]), r'every id in \[0, 2\) is banned'),
   (lambda: punt_jax.ban(OWN, [0.5]), 'must lie in'),
+  (lambda: punt_jax.from_logits(len, 2**40), 'vocab .* at most 2147483646'),
+  (lambda: punt_jax.from_logits(len, 2, 2**40), 'mask .* at most 2147483647'),
   (lambda: denoiser.bias(OWN, [0], np.nan), 'bias = nan'),
   (lambda: denoiser.bias(OWN, [0], np.inf), 'bias = inf'),
   (lambda: denoiser.bias(OWN, [0], [1.0, 2.0]), 'bias = .* must be a number'),

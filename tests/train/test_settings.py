@@ -64,6 +64,8 @@ def test_configs_of_orders_pass_and_no_others(name):
   ('model.heads', 32, 'width = 32 must be an even multiple of model.heads'),
   ('model.taps', 4, 'model.taps = 4 must be odd'),
   ('model.places', 3, 'model.places = 3 must be 0, or at least the 4'),
+  ('model.width', 2**30, 'model.width .* at most 65536'),  # XLA aborts
+  ('model.layers', 10**6, 'model.layers .* at most 1024'),
   ('model.hedas', 2, "unknown value of model 'hedas': use one of width"),
   ('warmup', 600, 'warmup = 600 must be less than the 600 steps'),
   ('steps', 2, 'warmup = 20 must be less than the 2 steps .*--config.warmup=0'),
