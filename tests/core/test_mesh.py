@@ -143,9 +143,10 @@ def test_two_groups_of_four_equal_one_device():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('window', [None, 8])
-@pytest.mark.parametrize('sampler', ['punt', 'threshold'])
-@pytest.mark.parametrize('name', ['llada', 'dream'])
+@pytest.mark.parametrize('name, sampler, window', [  # each pair of values
+  ('llada', 'punt', 8), ('llada', 'threshold', None), ('dream', 'punt', None),
+  ('dream', 'threshold', 8),
+])
 def test_every_mesh_equals_one_device(name, sampler, window):
   compare(name, sampler, window, SHAPES)
 

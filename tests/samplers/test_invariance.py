@@ -26,9 +26,8 @@ from tests.samplers.test_battery import (
 ROWS, CONTENT, ALONE = 1000, 4, 100
 # One of each kind of step; the others are rules about one row.
 KINDS = [
-  'uniform', 'punt', 'influence', 'learned', 'maskgit', 'random_size', 'remdm',
-  'p2', 'credit', 'slowfast', 'lookahead', 'speculative', 'dapd', 'blocks',
-  'smc',
+  'uniform', 'punt', 'influence', 'maskgit', 'random_size', 'remdm', 'p2',
+  'credit', 'lookahead', 'speculative', 'dapd', 'blocks', 'smc',
 ]
 KEY = jax.random.key(7)
 
