@@ -132,8 +132,8 @@ def restore(manager, like):
 def go_on(config, workdir):
   """Raises ValueError if a run in workdir cannot go on to config.steps."""
   theirs = jsonl.read_object(workdir / 'config.json')
-  for name in ('metrics.jsonl', 'results.jsonl'):
-    jsonl.read(workdir / name)  # they are rows
+  records.steps(workdir / 'results.jsonl')  # they are rows
+  rows = records.steps(workdir / 'metrics.jsonl')
   folder = workdir / 'checkpoints'
   there = folder.iterdir() if folder.is_dir() else ()
   done = max((int(x.name) for x in there if x.name.isdecimal()), default=0)
@@ -141,6 +141,13 @@ def go_on(config, workdir):
     raise ValueError(
       f'{workdir} has {done} steps done, and config.steps = {config.steps}: ask'
       ' for at least as many, or use another --workdir'
+    )
+  same = theirs.get('log_every') == config.log_every
+  logged = done - done % (config.log_every * same or done + 1)
+  if logged > max((row['step'] for row in rows), default=0):
+    raise ValueError(
+      f'{workdir}/metrics.jsonl has no row of step {logged}, and {done} steps'
+      ' are done: put back what has been lost, or use another --workdir'
     )
   before, now = step_lib.decay_steps(theirs), step_lib.decay_steps(config)
   if done and None not in (before, now) and before != now:

@@ -190,11 +190,21 @@ def cut_rows(file: pathlib.Path, last: int) -> None:
     ValueError: one sentence, if a row says no step.
   """
   if file.exists():
-    rows = jsonl.read(file)
-    for n, row in enumerate(rows, 1):
-      if not isinstance(row.get('step'), int):
-        raise ValueError(f'line {n} of {file} has no "step", a whole number')
+    rows = steps(file)
     jsonl.replace(file, [row for row in rows if row['step'] <= last])
+
+
+def steps(file: pathlib.Path) -> list[dict[str, Any]]:
+  """The rows of a file, each with its step.
+
+  Raises:
+    ValueError: one sentence, if a row says no step.
+  """
+  rows = jsonl.read(file)
+  for n, row in enumerate(rows, 1):
+    if not isinstance(row.get('step'), int):
+      raise ValueError(f'line {n} of {file} has no "step", a whole number')
+  return rows
 
 
 def revision() -> str | None:

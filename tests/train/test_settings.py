@@ -114,3 +114,16 @@ def test_orders_are_checked_before_a_model_is_loaded(
   with pytest.raises(ValueError, match=said):
     orders_command.train(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
+
+
+def test_rows_that_are_lost_are_missed(tmp_path):
+  config = table_world.get_config()
+  (tmp_path / 'config.json').write_text(config.to_json())
+  (tmp_path / 'checkpoints/110').mkdir(parents=True)
+  rows = tmp_path / 'metrics.jsonl'
+  for text in ('', '{"step": 80}\n'):
+    rows.write_text(text)
+    with pytest.raises(ValueError, match='has no row of step 100'):
+      loop.go_on(config, tmp_path)
+  rows.write_text('{"step": 100}\n')
+  loop.go_on(config, tmp_path)

@@ -236,6 +236,7 @@ def test_what_may_go_on(tmp_path, changes, said):
   run = tmp_path / 'run'
   records.claim(run, tiny())
   (run / 'checkpoints' / '40').mkdir(parents=True)
+  (run / 'metrics.jsonl').write_text('{"step": 40}\n')
   kept = (run / 'config.json').read_text()
   if said is None:
     loop.go_on(tiny(**changes), run)
