@@ -173,6 +173,7 @@ def test_a_checkpoint_with_nan_in_it_is_refused(tmp_path):
   manager = saving.open_checkpoints(tmp_path / 'run' / 'checkpoints')
   bad = Toy(jnp.int32(24), {'w': jnp.full(4, jnp.nan)})
   saving.save(manager, 24, bad, {})
+  jsonl.append(tmp_path / 'run' / 'metrics.jsonl', {'step': 24})
   with pytest.raises(ValueError, match='params.w is not finite in the checkpo'):
     run(tmp_path / 'run', toy(steps=24, decay=20))
 
