@@ -37,7 +37,8 @@ class Told(NamedTuple):
 
 
 LIMITS = {  # of the settings of variants and rivals, see checks.numbers
-  'epsilon': (-1e9, 1e9), 'early': (0.0,), 'late': (0.0,), 'kappa': (0.0,),
+  'epsilon': (-1e9, 1e9), 'kappa': (-1e9, 1e9),  # below 0: one by one
+  'early': (0.0,), 'late': (0.0,),
   'gamma': (0.0,), 'gap': (0.0,), 'width': (1, 64), 'groups': (1, 1024),
   'share': (0.0, 1.0), 'decay': (0.0, 1.0), 'rounds': (0, 1024),
   'temperature': (0.0,),
