@@ -126,7 +126,8 @@ def test_an_unknown_size_is_one_sentence(tmp_path):
   )
   assert done.returncode == 1 and 'Traceback' not in done.stderr
   said = "unknown size 'huge': use one of small, short, long, full"
-  assert done.stderr.strip() == f'beyond: {said}'
+  assert done.stderr.startswith('experiments.beyond: configs/beyond.py, line ')
+  assert done.stderr.endswith(f': {said}\n') and done.stderr.count('\n') == 1
 
 
 def test_bad_input_is_one_sentence(tmp_path):
