@@ -10,6 +10,7 @@ import pytest
 from matplotlib import image
 
 from configs import learned_orders as config_file
+from experiments.common import subjects
 from experiments.learned_orders import __main__ as learned
 from experiments.learned_orders import plot
 from punt_jax import samplers
@@ -150,7 +151,9 @@ def test_a_run_and_a_second_one_that_adds_nothing(
   }
   for (name, seed, budget), r in found.items():
     assert r['rows'] == 8 and 0 <= r['accuracy'] <= 1
-    assert r['order'] == (files[name][seed] if budget else '')
+    file = files[name][seed] if budget else ''
+    assert r['order'] == (file and subjects.label(file))
+    assert r['order'].startswith(f'{name}_{seed}-' if file else '')
     if budget == 1 or not budget:  # all at once, or 36 - 8 clues one by one
       assert r['nfe'] == r['steps'] == (budget or 28)
   assert 1 < found['variational', 0, 3]['nfe'] <= 3
