@@ -160,7 +160,7 @@ time.sleep(.2)
 def test_no_signal_through_a_pipe():
   with subprocess.Popen(['sleep', '60']) as victim:
     program = SIGNALS.replace('VICTIM', str(victim.pid))
-    order = 'from punt_jax.cli.evaluate import sandbox; sandbox.confine(5, 0);'
+    order = 'from punt_jax.cli.evaluate import sandbox; sandbox.confine(60, 0);'
     order += ' exec('
     done = subprocess.run(
       [sys.executable, '-c', f'{order}{program!r})'], stdout=subprocess.PIPE,
