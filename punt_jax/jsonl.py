@@ -126,19 +126,18 @@ def read(file: pathlib.Path) -> list[dict[str, Any]]:
   Raises:
     ValueError: one sentence, if it is no file of JSON objects.
   """
-  if not file.exists():
+  if files.size(file) is None:
     return []
-  if not file.is_file():
-    raise ValueError(f'{file} is no file')
   *whole, last = file.read_bytes().split(b'\n')
-  text = ''
+  lines = []
   for n, line in enumerate(whole, 1):
     try:
-      text += line.decode('utf-8') + '\n'
+      lines.append(line.decode('utf-8'))
     except UnicodeDecodeError:
       raise ValueError(f'line {n} of {file} is not UTF-8 text') from None
   # A kill may have ended the last one in the middle of a character.
-  return parse(text + last.decode('utf-8', 'replace'), file, True)
+  lines.append(last.decode('utf-8', 'replace'))
+  return parse('\n'.join(lines), file, True)
 
 
 def append(file: pathlib.Path, row: dict[str, Any]) -> None:

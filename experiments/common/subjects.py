@@ -25,7 +25,7 @@ import numpy as np
 
 import punt_jax
 from experiments.common import columns
-from punt_jax import checkpoints, oracles, samplers
+from punt_jax import checkpoints, files, oracles, samplers
 from punt_jax.checks import numbers
 from punt_jax.generation import generator, quality
 from punt_jax.generation.warm_up import distances
@@ -208,8 +208,7 @@ def label(name):
   digest = hashlib.sha256()
   for file in sorted(path.iterdir()) if path.is_dir() else [path]:
     if file.is_file():
-      with open(file, 'rb') as stream:
-        inside = hashlib.file_digest(stream, 'sha256').digest()
+      inside = bytes.fromhex(files.digest(file))
       digest.update(file.name.encode() * path.is_dir() + inside)
   stem = path.resolve().name.removesuffix('.safetensors')
   return f'{stem}-{digest.hexdigest()[:8]}'

@@ -6,8 +6,9 @@ A command is imported when it is chosen: its `main` reads sys.argv.
 import difflib
 import importlib
 import os
-import signal
 import sys
+
+from punt_jax.cli import ending
 
 COMMANDS = {  # name: (module, what it does)
   'demo': ('demo', 'a small model writes, with PUNT and ten other samplers'),
@@ -66,14 +67,12 @@ def _main():
     )
   else:
     sys.argv = [f'punt-jax {name}', *rest]
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-      module = importlib.import_module(f'punt_jax.cli.{COMMANDS[name][0]}')
+      with ending.by_sigterm():
+        module = importlib.import_module(f'punt_jax.cli.{COMMANDS[name][0]}')
     except KeyboardInterrupt:
       print('interrupted', file=sys.stderr)
       sys.exit(130)
-    finally:
-      signal.signal(signal.SIGTERM, before)
     module.main()
 
 

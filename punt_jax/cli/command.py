@@ -26,7 +26,6 @@ from punt_jax.cli import arguments, ending, manual
 
 OURS = 'punt_jax', 'train', 'experiments'  # whose flags are listed
 AGAIN = 'interrupted; run the same command again to go on'
-_watch = ending.watch
 
 
 def compile_quickly() -> None:
@@ -51,7 +50,7 @@ def run(
     most: how many arguments that are no flags there may be.
     patient: `work` sees to KeyboardInterrupt itself.
   """
-  _watch(_program(sys.argv), 'interrupted', patient)
+  ending.watch(_program(sys.argv), 'interrupted', patient)
   _run(sys.argv, work, needs, most, doc=_doc(work))
 
 
@@ -77,7 +76,8 @@ def run_config(
   """
   argv, doc = list(sys.argv), _doc(job)
   again = resumes and arguments.typed(argv, 'workdir')
-  _watch(_program(argv), AGAIN if again else 'interrupted', patient)
+  said = AGAIN if again else 'interrupted'
+  ending.watch(_program(argv), said, patient)
   from_file = arguments.typed(argv, 'config') is not None
   try:
     config, sources = _config(argv, default, doc)

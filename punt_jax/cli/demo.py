@@ -22,8 +22,7 @@ import jax
 import numpy as np
 
 import punt_jax
-from punt_jax import extras, files, jsonl
-from punt_jax.checkpoints import pretrained
+from punt_jax import checkpoints, extras, files, jsonl
 from punt_jax.cli import command, records
 from punt_jax.cli import job as job_lib
 from punt_jax.generation import generator, options, quality
@@ -214,7 +213,7 @@ def run(config: Any, workdir: FilePath | None) -> list[dict[str, Any]]:
   """The whole job. Returns the rows of results.jsonl."""
   job = job_lib.prepare(config)
   workdir = pathlib.Path(workdir) if workdir else new_folder()
-  digests = {'model': pretrained.digest(job.loaded)}
+  digests = {'model': checkpoints.digest(job.loaded)}
   with records.claim(workdir, config, digests=digests):
     return write(job, workdir)
 

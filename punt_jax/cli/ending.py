@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 
 from punt_jax import files
 
@@ -52,6 +53,16 @@ def watch(program: str, said: str, patient: bool = False) -> None:
     leave()
 
   threading.Thread(target=wait, daemon=True).start()
+
+
+@contextlib.contextmanager
+def by_sigterm() -> Iterator[None]:
+  """A block that SIGTERM ends with 143, where nothing is watched."""
+  before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
 
 
 def after(program: str, error: BaseException) -> None:

@@ -31,8 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from punt_jax import extras, files, jsonl
-from punt_jax.checkpoints import Pretrained, pretrained
+from punt_jax import checkpoints, extras, files, jsonl
+from punt_jax.checkpoints import Pretrained
 from punt_jax.cli import command, configs, families, prompt_files, records
 from punt_jax.generation import generator, options
 from punt_jax.generation import prompts as prompts_lib
@@ -93,7 +93,7 @@ def answer_file(
   made, choice = configs.generate_with(config, loaded, say, line)
   prompts = [*each(made.encode, said, file)]
   rows, lock = records.resume(workdir, config, records.FREE, digests={
-    'model': pretrained.digest(loaded), 'prompts': digest,
+    'model': checkpoints.digest(loaded), 'prompts': digest,
     **options.digests(choice),
   })
   with lock:

@@ -11,7 +11,6 @@ asks of a text (max_gen_toks, temperature, top_p, do_sample) holds where
 """
 
 import inspect
-import signal
 import sys
 
 from punt_jax import extras
@@ -38,16 +37,16 @@ def main() -> None:
   if sys.argv[1:] in ([], ['--help'], ['-h']):
     print(page(sys.argv[0]))
     return
-  before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
   try:
-    extras.load('lm_eval', 'punt-jax lm-eval')
-    from lm_eval.__main__ import (  # pyright: ignore[reportMissingImports]
-      cli_evaluate,
-    )
+    with ending.by_sigterm():
+      extras.load('lm_eval', 'punt-jax lm-eval')
+      from lm_eval.__main__ import (  # pyright: ignore[reportMissingImports]
+        cli_evaluate,
+      )
 
-    from punt_jax.generation import lm_eval  # noqa: F401, registers itself
+      from punt_jax.generation import lm_eval  # noqa: F401, registers itself
 
-    cli_evaluate()
+      cli_evaluate()
   except KeyboardInterrupt:
     print('lm-eval: interrupted', file=sys.stderr)
     sys.exit(130)
@@ -56,8 +55,6 @@ def main() -> None:
     if said is None:
       raise
     sys.exit(f'lm-eval: {said}')
-  finally:
-    signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == '__main__':

@@ -15,7 +15,7 @@ Whether an answer is the greedy one is asked of the model's own argmax: with as
 many masks behind the text, the surest of them written, one a pass.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -79,11 +79,9 @@ def scorer(
     for length, batch in prompts.batches(lengths, settings.batch):
       spare = [batch[0]] * (settings.batch - len(batch))
       i, turn = np.array([pairs[b] for b in batch + spare]).T
-      tokens, valid = prompts.lay([lines[j] for j in i], len(i), length)
-      start = [length - len(lines[j]) + starts[j] for j in i]
-      answer = np.arange(length) >= np.array(start)[:, None]
+      laid = lay(lines, starts, i, len(i), length)
       number = np.array([numbers[j] for j in i])
-      part = nats(loaded.params, key, number, turn, tokens, valid, answer)
+      part = nats(loaded.params, key, number, turn, *laid)
       for j, value in zip(i[: len(batch)], np.asarray(part), strict=False):
         if not np.isfinite(value):
           raise ValueError(
@@ -95,6 +93,22 @@ def scorer(
       yield [(numbers[j], bound(found.pop(j))) for j in ready]
 
   return score
+
+
+def lay(
+  lines: Sequence[np.ndarray], starts: Sequence[int], which: Iterable[int],
+  count: int, length: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Some of the lines -> tokens, valid, answer (count, length).
+
+  As in prompts.lay; missing rows have no answer.
+  """
+  which = list(which)
+  tokens, valid = prompts.lay([lines[i] for i in which], count, length)
+  answer = np.zeros_like(valid)
+  for r, i in enumerate(which):
+    answer[r, length - len(lines[i]) + starts[i] :] = True
+  return tokens, valid, answer
 
 
 def denoiser(loaded: Pretrained, params: Any) -> Denoiser:
@@ -121,17 +135,11 @@ def judge(
   def judged(lines, starts, numbers):
     lengths = [prompts.padded(settings, loaded, len(line)) for line in lines]
     for length, batch in prompts.batches(lengths, settings.batch):
-      mine = [lines[i] for i in batch]
-      tokens, valid = prompts.lay(mine, settings.batch, length)
-      answer = np.zeros_like(valid)
-      for r, i in enumerate(batch):
-        answer[r, length - len(lines[i]) + starts[i] :] = True
-      out = zip(*map(np.asarray, written(
-        loaded.params, tokens, valid, answer
-      )), strict=True)
+      laid = lay(lines, starts, batch, settings.batch, length)
+      out = map(np.asarray, written(loaded.params, *laid))
       yield [
         (numbers[i], Greedy(bool(same), int(passes)))
-        for i, (same, passes) in zip(batch, out, strict=False)
+        for i, same, passes in zip(batch, *out, strict=False)
       ]
 
   return judged

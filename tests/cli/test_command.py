@@ -19,6 +19,7 @@ from punt_jax.cli import (
   command,
   configs,
   demo,
+  ending,
   evaluate,
   families,
   job,
@@ -35,7 +36,7 @@ def typed(monkeypatch):
 
   def type_(main, *words):
     monkeypatch.setattr(sys, 'argv', list(words))
-    monkeypatch.setattr(command, '_watch', lambda *_: None)
+    monkeypatch.setattr(ending, 'watch', lambda *_: None)
     old = flags.FLAGS
     before = {name: old[name] for name in old}
     try:
