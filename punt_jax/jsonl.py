@@ -1,5 +1,6 @@
 """JSON on disk: objects, and files with one object a line."""
 
+import functools
 import json
 import os
 import pathlib
@@ -9,6 +10,21 @@ from typing import Any
 from punt_jax import files
 
 DIGITS = 100  # of a whole number
+
+
+def _whole(digits):
+  if len(digits) > DIGITS:
+    raise ValueError(f'it has a whole number of {len(digits)} digits')
+  return int(digits)
+
+
+def _unique(pairs, once=False):
+  found = {}
+  for name, value in pairs:
+    if name in found and (once or found[name] != value):
+      raise ValueError(f'the name {name!r:.60} occurs twice')
+    found[name] = value
+  return found
 
 
 def decode(data: bytes, once: bool = False) -> Any:
@@ -22,23 +38,10 @@ def decode(data: bytes, once: bool = False) -> Any:
   Raises:
     ValueError: a few words on what is wrong.
   """
-
-  def whole(digits):
-    if len(digits) > DIGITS:
-      raise ValueError(f'it has a whole number of {len(digits)} digits')
-    return int(digits)
-
-  def unique(pairs):
-    found = {}
-    for name, value in pairs:
-      if name in found and (once or found[name] != value):
-        raise ValueError(f'the name {name!r:.60} occurs twice')
-      found[name] = value
-    return found
-
+  unique = functools.partial(_unique, once=once)
   try:
     return json.loads(
-      data.decode('utf-8-sig'), object_pairs_hook=unique, parse_int=whole
+      data.decode('utf-8-sig'), object_pairs_hook=unique, parse_int=_whole
     )
   except (ValueError, RecursionError) as error:
     raise ValueError(' '.join(str(error).split())[:200]) from None
@@ -63,12 +66,17 @@ def read_object(file: pathlib.Path, most: int = files.MOST) -> dict[str, Any]:
 
 
 def loads(text: str) -> Any:
-  """A JSON text. NaN and Infinity are no JSON: a ValueError, as in `dumps`."""
+  """A JSON text, as `decode` reads it.
+
+  NaN and Infinity are no JSON: a ValueError, as in `dumps`.
+  """
 
   def refuse(name):
     raise ValueError(f'{name} is not JSON')
 
-  return json.loads(text, parse_constant=refuse)
+  return json.loads(
+    text, object_pairs_hook=_unique, parse_int=_whole, parse_constant=refuse
+  )
 
 
 def dumps(row: dict[str, Any]) -> str:

@@ -26,6 +26,10 @@ def test_rows_come_back(tmp_path):
   ('{"a": 1}\n\n{"b": 1}\n', 'line 2 of it is not JSON'),
   ('{"a": 1}\n[1]', 'line 2 of it is not a JSON object'),
   ('{"a":' * 10**5 + '\n', 'line 1 of it is not JSON'),
+  (
+    '{"a": 1, "a": 2}\n',
+    "line 1 of it is not JSON: the name 'a' occurs twice",
+  ),
 ])
 def test_a_line_that_is_no_object_is_named(text, said, torn):
   with pytest.raises(ValueError, match=f'^{said}$'):
