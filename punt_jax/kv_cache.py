@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from punt_jax.denoiser import charge, from_features, show_mask
 from punt_jax.rows import pick_rows
-from punt_jax.types import Answer, Array, Denoiser, HeadFn, Tree
+from punt_jax.types import FAR, Answer, Array, Denoiser, HeadFn, Tree
 
 
 class PrefillFn(Protocol):
@@ -19,11 +19,12 @@ class PrefillFn(Protocol):
 
 
 class WindowFn(Protocol):
-  """A network about some positions: (N, W, D); see from_windows."""
+  """A network about some positions beside others; see from_windows."""
 
   def __call__(
-    self, past: Tree, tokens: Array, position: Array, seen: Array, /
-  ) -> Array: ...
+    self, past: Tree, past_position: Array, past_reach: Array, tokens: Array,
+    position: Array, /,
+  ) -> tuple[Array, Tree]: ...
 
 
 class Window(NamedTuple):
@@ -55,8 +56,8 @@ def from_windows(
   Args:
     prefill_fn: (tokens (N, L), valid (N, L)) -> features (N, L, D) and past,
       leaves (layers, N, L, ...).
-    window_fn: (past, tokens (N, W), position (N, W), seen (N, L + W) bool) ->
-      features (N, W, D); `seen` says which keys count, of past and own.
+    window_fn: (past, past_position (B, L), past_reach (N,), tokens (N, W),
+      position (N, W)) -> features (N, W, D), and anything; see Decoder.window.
     head_fn: as in from_features.
     vocab: V.
     width: most open positions of a block.
@@ -113,11 +114,13 @@ def from_windows(
       take = lambda x: jnp.take_along_axis(x, index, -1, mode='clip')
       put = jax.vmap(lambda all_, i, some: all_.at[i].set(some, mode='drop'))
       real = index < valid.shape[1]
-      past = put(each(valid), index, jnp.zeros_like(real))
+      # Of the past all is seen that is valid and not asked about.
+      hidden = put(~valid, cache.index, jnp.ones(cache.index.shape, bool))
       position = each(jnp.cumsum(valid, -1, dtype=jnp.int32) - 1)
-      told = window_fn(
-        jax.tree.map(lambda x: _repeat(x, math.prod(probes), 1), cache.past),
-        take(own(flat)), take(position), jnp.concatenate([past, real], -1),
+      told, _ = window_fn(
+        cache.past, jnp.where(hidden, FAR, 0),
+        jnp.zeros(len(flat), jnp.int32), take(own(flat)),
+        jnp.where(real, take(position), FAR),
       )
       features = put(each(cache.features), index, told)
       features = features.reshape(tokens.shape + features.shape[-1:])
@@ -149,9 +152,9 @@ def from_windows(
   return Denoiser(vocab, init, ask, whole.read, commit, mask=mask)
 
 
-def _repeat(x, times, axis=0):
+def _repeat(x, times):
   """x with each row repeated for its probes."""
-  return x if times == 1 else jnp.repeat(x, times, axis)
+  return x if times == 1 else jnp.repeat(x, times, 0)
 
 
 def _pick(rows, new, old):

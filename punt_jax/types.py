@@ -25,6 +25,7 @@ Device = Any  # jax.Device, which type checkers take for a variable
 Messages = Sequence[dict[str, str]]  # [{'role': .., 'content': ..}, ..]
 Result = TypeVar('Result', covariant=True)  # of a run: Decoded, or with moves
 FEW = 8  # numbers that a repr shows
+FAR = 2**30  # the position of padding: no query reaches it
 
 
 def short(self: Any) -> str:

@@ -20,14 +20,14 @@ from jax.sharding import Mesh, NamedSharding
 from punt_jax import checks, files, jsonl, kv_cache
 from punt_jax import denoiser as wrappers
 from punt_jax.checkpoints import special_tokens, tensors
-from punt_jax.models import bert, dit, llama, sharding
+from punt_jax.models import bert, dit, families, sharding
 from punt_jax.models.layout import STACKED, Layout
 from punt_jax.types import Denoiser, FilePath, Tree
 
 ARCHITECTURES = {  # model_type in config.json
   'bert': bert.layout,
-  'dream': llama.dream,
-  'llada': llama.llada,
+  'dream': families.dream,
+  'llada': families.llada,
   'mdlm': dit.layout,
   'roberta': bert.layout,
 }

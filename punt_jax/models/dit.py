@@ -19,9 +19,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from punt_jax.models.attention import attention, rotate
+from punt_jax.models.attention import attention
 from punt_jax.models.layout import Layout, Source, fixed, layers, number
 from punt_jax.models.parts import layer_norm, leaves, mask_id, stacked
+from punt_jax.models.rope import rotate
 from punt_jax.types import Array
 
 FREQUENCIES = 256  # of the noise level's embedding

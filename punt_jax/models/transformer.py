@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax.denoiser import from_features
-from punt_jax.models.attention import rotate
+from punt_jax.models.rope import rotate
 from punt_jax.types import Array, Denoiser, Tree
 
 MATRICES = ('query', 'key', 'value', 'out', 'up', 'down')  # Muon's share

@@ -8,7 +8,8 @@ import pytest
 import punt_jax
 from punt_jax import kv_cache, samplers
 from punt_jax.checkpoints import huggingface
-from punt_jax.models import llama
+from punt_jax.models import families
+from punt_jax.types import FAR
 
 L, WIDE = 12, 4
 CONFIG = dict(
@@ -24,7 +25,7 @@ def network(layers, shifted=False):
   The embedding is large, so that no two masked positions are alike: a tie
   between them would be broken by the last bit.
   """
-  plan = llama.llada(CONFIG | {'n_layers': layers})
+  plan = families.llada(CONFIG | {'n_layers': layers})
   plan = plan._replace(
     module=plan.module.clone(dtype='float32'), shifted=shifted
   )
@@ -82,11 +83,15 @@ def bag(layers, before=False):
       x = layer(x, x, valid)
     return x, jnp.stack(past)
 
-  def window(past, tokens, position, seen):
+  def window(past, past_position, past_reach, tokens, position):
     x = table[tokens] + place[position]
+    probes = len(tokens) // len(past_position)
+    before = jnp.repeat(past_position, probes, 0) <= past_reach[:, None]
+    seen = jnp.concatenate([before, position < FAR], 1)
     for then in past:
+      then = jnp.repeat(then, probes, 0)
       x = layer(x, jnp.concatenate([then, x], 1), seen)
-    return x
+    return x, ()
 
   args = lambda features: 2 * features @ head, 9
   whole = punt_jax.from_features(lambda *x: prefill(*x)[0], *args)
