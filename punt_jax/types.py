@@ -103,6 +103,19 @@ class DraftDistribution(NamedTuple):
   # raw
 
 
+class Windows(NamedTuple):
+  """How a model that is causal over blocks is asked about one block.
+
+  Positions are counted in the row, 0 is the first that is not padding.
+  """
+
+  length: int  # of a block
+  anchored: bool  # whether blocks are counted from the first MASK of the run,
+  # not from position 0
+  fill: FillFn  # (memo, tokens, start, rows) -> memo
+  ask: WindowAskFn  # (memo, tokens, start, rows) -> (memo, Answer)
+
+
 class Denoiser(NamedTuple):
   """What a sampler sees of a model."""
 
@@ -115,6 +128,9 @@ class Denoiser(NamedTuple):
   mask: int | None = None  # the network's own id of MASK, where that is not V:
   # on a canvas it is read as MASK, and it is never drafted
   in_order: InOrderFn | None = None  # None: the model cannot (most cannot)
+  windows: Windows | None = None  # None: every position sees all others
+  beside: BesideFn | None = None  # of a model that samplers.blocks has narrowed
+  # to a block: narrows a second model to the same block
 
 
 class View(NamedTuple):
@@ -222,6 +238,59 @@ class CommitFn(Protocol):
   def __call__(
     self, memo: Memo, tokens: Array, rows: Array, open_: Array, /
   ) -> Memo: ...
+
+
+class FillFn(Protocol):
+  """Windows.fill: from now on all positions before `start` are remembered.
+
+  tokens (B, L), start (B,) int32, the first position of a block, rows (B,)
+  bool: the others keep what they have. Charges every forward pass it takes,
+  none where nothing is new.
+  """
+
+  def __call__(
+    self, memo: Memo, tokens: Array, start: Array, rows: Array, /
+  ) -> Memo: ...
+
+
+class WindowAskFn(Protocol):
+  """Windows.ask: one question about the block from `start`, (B, ..., W, D).
+
+  tokens (B, ..., W), start (B,) int32. Axes between B and W are probes.
+  Charges rows (B, ...) bool, W positions a pass. Reads what `fill` remembers.
+  """
+
+  def __call__(
+    self, memo: Memo, tokens: Array, start: Array, rows: Array, /
+  ) -> tuple[Memo, Answer]: ...
+
+
+class BesideFn(Protocol):
+  """Denoiser.beside: another model, narrowed to the same block."""
+
+  def __call__(self, other: Denoiser, /) -> Denoiser: ...
+
+
+class WindowFn(Protocol):
+  """A network about W positions of N = B P rows, given what is remembered.
+
+  Args:
+    past: keys and values of S slots, leaves (layers, B, S, ...); row b of it
+      serves rows b P .. b P + P - 1. None: there is none.
+    past_position: (B, S) int32, the position of each slot.
+    past_reach: (N,) int32: a slot is seen if its position is at most this.
+    tokens, position: (N, W) int32; FAR is the position of padding.
+    reach: (N, W) int32: a key among the W is seen by a query if its position is
+      at most this; None: all but padding are.
+
+  Returns:
+    features (N, W, D), and keys and values, leaves (layers, N, W, ...).
+  """
+
+  def __call__(
+    self, past: Tree, past_position: Array | None, past_reach: Array | None,
+    tokens: Array, position: Array, reach: Array | None, /
+  ) -> tuple[Array, Tree]: ...
 
 
 class InOrderFn(Protocol):

@@ -10,12 +10,12 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CODE = ('punt_jax', 'train', 'experiments', 'configs')
 LAYOUT = (  # one line a floor; a folder stands for everything in it
-  'files checks scores bits rows corruption extras',
+  'files checks scores bits rows places corruption extras',
   'types jsonl',
   'text viz contract',
   'readout select decode canvas parallel',
   'denoiser sampler schedules api',
-  'kv_cache leap search models oracles',
+  'kv_cache block_cache leap search models oracles',
   'samplers checkpoints metrics',
   '',  # punt_jax itself: __init__.py, the public face of the library
   'generation',
