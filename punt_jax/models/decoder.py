@@ -180,7 +180,7 @@ class Decoder(nn.Module):
     length = tokens.shape[1]
     position, mask = jnp.arange(length)[None], valid
     if valid is not None:
-      position = jnp.cumsum(valid, axis=1) - 1
+      position = jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
     position = jnp.broadcast_to(position, tokens.shape)
     if self.block_length:
       keys = position if valid is None else jnp.where(valid, position, FAR)

@@ -66,7 +66,7 @@ def rates(rope: Rope, size: int) -> np.ndarray:
   if whole:
     low, high = math.floor(low), math.ceil(high)
   low, high = max(low, 0), min(high, turned - 1)
-  ramp = (np.arange(half) - low) / (high - low if high > low else 1e-3)
+  ramp = (np.arange(half) - low) / (high - low or 1e-3)
   slowed = np.clip(ramp, 0, 1)
   return (kept * (1 - slowed + slowed / factor)).astype(np.float32)
 
