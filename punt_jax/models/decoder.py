@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from punt_jax.models import moe
 from punt_jax.models.attention import Past, Reach, attention
 from punt_jax.models.parts import stacked
 from punt_jax.models.rope import Rope, rotate, rotate_query
@@ -35,6 +36,7 @@ class Block(nn.Module):
   bias: bool
   out_bias: bool
   qk_norm: bool
+  experts: moe.Settings | None
   dtype: str
 
   @nn.compact
@@ -67,8 +69,12 @@ class Block(nn.Module):
     h = attention(q, k, v, mask, others)
     x = x + dense('out', width, self.out_bias)(h)
     h = norm(name='mlp_norm')(x)
-    h = jax.nn.silu(dense('gate', self.hidden)(h)) * dense('up', self.hidden)(h)
-    return x + dense('down', width)(h), (k, v) if keep else None
+    if self.experts:
+      h = moe.Experts(self.experts, self.dtype, name='experts')(h)
+    else:
+      gate = jax.nn.silu(dense('gate', self.hidden)(h))
+      h = dense('down', width)(gate * dense('up', self.hidden)(h))
+    return x + h, (k, v) if keep else None
 
 
 class Decoder(nn.Module):
@@ -77,11 +83,11 @@ class Decoder(nn.Module):
   Attributes:
     vocab: rows of the embedding, MASK among them.
     width: D.
-    layers: blocks; a scan runs over them.
+    layers: how many, of all kinds; a scan runs over those of one kind.
     heads: attention heads.
     groups: key and value heads, a divisor of heads.
     size: of a head.
-    hidden: width of the gated MLP.
+    hidden: width of the gated MLP, where there is one.
     rope: how queries and keys turn.
     eps: of the norms.
     bias: whether query, key and value have one.
@@ -94,6 +100,8 @@ class Decoder(nn.Module):
       what is before it was computed causally.
     anchored: whether blocks are counted from the first MASK of a run, not from
       position 0.
+    experts: a mixture of experts in the place of the MLP; None: there is none.
+    dense: layers that have the MLP even so, the first ones.
     dtype: of weights and matrix products, 'bfloat16' or 'float32'.
   """
 
@@ -113,6 +121,8 @@ class Decoder(nn.Module):
   block_length: int = 0
   causal: bool = False
   anchored: bool = False
+  experts: moe.Settings | None = None
+  dense: int = 0
   dtype: str = 'bfloat16'
 
   def setup(self):
@@ -120,10 +130,16 @@ class Decoder(nn.Module):
     self.embed = nn.Embed(self.vocab, self.width, **own)
     everywhere = nn.broadcast
     in_axes = everywhere, everywhere, everywhere, 0, everywhere
-    self.blocks = stacked(Block, self.layers, in_axes)(
-      self.heads, self.groups, self.size, self.hidden, self.rope, self.eps,
-      self.bias, self.out_bias, self.qk_norm, self.dtype,
-    )
+
+    def stack(layers, experts):
+      return stacked(Block, layers, in_axes)(
+        self.heads, self.groups, self.size, self.hidden, self.rope, self.eps,
+        self.bias, self.out_bias, self.qk_norm, experts, self.dtype,
+      )
+
+    if self.dense:
+      self.first = stack(self.dense, None)
+    self.blocks = stack(self.layers - self.dense, self.experts)
     self.norm = nn.RMSNorm(epsilon=self.eps, **own)
     if not self.tied:
       exact = functools.partial(
@@ -146,7 +162,7 @@ class Decoder(nn.Module):
     return self._whole(tokens, valid)[0]
 
   def prefill(self, tokens: Array, valid: Array) -> tuple[Array, Tree]:
-    """Features (N, L, D), and keys and values (layers, N, L, groups, size)."""
+    """Features (N, L, D), keys and values (layers, N, L, groups, size)."""
     return self._whole(tokens, valid, keep=True)
 
   def window(
@@ -189,8 +205,12 @@ class Decoder(nn.Module):
     return self._run(tokens, position, mask, keep=keep)
 
   def _run(self, tokens, position, mask, seen=None, past=None, keep=False):
-    x, own = self.blocks(self.embed(tokens), position, mask, seen, past, keep)
-    return self.norm(x), own
+    x, found = self.embed(tokens), []
+    stacks = (self.first, self.blocks) if self.dense else (self.blocks,)
+    for stack, others in zip(stacks, past or (None, None), strict=False):
+      x, own = stack(x, position, mask, seen, others, keep)
+      found.append(own)
+    return self.norm(x), tuple(found)
 
   def head(self, features: Array) -> Array:
     """features (..., D) -> logits (..., vocab) float32."""
