@@ -12,25 +12,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
-from punt_jax import checks, files, jsonl, kv_cache
+from punt_jax import block_cache, checks, files, jsonl, kv_cache
 from punt_jax import denoiser as wrappers
-from punt_jax.checkpoints import special_tokens, tensors
-from punt_jax.models import bert, dit, families, sharding
-from punt_jax.models.layout import STACKED, Layout
+from punt_jax.checkpoints import parameters, special_tokens, tensors
+from punt_jax.models import families
+from punt_jax.models.families import body
+from punt_jax.models.layout import Layout
 from punt_jax.types import Denoiser, FilePath, Tree
 
-ARCHITECTURES = {  # model_type in config.json
-  'bert': bert.layout,
-  'dream': families.dream,
-  'llada': families.llada,
-  'mdlm': dit.layout,
-  'roberta': bert.layout,
-}
 IDLE = re.compile(  # keys of config.json that do not change the network
   r'_.*|architectures|auto_map|model_type|.*dropout.*|.*_token_id|id2label|'
   r'label2id|init_.*|initializer_.*|(torch_)?dtype|precision|use_cache|'
@@ -42,7 +35,9 @@ IDLE = re.compile(  # keys of config.json that do not change the network
   r'chunk_size_.*|pooler_.*|directionality|max_window_layers|'
   r'sliding_window|mlp_ratio|'
   r'rope_full_precision|alibi_bias_max|attention_layer_norm_with_affine|'
-  r'task_specific_params|use_bfloat16|pad_token|language|license|card'
+  r'task_specific_params|use_bfloat16|pad_token|language|license|card|'
+  r'.*_loss(_.*)?|fuse_.*|dlm_.*|dp_varying_.*|num_diffusion_steps|'
+  r'moe_backend|pretraining_tp|output_router_logits'
 )
 
 
@@ -85,14 +80,14 @@ def layout(config: dict[str, Any], ignore: Sequence[str] = ()) -> Layout:
     ValueError: one sentence: an unknown architecture or key, or a setting
       that is missing, out of range or not implemented.
   """
-  kind = config.get('model_type')
-  if str(kind).lower() not in ARCHITECTURES:
+  family, config = families.recognise(config), Read(config)
+  plan = family(config)
+  length, own = config.get('block_length'), block_length(plan)
+  if length not in (None, own):
     raise ValueError(
-      f'config.json: model_type {kind!r:.40} is not implemented, only'
-      f' {", ".join(sorted(ARCHITECTURES))}'
+      f'config.json: block_length is {length!r:.40}, but this model sees all'
+      ' positions at once: leave it out'
     )
-  config = Read(config)
-  plan = ARCHITECTURES[str(kind).lower()](config)
   strange = sorted(
     key for key in set(config) - config.asked - set(ignore)
     if not IDLE.fullmatch(key)
@@ -110,7 +105,20 @@ def layout(config: dict[str, Any], ignore: Sequence[str] = ()) -> Layout:
   return plan
 
 
-def denoiser(plan: Layout, params: Tree, window: int | None = None) -> Denoiser:
+def block_length(plan: Layout) -> int:
+  """Positions of a block of a model that writes in blocks, else 0."""
+  return getattr(plan.module, 'block_length', 0)
+
+
+def offers(plan: Layout) -> frozenset[str]:
+  """What `denoiser` can be asked for by name; see Pretrained.offers."""
+  able = hasattr(plan.module, 'window') and not block_length(plan)
+  return frozenset({'window'} if able else ())
+
+
+def denoiser(
+  plan: Layout, params: Tree, window: int | None = None, cached: bool = True
+) -> Denoiser:
   """What a sampler sees of a loaded model.
 
   The network is shown the checkpoint's own mask id for V, a canvas may hold
@@ -121,15 +129,29 @@ def denoiser(plan: Layout, params: Tree, window: int | None = None) -> Denoiser:
     params: its parameters, traced or not.
     window: with samplers.blocks of at most this length, questions compute so
       many positions and remember the rest (kv_cache.from_windows).
+    cached: whether a model that writes in blocks remembers what is before a
+      block; if not, questions compute whole canvases.
 
   Raises:
-    ValueError: a window for an architecture without a KV cache.
+    ValueError: a window for an architecture without a KV cache, or for one
+      whose cache is exact and needs none.
   """
   apply = lambda method, *arrays: plan.module.apply(
     {'params': params}, *arrays, method=method
   )
   features = functools.partial(apply, 'features')
   head = functools.partial(apply, 'head')
+  if length := block_length(plan):
+    if window is not None:
+      raise ValueError(
+        f'this model writes in blocks of {length} positions and remembers what'
+        ' is before them exactly: use it without a window'
+      )
+    return block_cache.from_blocks(
+      functools.partial(apply, 'window'), head, plan.vocab, length,
+      causal=plan.module.causal, anchored=plan.module.anchored,
+      shifted=plan.shifted, mask=plan.mask, cached=cached,
+    )
   if window is None:
     model = wrappers.from_features(features, head, plan.vocab, plan.mask)
   elif hasattr(plan.module, 'window'):
@@ -146,6 +168,7 @@ def denoiser(plan: Layout, params: Tree, window: int | None = None) -> Denoiser:
 
 def survey(
   folder: FilePath, dtype: str | None = None, ignore: Sequence[str] = (),
+  block_length: int | None = None, mask_id: int | None = None,
 ) -> tuple[Layout, tensors.Tensors, dict[str, Any]]:
   """(Layout, tensors, config) of a checkpoint directory; reads no weights.
 
@@ -154,6 +177,8 @@ def survey(
   Arguments and errors as of `load`.
   """
   config = read_config(folder)
+  _tell(config, folder, 'block_length', block_length, body.BLOCK_KEYS)
+  _tell(config, folder, 'mask_token_id', mask_id)
   if config.get('mask_token_id') is None:
     mask = special_tokens.mask(folder)
     if mask is not None:  # published BERTs keep it with the tokenizer
@@ -167,22 +192,51 @@ def survey(
     )
   plan = layout(config, ignore)
   stored = _modern(tensors.open_tensors(folder))
+  plan = _merged(plan, stored)
   if dtype is None:
-    kinds = {kind for _, kind in stored.shapes.values()}
+    like = shapes(plan._replace(module=plan.module.clone(dtype='bfloat16')))
+    exact = {path for path, x in like.items() if x.dtype == np.float32}
+    names = {x for path in exact for x in plan.sources[path].names}
+    kinds = {
+      kind for name, (_, kind) in stored.shapes.items() if name not in names
+    }
     dtype = 'bfloat16' if kinds == {'bfloat16'} else 'float32'
   checks.known('dtype', dtype, ('bfloat16', 'float32'))
   plan = plan._replace(module=plan.module.clone(dtype=dtype))
-  _slots(plan, shapes(plan), stored)
+  parameters.places(plan, shapes(plan), stored)
   return plan, stored, config
+
+
+def _tell(config, folder, key, value, keys=()):
+  """Writes an argument into a config that does not say it.
+
+  Raises:
+    ValueError: one sentence, if the config says something else.
+  """
+  if value is None:
+    return
+  checks.whole(key, value, 0)
+  said = [name for name in keys or (key,) if config.get(name) is not None]
+  for name in said:
+    if config[name] != value:
+      raise ValueError(
+        f'{folder}: config.json says {name} = {config[name]!r:.40}, and the'
+        f' argument is {value}: leave it out, or correct the file'
+      )
+  if not said:
+    config[key] = int(value)
 
 
 def load(
   folder: FilePath, dtype: str | None = None, mesh: Mesh | None = None,
-  ignore: Sequence[str] = (),
+  ignore: Sequence[str] = (), block_length: int | None = None,
+  mask_id: int | None = None,
 ) -> tuple[Layout, Tree, dict[str, Any]]:
   """(Layout, parameters, config) of a checkpoint directory.
 
-  A mask_token_id that config.json lacks is the tokenizer's, if it has one.
+  A mask_token_id that config.json lacks is the tokenizer's, if it has one. What
+  an argument or the tokenizer said is in the config that is returned, so that
+  an export needs neither.
 
   Args:
     folder: with config.json and safetensors files.
@@ -193,36 +247,19 @@ def load(
       the shape of its batch and on its padding. In float32 its text does not.
     mesh: places the parameters by models.sharding; None for one device.
     ignore: see `layout`.
+    block_length: of a model that writes in blocks, if config.json does not say
+      it; 0: it sees all positions at once.
+    mask_id: the id of MASK, if neither config.json nor the tokenizer says it.
 
   Raises:
-    ValueError: one sentence: a config or file that is damaged, a tensor that
-      is missing, unknown, of another shape, not floating-point, not finite, or
-      a second and different copy.
+    ValueError: one sentence: a config or file that is damaged, an argument that
+      contradicts it, a tensor that is missing, unknown, of another shape, not
+      floating-point, not finite, or a second and different copy.
   """
-  plan, stored, config = survey(folder, dtype, ignore)
-  like = shapes(plan)
-  slots = _slots(plan, like, stored)
+  plan, stored, config = survey(folder, dtype, ignore, block_length, mask_id)
   _compare(plan.copies, stored)
-  spec = functools.partial(sharding.spec, plan.module, mesh=mesh)
-  params = {
-    path: jnp.zeros(x.shape, x.dtype, device=spec(path, x.shape))
-    for path, x in like.items()
-  }
-  for name in stored.shapes:
-    if name not in slots:
-      continue
-    path, layer, transpose = slots[name]
-    tensor = tensors.weight(stored, name)
-    place = spec(path, like[path].shape)
-    if isinstance(place, NamedSharding):
-      place = sharding.of_tensor(place, layer is not None, transpose)
-    tensor = jax.make_array_from_callback(
-      tensor.shape, place, tensor.__getitem__
-    )
-    params[path], finite = _put(params[path], tensor, layer, transpose)
-    if not finite:  # this waits: one tensor at a time is on its way
-      raise tensors.not_finite(stored, name)
-  return plan, traverse_util.unflatten_dict(params, sep='/'), config
+  flat = parameters.read(plan, shapes(plan), stored, mesh)
+  return plan, traverse_util.unflatten_dict(flat, sep='/'), config
 
 
 def shapes(plan: Layout) -> dict[str, jax.ShapeDtypeStruct]:
@@ -257,20 +294,10 @@ def export(
     ValueError: one sentence: the folder is not new, a parameter not finite.
   """
   flat: dict[str, Any] = traverse_util.flatten_dict(params, sep='/')
-
-  def each():
-    for path, source in plan.sources.items():
-      for layer, name in enumerate(source.names):
-        stacked = path.startswith(STACKED)
-        tensor = np.asarray(flat[path][layer] if stacked else flat[path])
-        if not np.isfinite(tensor).all():
-          raise ValueError(f'the parameter {path} holds NaN or infinity')
-        tensor = tensor.T if source.transpose else tensor
-        yield name, np.ascontiguousarray(tensor)
-
   tensors.vacant(folder)
   with files.new_folder(folder) as part:
-    tensors.write_tensors(part, each(), shard_bytes=shard_bytes)
+    every = parameters.write(plan, flat)
+    tensors.write_tensors(part, every, shard_bytes=shard_bytes)
     text = json.dumps(config, indent=2, sort_keys=True) + '\n'
     files.write(part / 'config.json', text)
 
@@ -287,6 +314,20 @@ def _modern(stored):
   return stored._replace(
     shapes=shapes, read=lambda name: stored.read(old[name])
   )
+
+
+def _merged(plan, stored):
+  """The Layout, with a tensor for all experts of a layer where it is so."""
+  sources = {}
+  for path, source in plan.sources.items():
+    names = [  # experts.7.up_proj.weight -> experts.up_proj, each once
+      re.sub(r'experts\.\d+\.(\w+)\.weight', r'experts.\1', name)
+      for name in source.names
+    ]
+    one = source.axes == 2 and names[0] in stored.shapes
+    names = tuple(dict.fromkeys(names))
+    sources[path] = source._replace(names=names, axes=1) if one else source
+  return plan._replace(sources=sources)
 
 
 def _compare(copies, stored):
@@ -306,45 +347,3 @@ def _compare(copies, stored):
         ' both, with different values: which is meant is not known; remove one,'
         ' or set tie_word_embeddings (weight_tying) to false'
       )
-
-
-def _slots(plan, like, stored):
-  """{tensor: (parameter, layer or None, transpose)}, names and shapes checked.
-
-  Raises:
-    ValueError: one sentence naming the first tensor that does not fit.
-  """
-  slots = {}
-  for path, source in plan.sources.items():
-    stacked = path.startswith(STACKED)
-    shape = like[path].shape[stacked:]
-    shape = shape[::-1] if source.transpose else shape
-    for layer, name in enumerate(source.names):
-      slots[name] = path, layer if stacked else None, source.transpose
-      found = stored.shapes.get(name, (None,))[0]
-      if found is None or tuple(found) != shape:
-        said = 'is missing' if found is None else f'has shape {tuple(found)}'
-        raise ValueError(
-          f'{stored.where}: the tensor {name} {said:.200}, config.json asks for'
-          f' {shape}: the files do not belong to this config'
-        )
-  ignored = re.compile('|'.join(plan.ignored) or r'(?!)')
-  for name in stored.shapes:
-    known = name in slots or name in plan.copies
-    if not known and not ignored.fullmatch(name):
-      raise ValueError(
-        f'{stored.where}: the tensor {name:.80} has no place in the network'
-        ' that config.json describes: the files do not belong to this config'
-      )
-  return slots
-
-
-@functools.partial(jax.jit, donate_argnums=0, static_argnums=3)
-def _put(param, tensor, layer, transpose):
-  """A tensor into its parameter, in place -> (parameter, all finite)."""
-  tensor = (tensor.T if transpose else tensor).astype(param.dtype)
-  finite = jnp.isfinite(tensor).all()
-  if layer is not None:
-    update = jax.lax.dynamic_update_index_in_dim
-    tensor = update(param, tensor, layer, 0)
-  return tensor, finite

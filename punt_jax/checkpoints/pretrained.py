@@ -47,6 +47,8 @@ class Pretrained(NamedTuple):
   # 'attention' and 'window' (a KV cache) if `denoiser` is asked for it by that
   # name, 'in_order' (Denoiser.in_order) always
   room: float = math.inf  # the longest canvas it can compute
+  block_length: int = 0  # of a model that writes in blocks and remembers what
+  # is before them exactly; 0: all positions see each other
 
   def __repr__(self):
     count = sum(x.size for x in jax.tree.leaves(self.params))
@@ -65,12 +67,14 @@ def load(source: FilePath, **how: Any) -> Pretrained:
   """A model that ships, or one from a file or a checkpoint directory.
 
   Directories hold config.json and safetensors as on the Hugging Face hub:
-  LLaDA, Dream, MDLM, BERT, RoBERTa; their texts need `tokenizers`.
+  LLaDA, Dream, MDLM, BERT, RoBERTa, and the families of models/families, which
+  write in blocks or have experts; their texts need `tokenizers`.
 
   Args:
     source: a name out of `names`, a file of train.export, or a folder. What
       ships goes first: write ./NAME for a folder that is called like it.
-    **how: for a folder, see huggingface.load: dtype, mesh, ignore.
+    **how: for a folder, see huggingface.load: dtype, mesh, ignore,
+      block_length, mask_id.
 
   Raises:
     ValueError: one sentence, if there is nothing of that name, or if a file is
@@ -175,6 +179,5 @@ def _from_folder(path, **how):
     plan.module, params, functools.partial(huggingface.denoiser, plan), text,
     plan.length, config, chat.chat_template(path),
     special_tokens.ids(path, plan, config),
-    frozenset({'window'} if hasattr(plan.module, 'window') else ()),
-    plan.length,
+    huggingface.offers(plan), plan.length, huggingface.block_length(plan),
   )

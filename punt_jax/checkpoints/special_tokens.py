@@ -8,8 +8,10 @@ from punt_jax.models.layout import Layout, number
 from punt_jax.text import token_files
 from punt_jax.types import FilePath
 
-TURNS = ('<|eot_id|>', '<|im_end|>')  # ends of a turn, by their text
-MASKS = ('[MASK]', '<mask>')
+TURNS = '<|eot_id|>', '<|im_end|>', '<|role_end|>'  # ends, by their text
+MASKS = (
+  '<|MASK|>', '|<MASK>|', '<|mask|>', '<|mdm_mask|>', '[MASK]', '<mask>'
+)
 
 
 def mask(folder: FilePath, guess: bool = True) -> int | None:

@@ -21,86 +21,10 @@ from numpy.typing import DTypeLike
 from punt_jax import checks, files
 from punt_jax.checkpoints import huggingface, tensors
 from punt_jax.cli import command
-from punt_jax.models.layout import STACKED
+from punt_jax.cli.random_configs import SIZES, SPECIAL, describe
+from punt_jax.models.layout import pieces
 from punt_jax.text import token_files
 from punt_jax.types import FilePath
-
-SIZES = {  # width, layers, heads, key heads, hidden
-  'tiny': (64, 2, 4, 2, 128),
-  'small': (512, 8, 8, 4, 1536),
-  '1b': (2048, 16, 16, 8, 6144),
-  '8b': (4096, 32, 32, 32, 12288),
-}
-SPECIAL = {  # begin, end, end of turn, mask, and what stands around a role
-  'llada': (
-    '<|startoftext|>', '<|endoftext|>', '<|eot_id|>', '<|mdm_mask|>',
-    '<|start_header_id|>', '<|end_header_id|>',
-  ),
-  'dream': (
-    '<|beginoftext|>', '<|endoftext|>', '<|im_end|>', '<|mask|>',
-    '<|im_start|>', '<|pad|>',
-  ),
-  'mdlm': ('<|begin|>', '<|endoftext|>', '[MASK]'),
-  'bert': ('[CLS]', '[SEP]', '[PAD]', '[MASK]'),
-}
-TEMPLATE = {
-  'llada': (
-    '{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m.role }}'
-    '<|end_header_id|>\n\n{{ m.content | trim }}<|eot_id|>{% endfor %}'
-    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
-  ),
-  'dream': (
-    '{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>'
-    "\n{% endfor %}{{ '<|im_start|>assistant\n' }}"
-  ),
-}
-LENGTH = 4096
-
-
-def describe(model: str, size: str, vocab: int | None = None) -> dict[str, Any]:
-  """config.json of a model of this size.
-
-  Args:
-    model: one of SPECIAL.
-    size: one of SIZES.
-    vocab: rows of the embedding; 256 bytes and the specials by default.
-  """
-  checks.known('model', model, SPECIAL)
-  checks.known('size', size, SIZES)
-  width, layers, heads, groups, hidden = SIZES[size]
-  ids = {name: 256 + i for i, name in enumerate(SPECIAL[model])}
-  vocab = vocab or 256 + len(ids)
-  mask = ids[SPECIAL[model][-1 if model in ('mdlm', 'bert') else 3]]
-  shared = dict(vocab_size=vocab, mask_token_id=mask)
-  if model == 'llada':
-    return shared | dict(
-      model_type='llada', d_model=width, n_layers=layers, n_heads=heads,
-      n_kv_heads=groups, mlp_hidden_size=hidden, embedding_size=vocab,
-      max_sequence_length=LENGTH, rope_theta=500000.0, rms_norm_eps=1e-5,
-      weight_tying=False, block_type='llama', eos_token_id=257,
-      pad_token_id=257,
-    )
-  if model == 'dream':
-    return shared | dict(
-      model_type='Dream', hidden_size=width, num_hidden_layers=layers,
-      num_attention_heads=heads, num_key_value_heads=groups,
-      intermediate_size=hidden, max_position_embeddings=LENGTH,
-      rope_theta=1e6, rms_norm_eps=1e-6, hidden_act='silu',
-      tie_word_embeddings=False, bos_token_id=257, eos_token_id=257,
-      pad_token_id=257,
-    )
-  if model == 'mdlm':
-    return shared | dict(
-      model_type='mdlm', hidden_dim=width, n_blocks=layers, n_heads=heads,
-      cond_dim=width // 4, model_length=LENGTH, dropout=0.1,
-      time_conditioning=False,
-    )
-  return shared | dict(
-    model_type='bert', hidden_size=width, num_hidden_layers=layers,
-    num_attention_heads=heads, intermediate_size=hidden, hidden_act='gelu',
-    max_position_embeddings=512, type_vocab_size=2, layer_norm_eps=1e-12,
-    pad_token_id=258,
-  )
 
 
 def weights(
@@ -111,20 +35,27 @@ def weights(
   Matrices have deviation 1 / sqrt(inputs), norms are 1, biases small.
   """
   plan = huggingface.layout(config)
-  number = 0
-  for path, x in huggingface.shapes(plan).items():
-    source = plan.sources[path]
-    shape = x.shape[path.startswith(STACKED) :]
-    for name in source.names:
-      number += 1
-      random = np.random.default_rng((seed, number))
-      noise = random.standard_normal(shape, np.float32)
-      if path.endswith('scale'):
-        tensor = np.ones(shape, np.float32)
-      else:
-        tensor = noise / math.sqrt(shape[0] if len(shape) > 1 else 100)
-      tensor = tensor.T if source.transpose else tensor
-      yield name, np.ascontiguousarray(tensor).astype(dtype)
+  like = huggingface.shapes(plan)
+  found = pieces(plan, like)
+  order = list(like)
+  places = [part for parts in found.values() for part in parts]
+  places.sort(key=lambda part: (order.index(part.path), part.index))
+  numbers = {part: i for i, part in enumerate(places, 1)}
+
+  def draw(part):
+    random = np.random.default_rng((seed, numbers[part]))
+    shape = part.shape[::-1] if part.transpose else part.shape
+    if part.path.endswith('scale'):
+      return np.ones(shape, np.float32)
+    noise = random.standard_normal(shape, np.float32)
+    tensor = noise / math.sqrt(shape[0] if len(shape) > 1 else 100)
+    return tensor.T if part.transpose else tensor
+
+  for name in sorted(found, key=lambda name: numbers[found[name][0]]):
+    parts = found[name]
+    exact = like[parts[0].path].dtype == np.float32  # whatever the others are
+    tensor = np.concatenate([draw(part) for part in parts])
+    yield name, tensor.astype(np.float32 if exact else dtype)
 
 
 def write_tokenizer(out: pathlib.Path, model: str) -> None:
@@ -135,12 +66,14 @@ def write_tokenizer(out: pathlib.Path, model: str) -> None:
   inner = lib.Tokenizer(lib.models.BPE(alphabet, []))
   inner.pre_tokenizer = split(add_prefix_space=False)
   inner.decoder = lib.decoders.ByteLevel()
-  inner.add_special_tokens(list(SPECIAL[model]))
+  special = SPECIAL[model]
+  inner.add_special_tokens(list(special.tokens))
   files.write(out / 'tokenizer.json', inner.to_str(pretty=True))
-  begin, end, *_ = SPECIAL[model]
-  card = {'bos_token': begin, 'eos_token': end}
-  if model in TEMPLATE:
-    card['chat_template'] = TEMPLATE[model]
+  card = {
+    'bos_token': special.bos, 'eos_token': special.eos,
+    'chat_template': special.template,
+  }
+  card = {key: value for key, value in card.items() if value is not None}
   text = json.dumps(card, indent=2) + '\n'
   files.write(out / 'tokenizer_config.json', text)
 

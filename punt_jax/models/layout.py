@@ -1,15 +1,36 @@
-"""What a loader must know of an architecture: its tensors and its ids."""
+"""What a loader must know of an architecture: its tensors and its ids.
 
+A parameter is made of pieces, each a tensor of the checkpoint or some rows of
+one. They stand there otherwise than here in three ways:
+
+* layers are stacked here, and so are the experts of a layer: a tensor is one
+  index of a parameter's leading axes;
+* matrices are (out, in) there and (in, out) here;
+* one tensor may hold several parameters, as query, key and value in LLaDA2:
+  those that name it share its rows, in the order of `Layout.sources`.
+"""
+
+import itertools
 from typing import Any, NamedTuple
 
-STACKED = 'blocks/'  # parameters under this path are stacked over layers
+STACKED = 'blocks/', 'first/'  # parameters below are stacked over layers
 
 
 class Source(NamedTuple):
   """Where a parameter stands in a checkpoint."""
 
-  names: tuple[str, ...]  # of tensors: one, or one per layer if it is stacked
-  transpose: bool = False  # (out, in) there, (in, out) here
+  names: tuple[str, ...]  # of tensors: one for every index of the leading axes
+  transpose: bool = False  # (.., out, in) there, (.., in, out) here
+  axes: int = 0  # how many of the parameter's axes are leading ones
+
+
+class Piece(NamedTuple):
+  """The place in a parameter of a tensor, or of some rows of one."""
+
+  path: str  # of the parameter
+  index: tuple[int, ...]  # in its leading axes
+  shape: tuple[int, ...]  # as in the file
+  transpose: bool
 
 
 class Layout(NamedTuple):
@@ -23,6 +44,32 @@ class Layout(NamedTuple):
   shifted: bool = False  # output i - 1 predicts token i
   ignored: tuple[str, ...] = ()  # regular expressions of tensors not read
   copies: dict[str, str] = {}  # tensor that may be there -> the one it repeats
+
+
+def pieces(plan: Layout, shapes: dict[str, Any]) -> dict[str, list[Piece]]:
+  """{tensor: its Pieces, in the order of its rows}.
+
+  Args:
+    plan: Layout.
+    shapes: {path of a parameter: array or what has its shape}.
+  """
+  found: dict[str, list[Piece]] = {}
+  for path, source in plan.sources.items():
+    shape = tuple(shapes[path].shape)
+    front, shape = shape[: source.axes], shape[source.axes :]
+    if source.transpose:
+      shape = (*shape[:-2], shape[-1], shape[-2])
+    every = itertools.product(*map(range, front))
+    for name, index in zip(source.names, every, strict=True):
+      piece = Piece(path, index, shape, source.transpose)
+      found.setdefault(name, []).append(piece)
+  return found
+
+
+def whole(parts: list[Piece]) -> tuple[int, ...]:
+  """The shape of the tensor that these Pieces share."""
+  rows = sum(part.shape[0] for part in parts)
+  return rows, *parts[0].shape[1:]
 
 
 def number(
@@ -78,5 +125,5 @@ def fixed(config: dict[str, Any], **wanted: Any) -> None:
     if config.get(key) not in (None, value):
       raise ValueError(
         f'config.json: {key} = {config[key]!r:.80} is not implemented, only'
-        f' {value!r} is'
+        f' {value!r:.80} is'
       )

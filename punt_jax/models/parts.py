@@ -5,7 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from punt_jax.models.layout import Source, number
+from punt_jax.models.layout import STACKED, Source, number
 
 
 def stacked(
@@ -30,11 +30,13 @@ def leaves(
   ours: str, names: Sequence[str], bias: bool = True
 ) -> dict[str, Source]:
   """Sources of a Dense, or of a LayerNorm if its path ends in norm."""
-  dense = not ours.endswith('norm')
+  dense, axes = not ours.endswith('norm'), int(ours.startswith(STACKED))
   each = lambda leaf: tuple(f'{name}.{leaf}' for name in names)
   weight = f'{ours}/{"kernel" if dense else "scale"}'
-  found = {weight: Source(each('weight'), dense)}
-  return found | {f'{ours}/bias': Source(each('bias'))} if bias else found
+  found = {weight: Source(each('weight'), dense, axes)}
+  if bias:
+    found[f'{ours}/bias'] = Source(each('bias'), axes=axes)
+  return found
 
 
 def mask_id(
@@ -44,7 +46,7 @@ def mask_id(
   if config.get('mask_token_id', default) is None:
     raise ValueError(
       'config.json has no mask_token_id: add it, the id that the tokenizer'
-      ' gives [MASK] or <mask>'
+      ' gives [MASK], <mask> or <|mask|>, or load with mask_id='
     )
   mask = number(config, 'mask_token_id', 0, default)
   if mask >= rows:

@@ -24,7 +24,7 @@ from punt_jax.types import Tree
 AXIS = 'model'  # of the mesh
 
 
-def _columns(module, size):
+def _all(module, size):
   return size
 
 
@@ -40,10 +40,11 @@ def _blocks(module, size):
 
 SPLIT = (  # path -> axis, from the end, and how many pieces it may come in
   (r'(embed|decoder)/embedding', -2, _blocks),
-  (r'blocks/(query|key|value)/(kernel|bias)', -1, _heads),
-  (r'blocks/out/kernel', -2, _heads),
-  (r'blocks/(gate|up)/(kernel|bias)', -1, _columns),
-  (r'blocks/down/kernel', -2, _columns),
+  (r'(blocks|first)/(query|key|value)/(kernel|bias)', -1, _heads),
+  (r'(blocks|first)/out/kernel', -2, _heads),
+  (r'(blocks|first)/(experts/shared/)?(gate|up)/(kernel|bias)', -1, _all),
+  (r'(blocks|first)/(experts/shared/)?down/kernel', -2, _all),
+  (r'blocks/experts/(gate|up|down)', -3, _all),  # by experts
   (r'readout/(kernel|bias)', -1, _blocks),
 )  # MDLM's query, key and value are one matrix: it stays whole
 
@@ -84,11 +85,11 @@ def like(module: Any, params: Tree, mesh: Mesh | None = None) -> Tree:
   return traverse_util.unflatten_dict(placed, sep='/')
 
 
-def of_tensor(
-  place: NamedSharding, stacked: bool, transpose: bool
+def of_piece(
+  place: NamedSharding, axes: int, transpose: bool
 ) -> NamedSharding:
-  """The Sharding of one checkpoint tensor of a parameter placed so."""
-  axes = place.spec[stacked:]
-  return NamedSharding(
-    place.mesh, PartitionSpec(*(reversed(axes) if transpose else axes))
-  )
+  """The Sharding of a piece of a parameter placed so; see layout.Source."""
+  found = list(place.spec[axes:])
+  if transpose:
+    found[-2:] = found[:-3:-1]
+  return NamedSharding(place.mesh, PartitionSpec(*found))

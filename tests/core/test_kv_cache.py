@@ -8,7 +8,7 @@ import pytest
 import punt_jax
 from punt_jax import kv_cache, samplers
 from punt_jax.checkpoints import huggingface
-from punt_jax.models import families
+from punt_jax.models.families import llada
 from punt_jax.types import FAR
 
 L, WIDE = 12, 4
@@ -25,7 +25,7 @@ def network(layers, shifted=False):
   The embedding is large, so that no two masked positions are alike: a tie
   between them would be broken by the last bit.
   """
-  plan = families.llada(CONFIG | {'n_layers': layers})
+  plan = llada.llada(CONFIG | {'n_layers': layers})
   plan = plan._replace(
     module=plan.module.clone(dtype='float32'), shifted=shifted
   )

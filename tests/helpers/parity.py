@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from punt_jax.checkpoints import huggingface
-from punt_jax.models.layout import STACKED
+from punt_jax.models.layout import pieces
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 SMALL = {  # config.json of each architecture
@@ -69,30 +69,33 @@ def wide(config, times):
 
 def arrays(plan):
   """{name of a tensor: float32 array} for a Layout: all of them matter."""
-  shapes, made = huggingface.shapes(plan), {}
-  for path, source in plan.sources.items():
-    shape = shapes[path].shape[path.startswith(STACKED):]
-    for name in source.names:
-      random = np.random.RandomState(zlib.crc32(name.encode()))
-      x = random.uniform(-1.7, 1.7, shape)  # of deviation 1
-      if path.endswith('scale'):
-        x = 1 + 0.3 * x
-      elif path.endswith('bias'):
-        x = 0.3 * x
-      elif path.endswith('kernel'):
-        x = x / shape[0] ** 0.5
-      made[name] = (x.T if source.transpose else x).astype(np.float32)
+  def draw(part, name):
+    random = np.random.RandomState(zlib.crc32(name.encode()))
+    shape = part.shape[::-1] if part.transpose else part.shape
+    x = random.uniform(-1.7, 1.7, shape)  # of deviation 1
+    if part.path.endswith('scale'):
+      x = 1 + 0.3 * x
+    elif part.path.endswith('bias'):
+      x = 0.3 * x
+    elif part.transpose:
+      x = x / shape[0] ** 0.5
+    return (x.T if part.transpose else x).astype(np.float32)
+
+  made = {}
+  for name, parts in pieces(plan, huggingface.shapes(plan)).items():
+    names = [f'{name} {part.path}' if len(parts) > 1 else name for part in parts]
+    made[name] = np.concatenate(list(map(draw, parts, names)))
   return made
 
 
 def parameters(plan, tensors):
   """The tree of parameters that a Layout makes of {name: array}."""
-  flat = {}
-  for path, source in plan.sources.items():
-    parts = [tensors[name] for name in source.names]
-    parts = [part.T if source.transpose else part for part in parts]
-    parts = np.stack(parts) if path.startswith(STACKED) else parts[0]
-    flat[path] = parts.astype(plan.module.dtype)
+  shapes = huggingface.shapes(plan)
+  flat = {path: np.zeros(x.shape, x.dtype) for path, x in shapes.items()}
+  for name, parts in pieces(plan, shapes).items():
+    rows = np.split(tensors[name], np.cumsum([x.shape[0] for x in parts])[:-1])
+    for part, x in zip(parts, rows, strict=True):
+      flat[part.path][part.index] = x.T if part.transpose else x
   return flax.traverse_util.unflatten_dict(flat, sep='/')
 
 

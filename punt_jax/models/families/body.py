@@ -1,0 +1,315 @@
+"""What the families of decoders share: sizes, RoPE, blocks, and tensors' names.
+
+Every key of a config.json is asked for here or in its family's file; one that
+nobody asks for is refused by checkpoints/huggingface.py.
+"""
+
+from typing import Any, NamedTuple
+
+from punt_jax.models import moe
+from punt_jax.models.decoder import Decoder
+from punt_jax.models.layout import (
+  Layout,
+  Source,
+  fixed,
+  flag,
+  layers,
+  number,
+)
+from punt_jax.models.parts import mask_id
+from punt_jax.models.rope import Rope, Yarn, amplitude
+
+BLOCK_KEYS = 'block_length', 'block_size', 'bd_size'  # of a config.json
+PLAIN = {'rope_type', 'type', 'rope_theta', 'partial_rotary_factor'}
+SCALED = {'llama_4_scaling_beta', 'original_max_position_embeddings'}
+YARN = {
+  'factor', 'beta_fast', 'beta_slow', 'attention_factor', 'mscale',
+  'mscale_all_dim', 'truncate',
+}
+
+
+class Names(NamedTuple):
+  """How a family calls its tensors; what is empty it does not have."""
+
+  embed: str = 'model.embed_tokens.weight'
+  norm: str = 'model.norm.weight'
+  readout: str = 'lm_head.weight'
+  layer: str = 'model.layers.{}.'  # before the names below
+  attention_norm: str = 'input_layernorm'
+  query: str = 'self_attn.q_proj'  # fused where query, key and value are one
+  key: str = 'self_attn.k_proj'
+  value: str = 'self_attn.v_proj'
+  query_norm: str = 'self_attn.q_norm'
+  key_norm: str = 'self_attn.k_norm'
+  out: str = 'self_attn.o_proj'
+  mlp_norm: str = 'post_attention_layernorm'
+  gate: str = 'mlp.gate_proj'
+  up: str = 'mlp.up_proj'
+  down: str = 'mlp.down_proj'
+  router: str = 'mlp.gate'
+  router_bias: str = 'mlp.expert_bias'
+  expert: str = 'mlp.experts.{}.'  # before gate_proj.weight, ..
+  shared: str = 'mlp.shared_experts.'
+
+
+def said(config: dict[str, Any]) -> str:
+  """What a config calls its model and the model's code, in small letters."""
+  names = [config.get('model_type')]
+  more = config.get('architectures'), config.get('auto_map')
+  for value in more:
+    value = list(value.values()) if isinstance(value, dict) else value
+    names += value if isinstance(value, list) else [value]
+  return ' '.join(x for x in names if isinstance(x, str)).lower()
+
+
+def decoder(config: dict[str, Any], **switches: Any) -> Decoder:
+  """A Decoder of the sizes in a config.json of transformers' Llama or Qwen.
+
+  Args:
+    config: config.json.
+    **switches: further attributes.
+
+  Raises:
+    ValueError: one sentence, if a size is missing or makes no sense, or a
+      setting is not implemented.
+  """
+  size = lambda key, **how: number(config, key, **how)
+  depth = layers(config, 'num_hidden_layers')
+  fixed(
+    config, hidden_act='silu', use_sliding_window=False, mlp_bias=False,
+    use_mrope=False, layer_types=['full_attention'] * depth, is_causal=False,
+  )
+  width, heads = size('hidden_size'), size('num_attention_heads')
+  head = size('head_dim', default=width // heads)
+  switches.setdefault('rope', rope(config, head))
+  if 'hidden' not in switches:
+    switches['hidden'] = size('intermediate_size')
+  return divides(Decoder(
+    vocab=size('vocab_size'),
+    width=width,
+    layers=depth,
+    heads=heads,
+    groups=size('num_key_value_heads', low=0, default=heads) or heads,
+    size=head,
+    eps=size('rms_norm_eps', low=0, kind=float),
+    tied=flag(config, 'tie_word_embeddings', False),
+    **switches,
+  ))
+
+
+def layout(
+  config: dict[str, Any], module: Decoder, names: Names | None = None,
+  shifted: bool = False,
+) -> Layout:
+  """The Layout of a `decoder`."""
+  names = names or Names()
+  return Layout(
+    module,
+    sources(module, names),
+    module.vocab,
+    mask_id(config),
+    number(config, 'max_position_embeddings'),
+    shifted=shifted,
+    ignored=(r'.*rotary_emb\.inv_freq',),
+    copies={names.readout: names.embed} if module.tied else {},
+  )
+
+
+def block_length(config: dict[str, Any], hint: str, low: int = 1) -> int:
+  """The block length that a config.json says, under any of its names.
+
+  Args:
+    config: config.json.
+    hint: what to say of this family, if nobody says it.
+    low: least; 0 where full attention is possible, too.
+
+  Raises:
+    ValueError: one sentence: it is missing, no such number, or said twice.
+  """
+  said = {key: config.get(key) for key in BLOCK_KEYS}
+  said = {key: value for key, value in said.items() if value is not None}
+  if not said:
+    raise ValueError(
+      'config.json does not say the block length: load with block_length='
+      f' ({hint})'
+    )
+  found = [number(said, key, low) for key in said]
+  if len(set(found)) > 1:
+    raise ValueError(f'config.json: these contradict each other: {said!r:.200}')
+  return found[0]
+
+
+def rope(config: dict[str, Any], size: int, fraction: float = 1.0) -> Rope:
+  """How queries and keys turn, by the keys of transformers 4 or 5.
+
+  Args:
+    config: config.json.
+    size: of a head.
+    fraction: of it that turns, if the config does not say.
+
+  Raises:
+    ValueError: one sentence: another kind of RoPE, or a number makes no sense.
+  """
+  older, newer = config.get('rope_scaling'), config.get('rope_parameters')
+  said = newer or older or {}
+  if not isinstance(said, dict) or older and newer and older != newer:
+    raise ValueError(
+      f'config.json: rope_parameters is {newer!r:.60} and rope_scaling is'
+      f' {older!r:.60}: one of them must be an object'
+    )
+  kind = said.get('rope_type') or said.get('type') or 'default'
+  if kind not in ('default', 'yarn'):
+    raise ValueError(
+      f'config.json: rope_type = {kind!r:.40} is not implemented, only'
+      " 'default' and 'yarn' are"
+    )
+  known = PLAIN | SCALED | (YARN if kind == 'yarn' else set())
+  if strange := sorted(set(said) - known):
+    raise ValueError(
+      f'config.json: what {strange[0]!r:.60} means for a rope_type of {kind}'
+      ' is not known here'
+    )
+  pick = lambda key: said if said.get(key) is not None else config
+  theta = number(pick('rope_theta'), 'rope_theta', kind=float)
+  beta = number(said, 'llama_4_scaling_beta', 0, 0.0, float)
+  original = number(
+    said, 'original_max_position_embeddings',
+    default=number(config, 'max_position_embeddings'),
+  )
+  return Rope(
+    theta,
+    _fraction(config, pick('partial_rotary_factor'), size, fraction),
+    _yarn(said, original) if kind == 'yarn' else None,
+    (beta, original) if beta else None,
+  )
+
+
+def _fraction(config, said, size, default):
+  """The part of a head that turns: an even number of its features."""
+  turned = config.get('rotary_dim')
+  if turned is not None:
+    turned = number(config, 'rotary_dim', 2, high=size)
+    default = turned / size
+  part = number(said, 'partial_rotary_factor', 0, default, float, high=1)
+  features = int(size * part)
+  if features < 2 or features % 2 or turned not in (None, features):
+    raise ValueError(
+      f'config.json: {features} of the {size} features of a head turn by'
+      f' partial_rotary_factor = {part:g}, and rotary_dim = {turned}: it must'
+      ' be one even number'
+    )
+  return part
+
+
+def _yarn(said, original):
+  """The YaRN that an object of a config describes."""
+  real = lambda key, low, default: number(said, key, low, default, float)
+  factor = real('factor', 1e-3, None)
+  grown = amplitude(
+    factor, real('mscale', 0, 0.0), real('mscale_all_dim', 0, 0.0)
+  )
+  return Yarn(
+    factor, original, real('beta_fast', 1e-3, 32.0),
+    real('beta_slow', 1e-3, 1.0), real('attention_factor', 0, grown),
+    flag(said, 'truncate', True),
+  )
+
+
+def experts(config: dict[str, Any], **settings: Any) -> moe.Settings:
+  """moe.Settings with the numbers that all families call alike.
+
+  Raises:
+    ValueError: one sentence, if they do not fit together.
+  """
+  count, chosen = (
+    number(config, key) for key in ('num_experts', 'num_experts_per_tok')
+  )
+  found = moe.Settings(experts=count, chosen=chosen, **settings)
+  groups, kept = found.groups, found.chosen_groups
+  if count % groups or kept > groups or chosen > kept * (count // groups):
+    raise ValueError(
+      f'config.json: {chosen} of {count} experts cannot be chosen from {kept}'
+      f' of {groups} groups'
+    )
+  return found
+
+
+def divides(module: Decoder) -> Decoder:
+  """The module, if its heads fit together; else a ValueError, a sentence."""
+  if module.heads % module.groups or module.size % 2:
+    raise ValueError(
+      f'config.json: {module.heads} heads of size {module.size} with'
+      f' {module.groups} key heads: the key heads must divide the heads, and'
+      ' the size must be even'
+    )
+  return module
+
+
+def sources(module: Decoder, names: Names) -> dict[str, Source]:
+  """{path of a parameter: Source} of a Decoder."""
+  found = {
+    'embed/embedding': Source((names.embed,)),
+    'norm/scale': Source((names.norm,)),
+  }
+  first = range(module.dense if module.experts else 0)
+  rest = range(len(first), module.layers)
+  for group, numbers in (('first', first), ('blocks', rest)):
+    if not numbers:
+      continue
+    tops = [names.layer.format(i) for i in numbers]
+    found |= _attention(module, names, group, tops)
+    if module.experts and group == 'blocks':
+      found |= _experts(module.experts, names, tops)
+    else:
+      found |= _dense(names, ('gate', 'up', 'down'), group, tops)
+  if not module.tied:
+    found['readout/kernel'] = Source((names.readout,), True)
+  return found
+
+
+def _attention(module, names, group, tops):
+  """Sources of the norms and of attention."""
+  norms = ['attention_norm', 'mlp_norm']
+  norms += ['query_norm', 'key_norm'] if module.qk_norm else []
+  found = {}
+  for part in norms:
+    each = tuple(f'{top}{getattr(names, part)}.weight' for top in tops)
+    found[f'{group}/{part}/scale'] = Source(each, axes=1)
+  qkv = 'query', 'key', 'value'
+  found |= _dense(names, qkv, group, tops, module.bias)
+  return found | _dense(names, ('out',), group, tops, module.out_bias)
+
+
+def _dense(names, parts, group, tops, bias=False):
+  """Sources of matrices, one per layer."""
+  found = {}
+  for part in parts:
+    each = lambda leaf: tuple(
+      f'{top}{getattr(names, part)}.{leaf}' for top in tops  # noqa: B023
+    )
+    found[f'{group}/{part}/kernel'] = Source(each('weight'), True, 1)
+    if bias:
+      found[f'{group}/{part}/bias'] = Source(each('bias'), axes=1)
+  return found
+
+
+def _experts(settings, names, tops):
+  """Sources of a router and its experts."""
+  at = 'blocks/experts'
+  each = lambda name: tuple(f'{top}{name}' for top in tops)
+  found = {
+    f'{at}/router/kernel': Source(each(f'{names.router}.weight'), True, 1)
+  }
+  if settings.bias:
+    found[f'{at}/router/bias'] = Source(each(names.router_bias), axes=1)
+  numbers = range(settings.experts)
+  for part in ('gate', 'up', 'down'):
+    leaf = f'{part}_proj.weight'
+    found[f'{at}/{part}'] = Source(tuple(
+      f'{top}{names.expert.format(e)}{leaf}' for top in tops for e in numbers
+    ), True, 2)
+    if settings.shared:
+      found[f'{at}/shared/{part}/kernel'] = Source(
+        each(f'{names.shared}{leaf}'), True, 1
+      )
+  return found
