@@ -22,7 +22,7 @@ from punt_jax.cli import random_checkpoint
 pytest.importorskip('tokenizers')
 SECONDS = 20  # an answer; compilation on a busy machine included
 MEMORY = 6 * 2**30  # of the long run, jax and what it reserves included
-KINDS = 'llada', 'dream', 'mdlm', 'bert'
+KINDS = 'llada', 'dream', 'mdlm', 'bert', 'llada2', 'llada_moe', 'nemotron'
 VALUES = (
   None, True, False, 0, -1, 1, 3, 2**31, 2**40, 10**12, 10**5000, 1e300, 1e-300,
   float('nan'), float('inf'), '', 'x', 'x' * 5000, '░', '[MASK]', '\ud800',

@@ -83,7 +83,8 @@ def arrays(plan):
 
   made = {}
   for name, parts in pieces(plan, huggingface.shapes(plan)).items():
-    names = [f'{name} {part.path}' if len(parts) > 1 else name for part in parts]
+    fused = len(parts) > 1
+    names = [f'{name} {part.path}' if fused else name for part in parts]
     made[name] = np.concatenate(list(map(draw, parts, names)))
   return made
 

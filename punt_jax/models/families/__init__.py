@@ -43,7 +43,7 @@ IMAGES = (  # a key of models that see
   'vision_config', 'vision_tower', 'mm_vision_tower', 'visual', 'audio_config',
   'image_token_id', 'image_token_index', 'image_token_offset', 'codebook_size',
 )
-NO_MASK = 'has no MASK: its noise is other tokens, which samplers here never see'
+NO_MASK = 'has no MASK: its noise is tokens drawn at random'
 WHY_NOT = (  # what a config calls its model, or a key that it has: why not
   (r'diffusion_?gemma', (), f'DiffusionGemma {NO_MASK}'),
   (r'\blfm2', (), f'LFM2 {NO_MASK}; its layers convolve'),
@@ -57,8 +57,8 @@ WHY_NOT = (  # what a config calls its model, or a key that it has: why not
   ),
   (
     None, ('delete_token_id', 'split_token_id', 'expert_capacity'),
-    'LLaDA2.2 chooses experts for a whole block, and its tokens delete and split'
-    ' positions: only LLaDA2.0 and 2.1 are read',
+    'LLaDA2.2 chooses experts for a whole block, and has tokens that delete and'
+    ' split positions: only LLaDA2.0 and 2.1 are read',
   ),
 )
 AUTOREGRESSIVE = (
@@ -84,8 +84,8 @@ def recognise(config: dict[str, Any]) -> Family:
       return family
   if re.search(AUTOREGRESSIVE, said):
     raise ValueError(
-      f'config.json: {said.split()[-1]:.60} writes from left to right, one token'
-      ' after the other: it was not trained to fill in masks'
+      f'config.json: {said.split()[0]:.60} writes from left to right, one token'
+      ' after the other, and was not trained to fill in masks'
     )
   raise ValueError(
     f'config.json: model_type {kind!r:.40} is not implemented, only {KNOWN}'

@@ -8,12 +8,13 @@ from typing import Any
 
 from punt_jax.models.decoder import Decoder
 from punt_jax.models.families import body
+from punt_jax.models.families.names import Names, sources
 from punt_jax.models.layout import Layout, fixed, flag, layers, number
 from punt_jax.models.parts import mask_id
 from punt_jax.models.rope import Rope
 
 TOP = 'model.transformer.'
-NAMES = body.Names(
+NAMES = Names(
   embed=f'{TOP}wte.weight', norm=f'{TOP}ln_f.weight',
   readout=f'{TOP}ff_out.weight', layer=f'{TOP}blocks.{{}}.',
   attention_norm='attn_norm', mlp_norm='ff_norm', query='q_proj',
@@ -52,7 +53,7 @@ def llada(config: dict[str, Any]) -> Layout:
   ))
   return Layout(
     module,
-    body.sources(module, NAMES),
+    sources(module, NAMES),
     vocab,
     mask_id(config),
     size('max_sequence_length'),
@@ -79,7 +80,7 @@ def llada_moe(config: dict[str, Any]) -> Layout:
     hidden=number(config, 'dense_intermediate_size', default=wide),
     qk_norm=flag(config, 'qk_layernorm', False),
   )
-  return body.layout(config, module, body.Names(shared='shared_expert.'))
+  return body.layout(config, module, Names(shared='shared_expert.'))
 
 
 def _dense(config):

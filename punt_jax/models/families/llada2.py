@@ -8,9 +8,10 @@ router that chooses experts by groups.
 from typing import Any
 
 from punt_jax.models.families import body
+from punt_jax.models.families.names import Names
 from punt_jax.models.layout import Layout, fixed, flag, number
 
-NAMES = body.Names(
+NAMES = Names(
   embed='model.word_embeddings.weight',
   **dict.fromkeys(('query', 'key', 'value'), 'attention.query_key_value'),
   query_norm='attention.query_layernorm',

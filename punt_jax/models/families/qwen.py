@@ -11,6 +11,7 @@ from typing import Any
 
 from punt_jax.models import moe
 from punt_jax.models.families import body
+from punt_jax.models.families.names import Names
 from punt_jax.models.layout import Layout, fixed, flag, number
 
 
@@ -50,7 +51,7 @@ def nemotron(config: dict[str, Any]) -> Layout:
     config, causal=True, anchored=True,
     block_length=body.block_length(config, 'Nemotron-Labs-Diffusion: 32'),
   )
-  names = body.Names(
+  names = Names(
     embed='encoder.embed_tokens.weight', norm='encoder.norm.weight',
     readout='diffusion_head.weight', layer='encoder.layers.{}.',
   )
