@@ -213,7 +213,7 @@ def _transformers(model, size):
     kind = 'expert' if model == 'llada_moe' else 'moe'
     config |= {
       'num_experts': count, 'num_experts_per_tok': chosen,
-      f'{kind}_intermediate_size': hidden // 4,
+      f'{kind}_intermediate_size': hidden // count,
     }
   if model == 'llada_moe':
     config['dense_intermediate_size'] = config.pop('intermediate_size')

@@ -194,14 +194,10 @@ def experts(config: dict[str, Any], **settings: Any) -> moe.Settings:
   count, chosen = (
     number(config, key) for key in ('num_experts', 'num_experts_per_tok')
   )
-  found = moe.Settings(experts=count, chosen=chosen, **settings)
-  groups, kept = found.groups, found.chosen_groups
-  if count % groups or kept > groups or chosen > kept * (count // groups):
-    raise ValueError(
-      f'config.json: {chosen} of {count} experts cannot be chosen from {kept}'
-      f' of {groups} groups'
-    )
-  return found
+  try:
+    return moe.check(moe.Settings(experts=count, chosen=chosen, **settings))
+  except ValueError as error:
+    raise ValueError(f'config.json: {error}') from None
 
 
 def divides(module: Decoder) -> Decoder:
