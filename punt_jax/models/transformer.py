@@ -1,4 +1,4 @@
-"""A small bidirectional transformer for masked diffusion (flax.linen).
+"""A small transformer for masked diffusion, full or block-causal (flax.linen).
 
 No time input: what is masked says how far the process is (Ou et al., 2024,
 https://arxiv.org/abs/2406.03736; MDLM found the same,
@@ -10,6 +10,11 @@ convolution).
 
 One forward pass is one question: (N, L) tokens -> (N, L, D) features, and
 the head turns features into (..., V) logits.
+
+Block-causal (Arriola et al., 2025, BD3-LM, https://arxiv.org/abs/2503.09573): a
+position sees its own block and those before it. Blocks are cut at multiples of
+block_length, and the convolution ends at their edges, so that nothing later
+changes the keys and values of a finished block.
 """
 
 import functools
@@ -18,62 +23,41 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from punt_jax import checks
+from punt_jax.block_cache import from_blocks
 from punt_jax.denoiser import from_features
+from punt_jax.models.attention import Past, Reach
 from punt_jax.models.rope import rotate
-from punt_jax.types import Array, Denoiser, Tree
+from punt_jax.models.transformer_block import Block
+from punt_jax.types import FAR, Array, Denoiser, Tree
 
+ATTENTION = 'full', 'block_causal'
 MATRICES = ('query', 'key', 'value', 'out', 'up', 'down')  # Muon's share
 
 
-class Mix(nn.Module):
-  """x + a depthwise convolution of x over `taps` neighbors."""
+def check_blocks(attention: str, block_length: int, places: int = 0) -> None:
+  """Whether these settings of a Transformer go together.
 
-  taps: int
-
-  @nn.compact
-  def __call__(self, x: Array) -> Array:
-    kernel = self.param(
-      'kernel', nn.initializers.normal(0.1), (self.taps, x.shape[-1])
+  Raises:
+    ValueError: they do not.
+  """
+  checks.known('attention', attention, ATTENTION)
+  if attention == 'full' and block_length:
+    raise ValueError(
+      f"block_length = {block_length} is for attention = 'block_causal', and"
+      " this is 'full': set both, or block_length = 0"
     )
-    side = self.taps // 2
-    padded = jnp.pad(x, ((0, 0), (side, side), (0, 0)))
-    length = x.shape[1]
-    shifts = (padded[:, i : i + length] * kernel[i] for i in range(self.taps))
-    return x + sum(shifts)
-
-
-class Block(nn.Module):
-  """Attention and squared-ReLU MLP, each on a normed and mixed input."""
-
-  heads: int
-  taps: int
-  widen: int = 4
-
-  @nn.compact
-  def __call__(self, x: Array, position: Array, valid: Array | None) -> Array:
-    n, length, width = x.shape
-    dense = lambda name, size, **kw: nn.Dense(
-      size, use_bias=False, name=name, **kw
+  if attention != 'full' and block_length < 1:
+    raise ValueError(
+      f"attention = 'block_causal' and block_length = {block_length}: say how"
+      ' many positions a block has'
     )
-    zero = nn.initializers.zeros
-    h = nn.RMSNorm(name='attention_norm')(x)
-    if valid is not None:  # padding must not leak through the convolution
-      h = jnp.where(valid[..., None], h, 0.0)
-    h = Mix(self.taps, name='mix')(h)
-    split = lambda y: y.reshape(n, length, self.heads, width // self.heads)
-    v = split(dense('value', width)(h))
-    q, k = (
-      rotate(split(dense(name, width)(h)), position).astype(v.dtype)
-      for name in ('query', 'key')
+  if block_length and places % block_length:
+    raise ValueError(
+      f'places = {places} must be a multiple of block_length = {block_length}'
     )
-    mask = None if valid is None else valid[:, None, None, :]
-    h = jax.nn.dot_product_attention(q, k, v, mask=mask)
-    h = h.reshape(n, length, width)
-    x = x + dense('out', width, kernel_init=zero)(h)
-    h = nn.RMSNorm(name='mlp_norm')(x)
-    h = jax.nn.relu(dense('up', self.widen * width)(h)) ** 2
-    return x + dense('down', width, kernel_init=zero)(h)
 
 
 class Transformer(nn.Module):
@@ -87,6 +71,8 @@ class Transformer(nn.Module):
     taps: neighbors that the depthwise convolution sees, odd.
     places: positions with a learned embedding of their own, for canvases on
       which they mean something (a grid); 0: only distances are known.
+    attention: 'full', or 'block_causal'.
+    block_length: positions of a block; 0 with full attention.
   """
 
   vocab: int
@@ -95,8 +81,11 @@ class Transformer(nn.Module):
   heads: int = 4
   taps: int = 3
   places: int = 0
+  attention: str = 'full'
+  block_length: int = 0
 
   def setup(self):
+    check_blocks(self.attention, self.block_length, self.places)
     self.embed = nn.Embed(self.vocab + 1, self.width)
     if self.places:
       self.place = nn.Embed(self.places, self.width)
@@ -126,21 +115,98 @@ class Transformer(nn.Module):
     Raises:
       ValueError: more positions than `places`.
     """
-    if valid is None:
-      position = jnp.arange(tokens.shape[1])[None]
-    else:
-      position = jnp.cumsum(valid, axis=1) - 1
+    length = tokens.shape[1]
+    position = _position(length, valid)
+    x = self._embedded(tokens, position, length)
+    seen, block = _sees(position, valid, self.block_length)
+    for layer in self.blocks:
+      x, _ = layer(x, position, valid, seen, block)
+    return self.norm(x)
+
+  def window(
+    self, past: Tree, past_position: Array | None, past_reach: Array | None,
+    tokens: Array, position: Array, reach: Array | None,
+  ) -> tuple[Array, Tree]:
+    """Some positions that follow each other, given keys and values of others.
+
+    They begin where a block does. Row b of the past serves the N / B probes
+    from b N / B on.
+
+    Args:
+      past: keys and values, leaves (layers, B, S, H, K), or None.
+      past_position: (B, S) int32; FAR where nothing is.
+      past_reach: (N,) int32, the last position of the past that is seen.
+      tokens: (N, W) int32 in [0, V].
+      position: (N, W) int32; FAR for padding.
+      reach: (N, W) int32, the last of these positions that each one sees, or
+        None for all.
+
+    Returns:
+      features (N, W, D), and the own keys and values, (layers, N, W, H, K).
+
+    Raises:
+      ValueError: a model with full attention.
+    """
+    if not self.block_length:
+      raise ValueError(
+        "a model with full attention has no windows: use one with attention ="
+        " 'block_causal'"
+      )
+    slots = 0 if past is None else past_position.shape[1]
+    # Slots of a cache are filled up to whole blocks.
+    length = max(slots, tokens.shape[1]) - self.block_length + 1
+    place = jnp.minimum(position, (self.places or FAR + 1) - 1)
+    x = self._embedded(tokens, place, length)
+    reach = jnp.full_like(position, FAR - 1) if reach is None else reach
+    seen, block, own = Reach(position, reach), position // self.block_length, []
+    for i, layer in enumerate(self.blocks):
+      before = None
+      if past is not None:
+        key, value = jax.tree.map(lambda leaf, i=i: leaf[i], past)
+        before = Past(key, value, past_position, past_reach)
+      x, pair = layer(x, position, None, seen, block, before)
+      own.append(pair)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *own)
+    return self.norm(x), stacked
+
+  def two_halves(self, noised: Array, clean: Array) -> Array:
+    """Logits of every block, noised, where all blocks before it are clean.
+
+    One pass over 2 L positions (BD3-LM, section 3.3 and appendix B.6): a noised
+    position sees the noised ones of its block and the clean ones of earlier
+    blocks, a clean one the clean ones of its own and earlier blocks.
+
+    Args:
+      noised: (N, L) int32 in [0, V].
+      clean: (N, L) int32 in [0, V).
+
+    Returns:
+      (N, L, V).
+    """
+    length = noised.shape[1]
+    place = np.tile(np.arange(length), 2)
+    half = np.repeat([0, 1], length)  # 1: clean
+    block = place // self.block_length
+    mine, its = (block[:, None], half[:, None]), (block, half)
+    before = (its[1] == 1) & (its[0] < mine[0] + mine[1])
+    seen = before | ((its[1] + mine[1] == 0) & (its[0] == mine[0]))
+    both = jnp.concatenate([noised, clean], 1)
+    x = self._embedded(both, place[None], length)
+    apart = jnp.asarray(block + half * length)[None]  # no id in both halves
+    for layer in self.blocks:
+      x, _ = layer(x, jnp.asarray(place)[None], None, seen[None, None], apart)
+    return self.head(self.norm(x[:, :length]))
+
+  def _embedded(self, tokens, position, length):
     x = self.embed(tokens)
     if self.places:
-      if tokens.shape[1] > self.places:
+      if length > self.places:
         raise ValueError(
-          f'canvases of {tokens.shape[1]} positions, and this model knows'
+          f'canvases of {length} positions, and this model knows'
           f' {self.places}: use at most so many'
         )
       x = x + self.place(position)
-    for block in self.blocks:
-      x = block(x, position, valid)
-    return self.norm(x)
+    return x
 
   def head(self, features: Array) -> Array:
     """features (..., D) -> logits (..., V) float32."""
@@ -149,6 +215,23 @@ class Transformer(nn.Module):
   def __call__(self, tokens: Array, valid: Array | None = None) -> Array:
     """(N, L) tokens -> (N, L, V) logits."""
     return self.head(self.features(tokens, valid))
+
+
+def _position(length, valid):
+  """(N or 1, L) int32: rank among the valid positions."""
+  if valid is None:
+    return jnp.arange(length)[None]
+  return jnp.cumsum(valid, axis=1) - 1
+
+
+def _sees(position, valid, block_length):
+  """(mask of attention or None for all, ids of blocks or None)."""
+  seen = None if valid is None else valid[:, None, None, :]
+  if not block_length:
+    return seen, None
+  block = position // block_length
+  before = (block[:, None] <= block[..., None])[:, None]
+  return before if seen is None else before & seen, block
 
 
 def attend(
@@ -169,7 +252,8 @@ def attend(
     mutable='intermediates',
     capture_intermediates=lambda part, _: part.name in ('query', 'key'),
   )
-  position = jnp.cumsum(valid, axis=1) - 1
+  position = _position(tokens.shape[1], valid)
+  sees, _ = _sees(position, valid, module.block_length)
   layers = []
   for k in range(module.layers):
     seen = state['intermediates'][f'blocks_{k}']
@@ -180,25 +264,35 @@ def attend(
       ) for name in ('query', 'key')
     )
     match = jnp.einsum('nihc,njhc->nhij', query, key) / query.shape[-1] ** 0.5
-    match = jnp.where(valid[:, None, None], match, jnp.finfo(match.dtype).min)
+    match = jnp.where(sees, match, jnp.finfo(match.dtype).min)
     layers.append(jax.nn.softmax(match).mean(1))
   return features, jnp.stack(layers, 1)
 
 
 def denoiser(
-  module: Transformer, params: Tree, attention: bool = False
+  module: Transformer, params: Tree, attention: bool = False,
+  cached: bool = True,
 ) -> Denoiser:
   """What a sampler sees of this model: a punt_jax Denoiser.
 
   Args:
     module: a Transformer.
     params: its parameters, traced or not.
-    attention: whether Answer.extra holds the attention (see `attend`).
+    attention: whether Answer.extra holds the attention (see `attend`); whole
+      canvases are computed then.
+    cached: of a block-causal model, whether keys and values of finished blocks
+      are kept (see block_cache.py). It changes what is computed, not what is
+      written.
   """
   apply: Any = module.apply
   method = lambda name: lambda *arrays: apply(
     {'params': params}, *arrays, method=name
   )
+  if module.block_length and not attention:
+    return from_blocks(
+      method('window'), method('head'), module.vocab, module.block_length,
+      causal=False, anchored=False, shifted=False, mask=None, cached=cached,
+    )
   features = method('features')
   if attention:
     features = lambda tokens, valid: attend(module, params, tokens, valid)

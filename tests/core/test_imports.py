@@ -13,9 +13,9 @@ LAYOUT = (  # one line a floor; a folder stands for everything in it
   'files checks scores bits rows places corruption extras',
   'types jsonl',
   'text viz contract',
-  'readout select decode canvas parallel',
-  'denoiser sampler schedules api',
-  'kv_cache block_cache leap search models oracles',
+  'denoiser readout select decode canvas parallel',
+  'block_cache sampler schedules api',
+  'kv_cache leap search models oracles',
   'samplers checkpoints metrics',
   '',  # punt_jax itself: __init__.py, the public face of the library
   'generation',
