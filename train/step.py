@@ -115,6 +115,23 @@ def init_state(config, module, length):
   return State(jnp.zeros((), jnp.int32), params, params, opt)
 
 
+def block_length(module):
+  """Positions of a block; 0 of a network with full attention."""
+  return getattr(module, 'block_length', 0)
+
+
+def logits_of(module, params, tokens):
+  """tokens with MASK (B, L) -> (B, L, V), as corruption.py asks for them.
+
+  A block-causal network is shown `tokens` in the blocks before each block.
+  """
+  if not block_length(module):
+    return lambda hidden: module.apply({'params': params}, hidden)
+  return lambda hidden: module.apply(
+    {'params': params}, hidden, tokens, method='two_halves'
+  )
+
+
 def make_update(config, module, devices):
   """update(state, tokens (B, L)) -> (State, dict of scalar metrics).
 
@@ -132,9 +149,10 @@ def make_update(config, module, devices):
         rows,
         count,
         tokens,
-        lambda hidden: module.apply({'params': params}, hidden),
+        logits_of(module, params, tokens),
         module.vocab,
         config.loss_weight,
+        block_length(module),
       )
       return losses.loss.mean(), losses.nelbo.mean()
 
@@ -186,9 +204,9 @@ def make_evaluate(module, batch):
 
   @jax.jit
   def draw(params, key, rows, count, tokens):
-    logits = lambda hidden: module.apply({'params': params}, hidden)
+    logits = logits_of(module, params, tokens)
     return corruption.nelbo_draw(
-      key, rows, count, tokens, logits, module.vocab
+      key, rows, count, tokens, logits, module.vocab, block_length(module)
     )
 
   def evaluate(params, tokens, draws=2, seed=0):

@@ -139,13 +139,15 @@ def test_two_halves_are_plain_passes_block_by_block(call, features, model):
   assert np.ptp(np.asarray(found)) > 1
 
 
-def test_two_halves_leak_nothing(model):
+@pytest.mark.parametrize('size', [BLOCK, LENGTH])
+def test_two_halves_leak_nothing(model, size):
   """By gradients: which embedded positions a noised logit depends on.
 
   Of its own block the noised half alone, of earlier ones the clean half alone.
   """
   module, params = model
-  wide = module.clone(vocab=2 * LENGTH)  # every position has its own token
+  # Every position has a token of its own.
+  wide = module.clone(vocab=2 * LENGTH, block_length=size)
   table = jax.random.normal(jax.random.key(4), (2 * LENGTH + 1, 16))
   readout = {'kernel': jax.random.normal(jax.random.key(5), (16, 2 * LENGTH))}
 
@@ -164,8 +166,8 @@ def test_two_halves_leak_nothing(model):
   expected = np.zeros((LENGTH, 2 * LENGTH), bool)
   for i in range(LENGTH):
     for j in range(LENGTH):
-      expected[i, j] = i // BLOCK == j // BLOCK
-      expected[i, LENGTH + j] = j // BLOCK < i // BLOCK
+      expected[i, j] = i // size == j // size
+      expected[i, LENGTH + j] = j // size < i // size
   assert (found[expected] > 1e-6).all()
   np.testing.assert_array_equal(found[~expected], 0.0)
 
