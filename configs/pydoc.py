@@ -27,6 +27,8 @@ def get_config():
   config.model.layers = 4
   config.model.heads = 4
   config.model.taps = 5
+  config.model.attention = 'full'  # or block_causal
+  config.model.block_length = 0  # of block_causal, a divisor of data.length
   config.batch = 64
   config.steps = 400
   config.loss_weight = 'unweighted'

@@ -23,6 +23,8 @@ def get_config():
   config.model.heads = 4
   config.model.taps = 1
   config.model.places = 36
+  config.model.attention = 'full'  # or block_causal
+  config.model.block_length = 0  # of block_causal, a divisor of 36
   config.batch = 128
   config.steps = 1500
   config.loss_weight = 'unweighted'

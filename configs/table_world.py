@@ -28,6 +28,8 @@ def get_config():
   config.model.layers = 2
   config.model.heads = 2
   config.model.taps = 3
+  config.model.attention = 'full'  # or block_causal
+  config.model.block_length = 0  # of block_causal, a divisor of data.length
   config.batch = 64
   config.steps = 600
   config.loss_weight = 'unweighted'

@@ -38,6 +38,7 @@ from train import step as step_lib
 SOURCES = {
   'corpus': 'data.path', 'tokenizer': 'data.tokens', 'denoiser': 'task.model'
 }
+LATER = {'attention': 'full', 'block_length': 0}  # of config.model
 
 
 class Run(NamedTuple):
@@ -97,7 +98,8 @@ def begin(config, workdir, init, digests=()):
   go_on(config, workdir)
   theirs = jsonl.read_object(workdir / 'config.json')
   known = 'digests' in theirs or not theirs
-  moved = (SOURCES[name] for name in digests) if known else ['digests']
+  moved = [SOURCES[name] for name in digests] if known else ['digests']
+  moved += later(theirs, config)
   like = jax.eval_shape(init)  # faults of the config show before the claim
   lock = records.claim(workdir, config, {'steps', 'decay', *moved}, digests)
   try:
@@ -127,6 +129,18 @@ def restore(manager, like):
       ' from an older one'
     )
   return found
+
+
+def later(theirs, config):
+  """Values of LATER that a folder of an older version does not have.
+
+  Its run had none but the defaults.
+  """
+  model, before = config.get('model', {}), theirs.get('model', {})
+  return [
+    f'model.{key}' for key, default in LATER.items()
+    if before and key not in before and model.get(key) == default
+  ]
 
 
 def go_on(config, workdir):

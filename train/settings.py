@@ -8,6 +8,7 @@ checks.numbers.
 from typing import Any
 
 from punt_jax import checks, corruption
+from punt_jax.models import transformer
 from train import puzzles, step
 
 SEED = 0, 2**32 - 2  # jax draws with 32 bits of it; orders take the next, too
@@ -38,6 +39,7 @@ DENOISER = RUN | {
   'model.heads': WIDTH,
   'model.taps': WIDTH,
   'model.places': (0, 2**24),
+  'model.block_length': (0, 2**16),
 }
 TEXT = {'data.length': COUNT, 'data.heldout': (1e-12, 1 - 1e-12)}
 WORLD = {
@@ -102,7 +104,7 @@ def denoiser(config: Any, devices: int) -> None:
       f'a batch of {config.batch} rows does not divide over {devices}'
       ' devices: set --config.batch to a multiple'
     )
-  network('model', config.model, DENOISER, ())
+  network('model', config.model, DENOISER, ('attention',))
   if not config.model.get('taps', 1) % 2:
     raise ValueError(f'model.taps = {config.model.taps} must be odd')
   length = puzzles.LENGTH if kind is PUZZLE else data.length
@@ -111,8 +113,35 @@ def denoiser(config: Any, devices: int) -> None:
       f'model.places = {config.model.places} must be 0, or at least the'
       f' {length} positions of the canvases'
     )
+  blocks(config.model, length)
   if kind is WORLD:
     world(data)
+
+
+def blocks(model: Any, length: int) -> None:
+  """Attention of a network, and blocks that canvases are cut into.
+
+  Raises:
+    ValueError: one sentence.
+  """
+  attention, size = model.get('attention', 'full'), model.get('block_length', 0)
+  checks.known('model.attention', attention, transformer.ATTENTION)
+  if attention == 'full' and size:
+    raise ValueError(
+      f'model.block_length = {size} is for block_causal attention: set'
+      ' --config.model.attention=block_causal, or leave it at 0'
+    )
+  if attention != 'full' and (not size or length % size):
+    said = f'= {size} does not divide' if size else 'is missing: it must divide'
+    raise ValueError(
+      f'model.block_length {said} the {length} positions of the canvases: set'
+      ' --config.model.block_length to a divisor'
+    )
+  if size and model.get('places', 0) % size:
+    raise ValueError(
+      f'model.places = {model.places} must be a multiple of model.block_length'
+      f' = {size}'
+    )
 
 
 def order(config: Any) -> None:

@@ -15,13 +15,16 @@ from flax import traverse_util
 
 from punt_jax import jsonl
 from punt_jax.checkpoints import saving
+from punt_jax.models import transformer
 from punt_jax.models.layout import number
 from punt_jax.text import vocabulary
 from punt_jax.types import Tree
 
 MOST = 2**20  # of a width, a length, ..: beyond any network in one file
 LAYERS = 4096
-LOW = {'places': 0, 'reach': 0, 'temperature': 1e-6}  # of a setting; else 1
+LOW = {  # of a setting; else 1
+  'places': 0, 'block_length': 0, 'reach': 0, 'temperature': 1e-6
+}
 FIRST = 'blocks_0.'
 
 
@@ -62,6 +65,11 @@ def module(
     )
   if 'taps' in kinds and made.taps % 2 == 0:
     raise ValueError(f'{where}: taps = {made.taps} must be odd')
+  if 'block_length' in kinds:
+    try:
+      transformer.check_blocks(made.attention, made.block_length, made.places)
+    except ValueError as error:
+      raise ValueError(f'{where}: {error!s:.200}') from None
   return made
 
 

@@ -123,6 +123,7 @@ def _from_file(path):
   return Pretrained(
     module, params, denoiser, text, length, card,
     offers=frozenset({'attention'}), room=module.places or math.inf,
+    block_length=module.block_length,
   )
 
 

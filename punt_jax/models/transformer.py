@@ -115,9 +115,9 @@ class Transformer(nn.Module):
     Raises:
       ValueError: more positions than `places`.
     """
-    length = tokens.shape[1]
-    position = _position(length, valid)
-    x = self._embedded(tokens, position, length)
+    _check_room(self, tokens)
+    position = _position(tokens.shape[1], valid)
+    x = self._embedded(tokens, position)
     seen, block = _sees(position, valid, self.block_length)
     for layer in self.blocks:
       x, _ = layer(x, position, valid, seen, block)
@@ -152,11 +152,8 @@ class Transformer(nn.Module):
         "a model with full attention has no windows: use one with attention ="
         " 'block_causal'"
       )
-    slots = 0 if past is None else past_position.shape[1]
-    # Slots of a cache are filled up to whole blocks.
-    length = max(slots, tokens.shape[1]) - self.block_length + 1
     place = jnp.minimum(position, (self.places or FAR + 1) - 1)
-    x = self._embedded(tokens, place, length)
+    x = self._embedded(tokens, place)
     reach = jnp.full_like(position, FAR - 1) if reach is None else reach
     seen, block, own = Reach(position, reach), position // self.block_length, []
     for i, layer in enumerate(self.blocks):
@@ -183,6 +180,7 @@ class Transformer(nn.Module):
     Returns:
       (N, L, V).
     """
+    _check_room(self, noised)
     length = noised.shape[1]
     place = np.tile(np.arange(length), 2)
     half = np.repeat([0, 1], length)  # 1: clean
@@ -191,22 +189,15 @@ class Transformer(nn.Module):
     before = (its[1] == 1) & (its[0] < mine[0] + mine[1])
     seen = before | ((its[1] + mine[1] == 0) & (its[0] == mine[0]))
     both = jnp.concatenate([noised, clean], 1)
-    x = self._embedded(both, place[None], length)
+    x = self._embedded(both, place[None])
     apart = jnp.asarray(block + half * length)[None]  # no id in both halves
     for layer in self.blocks:
       x, _ = layer(x, jnp.asarray(place)[None], None, seen[None, None], apart)
     return self.head(self.norm(x[:, :length]))
 
-  def _embedded(self, tokens, position, length):
+  def _embedded(self, tokens, position):
     x = self.embed(tokens)
-    if self.places:
-      if length > self.places:
-        raise ValueError(
-          f'canvases of {length} positions, and this model knows'
-          f' {self.places}: use at most so many'
-        )
-      x = x + self.place(position)
-    return x
+    return x + self.place(position) if self.places else x
 
   def head(self, features: Array) -> Array:
     """features (..., D) -> logits (..., V) float32."""
@@ -215,6 +206,15 @@ class Transformer(nn.Module):
   def __call__(self, tokens: Array, valid: Array | None = None) -> Array:
     """(N, L) tokens -> (N, L, V) logits."""
     return self.head(self.features(tokens, valid))
+
+
+def _check_room(module, tokens):
+  length = tokens.shape[1]
+  if 0 < module.places < length:
+    raise ValueError(
+      f'canvases of {length} positions, and this model knows'
+      f' {module.places}: use at most so many'
+    )
 
 
 def _position(length, valid):
@@ -289,10 +289,16 @@ def denoiser(
     {'params': params}, *arrays, method=name
   )
   if module.block_length and not attention:
-    return from_blocks(
+    model = from_blocks(
       method('window'), method('head'), module.vocab, module.block_length,
-      causal=False, anchored=False, shifted=False, mask=None, cached=cached,
+      cached=cached,
     )
+
+    def init(tokens, valid):
+      _check_room(module, tokens)
+      return model.init(tokens, valid)
+
+    return model._replace(init=init)
   features = method('features')
   if attention:
     features = lambda tokens, valid: attend(module, params, tokens, valid)

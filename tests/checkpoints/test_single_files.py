@@ -54,6 +54,8 @@ def test_the_files_below_are_otherwise_good(tmp_path):
   {'width': 10**12}, {'width': 7}, {'heads': 3}, {'heads': 8}, {'heads': 0},
   {'heads': -2}, {'taps': 2}, {'taps': 10**9}, {'places': 10**9},
   {'places': -1}, {'places': 4}, {'vocab': 3}, {'parent': None},
+  {'block_length': 4}, {'block_length': -1}, {'attention': 'block_causal'},
+  {'attention': 'x' * 5000}, {'attention': 1},
   {'name': 'x'}, {'dtype': 'f'}, {'x' * 5000: 1},
 ], ids=lambda x: '{}={}'.format(*next(iter(x.items())))[:30])
 def test_networks_that_the_file_does_not_hold(change, tmp_path):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from punt_jax.models import transformer
+from punt_jax.types import FAR
 
-VOCAB, LENGTH, BLOCK, FAR = 11, 8, 4, transformer.FAR
+VOCAB, LENGTH, BLOCK = 11, 8, 4
 
 
 @pytest.fixture(scope='module')
@@ -172,6 +173,29 @@ def test_two_halves_leak_nothing(model, size):
   np.testing.assert_array_equal(found[~expected], 0.0)
 
 
+@pytest.mark.parametrize('cached', [True, False])
+def test_a_denoiser_of_blocks(model, call, features, cached):
+  tokens = canvas(2)
+  valid = np.ones_like(tokens, bool)
+  denoiser = transformer.denoiser(*model, cached=cached)
+  assert denoiser.windows.length == BLOCK and not denoiser.windows.anchored
+  memo = denoiser.init(tokens, valid)
+  memo, answer = denoiser.ask(memo, tokens, np.ones(2, bool))
+  np.testing.assert_allclose(answer.features, features(tokens), atol=1e-5)
+  slots = {x.shape[2] for x in jax.tree.leaves(memo.cache.past) if x.ndim > 2}
+  assert slots == ({LENGTH} if cached else set())
+
+
+def test_more_positions_than_places(model):
+  tokens = np.pad(canvas(2), ((0, 0), (0, 1)))
+  valid = np.ones_like(tokens, bool)
+  for cached in (True, False):
+    denoiser = transformer.denoiser(*model, cached=cached)
+    with pytest.raises(ValueError, match='of 9 positions.* knows 8: use at'):
+      memo = denoiser.init(tokens, valid)
+      denoiser.ask(memo, tokens, np.ones(2, bool))
+
+
 def test_attention_is_that_of_the_mask(model):
   module, params = model
   tokens = canvas(2)
@@ -189,6 +213,10 @@ def test_attention_is_that_of_the_mask(model):
   (dict(attention='causal'), "unknown attention 'causal': use one of full"),
   (dict(block_length=4), "block_length = 4 is for attention = 'block_causal'"),
   (dict(attention='block_causal'), 'say how many positions a block has'),
+  (
+    dict(attention='block_causal', block_length=3, places=8),
+    'places = 8 must be a multiple of block_length = 3',
+  ),
 ])
 def test_settings_that_do_not_go_together(settings, said):
   module = transformer.Transformer(VOCAB, width=16, layers=1, **settings)

@@ -70,6 +70,9 @@ def test_configs_of_orders_pass_and_no_others(name):
   ('warmup', 600, 'warmup = 600 must be less than the 600 steps'),
   ('steps', 2, 'warmup = 20 must be less than the 2 steps .*--config.warmup=0'),
   ('decay', 20, 'warmup = 20 must be less than the 20 steps'),
+  ('model.attention', 'causal', "unknown model.attention 'causal': use one of"),
+  ('model.attention', 'block_causal', 'block_length is missing: it must div'),
+  ('model.block_length', 2, 'block_length = 2 is for block_causal attention'),
   ('save_every', 30, 'must be a multiple of log_every'),
   ('data.length', 40, 'is too big to be exact'),
   ('data.vocab', 2**20, 'is too big to be exact'),
@@ -80,6 +83,21 @@ def test_what_two_numbers_are_to_each_other(key, value, said, tmp_path):
   with pytest.raises(ValueError, match=said):
     loop.prepare(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('values, said', [
+  (dict(block_length=3), 'block_length = 3 does not divide the 4 positions'),
+  (dict(block_length=2, places=5), 'places = 5 must be a multiple of model.'),
+  (dict(block_length=2, places=4), None),
+])
+def test_blocks_divide_the_canvas(values, said):
+  config = table_world.get_config()
+  config.model.update(attention='block_causal', **values)
+  if said is None:
+    settings.denoiser(config, 1)
+    return
+  with pytest.raises(ValueError, match=said):
+    settings.denoiser(config, 1)
 
 
 def test_parity_needs_checks_of_its_own():

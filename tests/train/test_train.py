@@ -16,7 +16,7 @@ import pytest
 
 from configs import table_world
 from punt_jax import jsonl
-from punt_jax.checkpoints import saving
+from punt_jax.checkpoints import pretrained, saving
 from punt_jax.cli import records
 from punt_jax.models import transformer
 from train import data, export, loop, step
@@ -62,9 +62,9 @@ def environment(tmp_path):
   return env
 
 
-def final(workdir):
+def final(workdir, config=None):
   """(metrics rows as text, leaves of the last checkpoint)."""
-  config = tiny()
+  config = config or tiny()
   init = lambda: step.init_state(config, module(config), config.data.length)
   manager = saving.open_checkpoints(workdir / 'checkpoints')
   state, _ = saving.restore(manager, jax.eval_shape(init))
@@ -193,9 +193,16 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
   assert sorted(f.name for f in tmp_path.iterdir()) == ['file', 'run']
 
 
-def test_more_steps_are_to_the_bit_those_of_a_longer_run(tmp_path, capsys):
+@pytest.mark.parametrize('block_length', [
+  0, pytest.param(2, marks=pytest.mark.slow)
+])
+def test_more_steps_are_to_the_bit_those_of_a_longer_run(
+  tmp_path, capsys, block_length
+):
   """After a last step between two rows of the curve, at the final rate."""
   how = dict(log_every=5, save_every=5, eval_every=10, optimizer='adamw')
+  if block_length:
+    how['model'] = dict(attention='block_causal', block_length=block_length)
   run = lambda name, **more: loop.train(
     loop.prepare(tiny(**how, **more), tmp_path / name)
   )
@@ -209,8 +216,8 @@ def test_more_steps_are_to_the_bit_those_of_a_longer_run(tmp_path, capsys):
   before = (tmp_path / 'grown' / 'metrics.jsonl').read_text()
   run('grown', steps=20, decay=12)
   run('whole', steps=20, decay=12)
-  expected, leaves = final(tmp_path / 'whole')
-  found, again = final(tmp_path / 'grown')
+  expected, leaves = final(tmp_path / 'whole', tiny(**how))
+  found, again = final(tmp_path / 'grown', tiny(**how))
   assert found == expected and found.startswith(before)
   assert [json.loads(x)['step'] for x in found.splitlines()] == [
     5, 10, 10, 15, 20, 20
@@ -219,6 +226,20 @@ def test_more_steps_are_to_the_bit_those_of_a_longer_run(tmp_path, capsys):
     np.testing.assert_array_equal(one, other)
   rows = jsonl.read(tmp_path / 'grown' / 'results.jsonl')
   assert [row['step'] for row in rows] == [12, 20]
+
+
+def test_folders_from_before_there_were_blocks_go_on(tmp_path):
+  old = tiny().to_dict()
+  for key in loop.LATER:
+    del old['model'][key]
+  file = tmp_path / 'run' / 'config.json'
+  records.claim(tmp_path / 'run', ml_collections.ConfigDict(old)).close()
+  blocks = tiny(model=dict(attention='block_causal', block_length=2))
+  with pytest.raises(ValueError, match='different: model.attention, model.bl'):
+    loop.begin(blocks, tmp_path / 'run', dict)
+  *_, lock = loop.begin(tiny(), tmp_path / 'run', dict)
+  lock.close()
+  assert json.loads(file.read_text())['model']['attention'] == 'full'
 
 
 @pytest.mark.parametrize('changes, said', [
@@ -288,6 +309,7 @@ def test_train_on_text_then_export(tmp_path):
   corpus = tmp_path / 'corpus.txt'
   corpus.write_text('to be or not to be\n' * 40)
   config = tiny(steps=10)
+  config.model.update(attention='block_causal', block_length=4)
   config.data = ml_collections.ConfigDict(
     {'path': str(corpus), 'tokens': 'characters', 'length': 8, 'heldout': 0.2}
   )
@@ -311,6 +333,10 @@ def test_train_on_text_then_export(tmp_path):
   assert card['config']['data']['path'] == 'corpus.txt'
   params, _ = saving.import_params(tmp_path / 'out.safetensors')
   assert params['embed']['embedding'].shape == (len(set('tobern \n')) + 1, 16)
+  loaded = pretrained.load(tmp_path / 'out.safetensors')
+  assert loaded.block_length == loaded.module.block_length == 4
+  assert loaded.denoiser(loaded.params).windows.length == 4
+  assert pretrained.load('shakespeare').block_length == 0
   with pytest.raises(ValueError, match='holds no run'):
     export.export(tmp_path, tmp_path / 'other.safetensors')
   refuses(tmp_path, config, corpus)
