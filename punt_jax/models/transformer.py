@@ -158,7 +158,7 @@ class Transformer(nn.Module):
     seen, block, own = Reach(position, reach), position // self.block_length, []
     for i, layer in enumerate(self.blocks):
       before = None
-      if past is not None:
+      if past_position is not None and past_reach is not None:
         key, value = jax.tree.map(lambda leaf, i=i: leaf[i], past)
         before = Past(key, value, past_position, past_reach)
       x, pair = layer(x, position, None, seen, block, before)
@@ -253,7 +253,7 @@ def attend(
     capture_intermediates=lambda part, _: part.name in ('query', 'key'),
   )
   position = _position(tokens.shape[1], valid)
-  sees, _ = _sees(position, valid, module.block_length)
+  sees: Any = _sees(position, valid, module.block_length)[0]
   layers = []
   for k in range(module.layers):
     seen = state['intermediates'][f'blocks_{k}']
