@@ -10,12 +10,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from punt_jax.types import Array, Denoiser, Memo, Move, Sampler, Tree
+from punt_jax.types import (
+  Array,
+  Denoiser,
+  Memo,
+  Move,
+  Sampler,
+  Tree,
+  Windows,
+)
 
 MAKERS = {
   'Denoiser': 'punt_jax.from_logits',
   'Sampler': 'samplers.punt(0.05)',
   'World': 'punt_jax.oracles.chain',
+  'Windows': 'punt_jax.block_cache.from_blocks',
 }
 WORDS = {
   jnp.floating: 'floats', jnp.integer: 'integers', jnp.bool_: 'bool',
@@ -38,11 +47,13 @@ def built(made: Any) -> tuple[Denoiser, Sampler]:
   model, sampler = made
   if isinstance(model, Sampler) and isinstance(sampler, Denoiser):
     raise ValueError('build returned a Sampler and a Denoiser: swap them')
-  return is_a(model, Denoiser), is_a(sampler, Sampler)
+  if is_a(model, Denoiser).windows is not None:
+    is_a(model.windows, Windows)
+  return model, is_a(sampler, Sampler)
 
 
 def is_a(thing: Any, kind: type) -> Any:
-  """`thing`, a Denoiser, Sampler or World; a ValueError if it is none."""
+  """`thing`, one of MAKERS; a ValueError if it is none."""
   if not isinstance(thing, kind):
     how = MAKERS[kind.__name__]
     raise ValueError(

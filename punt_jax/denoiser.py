@@ -77,8 +77,8 @@ def _make(features_fn, head_fn, vocab, mask, head_name):
     checks.function(f'the {name}', function)
 
   def init(tokens, valid):
-    zero = jnp.zeros(tokens.shape[:1], jnp.int32)
-    return Memo(Meter(zero, zero, zero, jnp.zeros((1,), jnp.int32)), valid)
+    del tokens
+    return blank(valid)
 
   def ask(memo, tokens, rows):
     spread = _over_probes(memo.valid, tokens)
@@ -108,6 +108,12 @@ def _make(features_fn, head_fn, vocab, mask, head_name):
 
   forget = lambda memo, tokens, rows, open_: memo
   return Denoiser(vocab, init, ask, read, forget, mask=mask)
+
+
+def blank(valid: Array) -> Memo:
+  """The Memo of a model that remembers nothing; valid (B, L) bool."""
+  zero = jnp.zeros(valid.shape[:1], jnp.int32)
+  return Memo(Meter(zero, zero, zero, jnp.zeros((1,), jnp.int32)), valid)
 
 
 def show_mask(vocab: int, mask: int | None, tokens: Array) -> Array:
@@ -214,8 +220,16 @@ def shift_right(model: Denoiser) -> Denoiser:
   """For models whose output i - 1 predicts token i (Dream).
 
   The first position that is not padding keeps its own output.
+
+  Raises:
+    ValueError: a model that is causal over blocks, see block_cache.from_blocks.
   """
   contract.is_a(model, Denoiser)
+  if model.windows is not None:
+    raise ValueError(
+      'a model that is causal over blocks moves its outputs itself: make it'
+      ' with from_blocks(..., shifted=True)'
+    )
 
   def ask(memo, tokens, rows):
     memo, answer = model.ask(memo, tokens, rows)
@@ -240,7 +254,7 @@ def left_to_right(model: Denoiser) -> Denoiser:
     rank = jnp.cumsum(memo.valid, -1, dtype=jnp.int32)
     return in_order(memo, tokens, rank, rows)
 
-  return model._replace(ask=ask)
+  return model._replace(ask=ask, windows=None)
 
 
 def ordered(model: Denoiser) -> InOrderFn:

@@ -160,6 +160,11 @@ def consult(
   return memo._replace(meter=own.meter), answer
 
 
+def beside(model: Denoiser, other: Denoiser) -> Denoiser:
+  """A second model, asked about the canvases that `model` is asked about."""
+  return other if model.beside is None else model.beside(other)
+
+
 def reveal(canvas: Canvas, view: View, kept: Array, info: Any = ()) -> Move:
   """The move that writes the drafts at kept (B, L).
 

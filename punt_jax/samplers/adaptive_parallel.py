@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, contract, readout, rows, select
 from punt_jax.denoiser import left_to_right
-from punt_jax.sampler import consult, position_of
+from punt_jax.sampler import beside, consult, position_of
 from punt_jax.types import Array, Denoiser, Move, Sampler, Scalar, Traits
 
 
@@ -49,7 +49,7 @@ def adaptive_parallel(
         f'the judge has {judge.vocab} tokens, the model {model.vocab}: both'
         ' need the same vocabulary'
       )
-    return judge
+    return beside(model, judge)
 
   def init(keys, canvas, model):
     del keys, canvas

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from punt_jax import checks, contract, readout, schedules, select
-from punt_jax.sampler import consult, look, reveal, spoiled
+from punt_jax.sampler import beside, consult, look, reveal, spoiled
 from punt_jax.types import Denoiser, Sampler, Scalar
 
 
@@ -56,7 +56,7 @@ def p2(
     return ()
 
   def step(keys, t, canvas, carry, memo, model):
-    other = model if planner is None else planner
+    other = model if planner is None else beside(model, planner)
     memo, answer, view = look(keys, t, canvas, memo, model)
     total, left = canvas.open.sum(-1), canvas.masked.sum(-1)
     rest = jnp.maximum(1 - (t + 1) / steps, 0.0)

@@ -15,7 +15,7 @@ LAYOUT = (  # one line a floor; a folder stands for everything in it
   'text viz contract',
   'denoiser readout select decode canvas parallel',
   'block_cache sampler schedules api',
-  'kv_cache leap search models oracles',
+  'kv_cache narrow leap search models oracles',
   'samplers checkpoints metrics',
   '',  # punt_jax itself: __init__.py, the public face of the library
   'generation',

@@ -45,8 +45,8 @@ def window_fn(p):
       reach = jnp.full(position.shape, block_cache.FAR - 1)
     seen = position[:, None] <= reach[..., None]
     if past is not None:
-      old = past_position[:, None] <= past_reach.reshape(len(past_position), -1, 1)
-      old = old.reshape(len(tokens), 1, -1)
+      far = past_reach.reshape(len(past_position), -1, 1)
+      old = (past_position[:, None] <= far).reshape(len(tokens), 1, -1)
       old = jnp.broadcast_to(old, seen.shape[:2] + old.shape[-1:])
       seen = jnp.concatenate([old, seen], -1)
 
