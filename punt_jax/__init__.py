@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from punt_jax import decode, oracles, parallel, samplers, schedules, select
-from punt_jax.api import compile, sample, step, watch
+from punt_jax.api import compile, sample, step, stream, watch
 from punt_jax.denoiser import (
   ban,
   bias,
@@ -93,6 +93,7 @@ __all__ = [
   'select',
   'shift_right',
   'step',
+  'stream',
   'temper',
   'top_p',
   'watch',

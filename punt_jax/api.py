@@ -197,6 +197,51 @@ def watch(
   return run
 
 
+def stream(
+  build: BuildFn, max_steps: int | None = None
+) -> RunFn[Iterator[tuple[loop.Run, Array]]]:
+  """Decodes a block at a time, to be read while it is written.
+
+  One program and one wait for the device per block of samplers.blocks, instead
+  of one per step as in `watch`. Other samplers end all at once.
+
+  Returns:
+    run(params, hyperparams, key, tokens, given=None, valid=None, rows=None), an
+    iterator over (Run, settled): the run whenever a row has finished a block or
+    is done, and settled (B, L) bool, where its tokens will not change any more.
+    The last Run is the end: decode.finish makes of it the Decoded that
+    `compile` gives. What the model remembers is not in it. It raises ValueError
+    as that of `watch` does.
+  """
+  begin = step(build).start
+  if max_steps is not None:
+    max_steps = checks.whole('max_steps', max_steps, 0)
+
+  def go(params, hyperparams, state, cache):
+    made = build(params, hyperparams)
+    most = _most(max_steps, state.tokens)
+    state = loop.flow(_with_cache(state, cache), *made, most)
+    told = loop.settled(state, *made), loop.going(state, most)
+    return _with_cache(state, ()), state.memo.cache, *told
+
+  go = jax.jit(go, donate_argnums=3)  # one cache, not two
+
+  def run(params, hyperparams, key, tokens, given=None, valid=None, rows=None):
+    state = begin(params, hyperparams, key, tokens, given, valid, rows)
+    state, cache = _with_cache(state, ()), state.memo.cache
+    more = bool(loop.going(state, _most(max_steps, state.tokens)))
+    while more:
+      state, cache, settled, more = go(params, hyperparams, state, cache)
+      yield state, settled
+      canvas.no_fault(state)
+
+  return run
+
+
+def _with_cache(state, cache):
+  return state._replace(memo=state.memo._replace(cache=cache))
+
+
 def _looked_at(frames):
   for state, move in frames:
     yield state, move

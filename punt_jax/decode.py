@@ -1,9 +1,10 @@
 """The one loop. It alone protects given tokens, freezes finished rows, derives
 keys, and records what was written when and with which probability.
 
-Three drivers share its body `advance`: `decode` (lax.while_loop), `film`
-(lax.scan, keeps every move) and `watch` (Python). These are traced code; the
-public jitted doors are in punt_jax/api.py.
+Four drivers share its body `advance`: `decode` (lax.while_loop), `film`
+(lax.scan, keeps every move), `watch` (Python) and `flow` (lax.while_loop, as
+far as the end of a block). These are traced code; the public jitted doors are
+in punt_jax/api.py.
 """
 
 from collections.abc import Callable, Iterator
@@ -107,7 +108,7 @@ def decode(
   run: Run, model: Denoiser, sampler: Sampler, max_steps: Scalar
 ) -> Decoded:
   """Runs until every row is done or has taken max_steps."""
-  more = lambda run: (~run.done & (run.steps < max_steps)).any()
+  more = lambda run: going(run, max_steps)
   body = lambda run: advance(run, model, sampler)[0]
   return finish(jax.lax.while_loop(more, body, run))
 
@@ -141,6 +142,34 @@ def watch(
       return
     run, move = jitted_advance(run)
     yield run, move
+
+
+def flow(
+  run: Run, model: Denoiser, sampler: Sampler, max_steps: Scalar
+) -> Run:
+  """Like decode, but only as far as more of a row is settled."""
+  begun = settled(run, model, sampler)
+  more = lambda run: going(run, max_steps) & (
+    settled(run, model, sampler) == begun
+  ).all()
+  body = lambda run: advance(run, model, sampler)[0]
+  return jax.lax.while_loop(more, body, run)
+
+
+def settled(run: Run, model: Denoiser, sampler: Sampler) -> Array:
+  """(B, L) bool: what no further step will change; all of a row that is done.
+
+  Blocks before the one that is being written; see Sampler.settled.
+  """
+  still = run.given | ~run.valid | run.done[:, None]
+  if sampler.settled is None:
+    return still
+  return still | sampler.settled(_canvas(run, model), run.carry)
+
+
+def going(run: Run, max_steps: Scalar) -> Array:
+  """() bool: whether a row is neither done nor has taken max_steps."""
+  return (~run.done & (run.steps < max_steps)).any()
 
 
 def finish(run: Run) -> Decoded:

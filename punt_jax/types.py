@@ -184,6 +184,8 @@ class Sampler(NamedTuple):
   step: SamplerStepFn  # (keys, t, canvas, carry, memo, model)
   # -> (Move, carry, memo)
   traits: Traits = Traits()
+  settled: SettledFn | None = None  # (canvas, carry) -> (B, L) bool. None:
+  # nothing is before the row is done
 
 
 class Decoded(NamedTuple):
@@ -338,6 +340,15 @@ class SamplerStepFn(Protocol):
     self, keys: Array, t: Array, canvas: Canvas, carry: Tree, memo: Memo,
     model: Denoiser, /,
   ) -> tuple[Move, Tree, Memo]: ...
+
+
+class SettledFn(Protocol):
+  """Sampler.settled: (B, L) bool, what no further step will change.
+
+  Of the open positions, as the carry says between two steps.
+  """
+
+  def __call__(self, canvas: Canvas, carry: Tree, /) -> Array: ...
 
 
 class RuleFn(Protocol):

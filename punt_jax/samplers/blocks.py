@@ -87,7 +87,12 @@ def blocks(
   def step(keys, t, canvas, carry, memo, model):
     return cut(model).step(keys, t, canvas, carry, memo, model)
 
-  return Sampler(init, step, inner.traits)
+  def settled(canvas, carry):
+    if isinstance(carry.origin, tuple):
+      return _counted_blocks(canvas, length) < carry.index[:, None]
+    return places.positions(canvas.valid) < carry.index[:, None]
+
+  return Sampler(init, step, inner.traits, settled)
 
 
 def _fitting(length: Scalar, model: Denoiser) -> int:
@@ -103,11 +108,14 @@ def _fitting(length: Scalar, model: Denoiser) -> int:
   return own
 
 
+def _counted_blocks(canvas, length):
+  """(B, L) number of the block of each open position."""
+  return (jnp.cumsum(canvas.open, -1, dtype=jnp.int32) - 1) // length
+
+
 def _counted(inner, length, every):
   """Blocks of `length` open positions, on the whole canvas."""
-
-  def block_of(canvas):
-    return (jnp.cumsum(canvas.open, -1, dtype=jnp.int32) - 1) // length
+  block_of = lambda canvas: _counted_blocks(canvas, length)
 
   def look(canvas, index):
     inside = block_of(canvas) == index[:, None]

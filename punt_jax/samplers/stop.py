@@ -47,4 +47,5 @@ def stop(inner: Sampler, eos: ArrayLike) -> Sampler:
     done = move.done | complete
     return move._replace(tokens=tokens, done=done), carry, memo
 
-  return Sampler(init, step, inner.traits._replace(exact=None))
+  traits = inner.traits._replace(exact=None)
+  return Sampler(init, step, traits, inner.settled)
