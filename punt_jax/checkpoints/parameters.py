@@ -85,11 +85,11 @@ def read(
     for path, index, shape, transpose in known[name]:
       rows = tensor[start : start + shape[0]]
       start += shape[0]
-      place = where[path]
+      place, split = where[path], mesh is not None
       if isinstance(place, NamedSharding):
         place = sharding.of_piece(place, len(index), transpose)
       rows = jax.make_array_from_callback(shape, place, rows.__getitem__)
-      params[path], finite = _put(params[path], rows, index, transpose)
+      params[path], finite = _put(params[path], rows, index, transpose, split)
       if not finite:  # this waits: one tensor at a time is on its way
         raise tensors.not_finite(stored, name)
   return params
@@ -114,13 +114,25 @@ def write(
     yield name, np.ascontiguousarray(tensor)
 
 
-@functools.partial(jax.jit, donate_argnums=0, static_argnums=3)
-def _put(param, rows, index, transpose):
+@functools.partial(jax.jit, donate_argnums=0, static_argnums=(3, 4))
+def _put(param, rows, index, transpose, split):
   """Rows into their parameter, in place -> (parameter, all finite)."""
   rows = (rows.swapaxes(-1, -2) if transpose else rows).astype(param.dtype)
   finite = jnp.isfinite(rows).all()
-  if index:
-    start = *index, *(0 for _ in rows.shape)
-    rows = rows.reshape(*(1 for _ in index), *rows.shape)
-    rows = jax.lax.dynamic_update_slice(param, rows, start)
-  return rows, finite
+  if not index:
+    return rows, finite
+  start = *index, *(0 for _ in rows.shape)
+  rows = rows.reshape(*(1 for _ in index), *rows.shape)
+  put = lambda param, rows: jax.lax.dynamic_update_slice(param, rows, start)
+  if split:
+    return put(param, rows), finite
+  return jax.lax.platform_dependent(
+    param, rows, cpu=functools.partial(_as_bits, put), default=put
+  ), finite
+
+
+def _as_bits(put, param, rows):
+  """Else a CPU makes float32 of all of a bfloat16 parameter, and back."""
+  bits = f'uint{8 * param.dtype.itemsize}'
+  cast = jax.lax.bitcast_convert_type
+  return cast(put(cast(param, bits), cast(rows, bits)), param.dtype)

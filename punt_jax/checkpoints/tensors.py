@@ -1,7 +1,7 @@
 """Weights as files: safetensors, in one file or in shards with an index.
 
-Opening reads the headers. A file is mapped while a tensor of it is read and
-not longer, because mapped pages count as memory.
+Opening reads the headers. A file is mapped while a few tensors of it are read
+and not longer, because mapped pages count as memory.
 """
 
 import contextlib
@@ -31,6 +31,7 @@ NAMES = {  # of a type, in numpy and in the file
 TYPES = {code: name for name, code in NAMES.items()}
 WEIGHTS = 'float64', 'float32', 'float16', 'bfloat16'
 MOST = 2**26  # bytes of a header or an index
+KEPT = 2**24  # bytes that are read of a file before it is mapped anew
 
 
 class Tensors(NamedTuple):
@@ -75,13 +76,33 @@ def open_tensors(folder: FilePath) -> Tensors:
         f'{index} says that tensor {name!r:.80} is in {shard:.80}, where it is'
         ' not: fetch the checkpoint again'
       )
+  metadata = metadata if len(found) == 1 else {}
+  return Tensors(str(folder), shapes, _reader(places), metadata)
+
+
+def _reader(places):
+  """Reads a tensor by its name, from {name: file}.
+
+  Mapping a file anew reads its header: that of a thousand experts takes longer
+  than one of them.
+  """
+  held, file, left = None, None, 0
 
   def read(name):
-    with _opened(places[name]) as stored:
-      return stored.get_tensor(name)
+    nonlocal held, file, left
+    path = places[name]
+    now = path, files.size(path)
+    if now != held or left <= 0:
+      held = file = None
+      with _guarded(path):
+        file = safetensors.safe_open(path, 'numpy')
+      held, left = now, KEPT
+    with _guarded(path):
+      tensor = file.get_tensor(name)
+    left -= tensor.nbytes
+    return tensor
 
-  metadata = metadata if len(found) == 1 else {}
-  return Tensors(str(folder), shapes, read, metadata)
+  return read
 
 
 def weight(stored: Tensors, name: str) -> np.ndarray:
@@ -212,13 +233,12 @@ def listed(index: pathlib.Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _opened(path):
-  """A safetensors file; what is wrong with it in one sentence."""
+def _guarded(path):
+  """Says what is wrong with a safetensors file in one sentence."""
   if files.size(path) is None:
     raise ValueError(f'{path} is missing: fetch the checkpoint again')
   try:
-    with safetensors.safe_open(path, 'numpy') as file:
-      yield file
+    yield
   except (safetensors.SafetensorError, OSError) as error:
     raise _damaged(path, error) from None
 
@@ -243,7 +263,8 @@ def _header(path):
       raise ValueError(f'{path} cannot be read: {error.strerror}') from None
     if size > MOST:
       raise _damaged(path, f'its header has {size} bytes')
-  with _opened(path) as file:  # its size, offsets and types are right, then
+  with _guarded(path), safetensors.safe_open(path, 'numpy') as file:
+    # Its size, offsets and types are right, then.
     metadata = file.metadata() or {}
     for name in file.keys():
       try:

@@ -575,18 +575,18 @@ def test_experts_are_split_over_a_mesh(made):
     assert experts[part].addressable_shards[0].data.shape[1] == 2
 
 
-def test_an_expert_is_put_in_place_without_a_message():
-  """Into a parameter that is split by experts, nothing else moves."""
-  mesh = parallel.mesh(2, 4)
+@pytest.mark.parametrize('shape', [None, (2, 4)])
+def test_an_expert_is_put_in_place_without_a_message(shape):
+  """Into a parameter that is split by experts or not, nothing else moves."""
+  mesh = shape and parallel.mesh(*shape)
   plan = huggingface.layout(LLADA2_MINI)
   path, shape = 'blocks/experts/down', (19, 256, 512, 2048)
   place = sharding.spec(plan.module, path, shape, mesh)
   param = jax.ShapeDtypeStruct(shape, ml_dtypes.bfloat16, sharding=place)
-  row = jax.ShapeDtypeStruct(
-    (2048, 512), ml_dtypes.bfloat16,
-    sharding=sharding.of_piece(place, 2, True),
-  )
-  made = parameters._put.lower(param, row, (3, 17), True).compile()
+  place = sharding.of_piece(place, 2, True) if mesh else place
+  row = jax.ShapeDtypeStruct((2048, 512), ml_dtypes.bfloat16, sharding=place)
+  split = mesh is not None
+  made = parameters._put.lower(param, row, (3, 17), True, split).compile()
   for name in ('all-gather', 'all-to-all', 'permute', 'all-reduce'):
     assert name not in made.as_text()
   memory = made.memory_analysis()
