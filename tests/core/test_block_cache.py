@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import punt_jax
-from punt_jax import block_cache, decode, samplers
+from punt_jax import block_cache, decode, narrow, samplers
 from punt_jax.models.decoder import Decoder
 from punt_jax.models.rope import Rope
 from tests.helpers import block_net
@@ -35,18 +35,18 @@ def narrow_passes(monkeypatch):
   monkeypatch.setattr(block_cache, 'WIDE', 2 * B)
 
 
-def canvases(seed=0, rows=8, length=L):
+def canvases(seed=0, rows=8):
   """Padded left by 0 .. 7, prompts of 5 .. 18, and given tokens after them.
 
   The last row has fewer positions than a block, and one before it a given block
   between masks.
   """
   rng = np.random.default_rng(seed)
-  tokens = rng.integers(0, V, (rows, length)).astype(np.int32)
-  valid = np.arange(length) >= np.arange(rows)[:, None]
+  tokens = rng.integers(0, V, (rows, L)).astype(np.int32)
+  valid = np.arange(L) >= np.arange(rows)[:, None]
   for r, row in enumerate(tokens):
     start = r + (5 + 4 * r) % 14
-    row[start:] = np.where(rng.random(length - start) < 0.7, V, row[start:])
+    row[start:] = np.where(rng.random(L - start) < 0.7, V, row[start:])
   tokens[2, 2 + 9 :] = V
   tokens[2, 2 + 12 : 2 + 16] = 1
   valid[-1, :-3] = False
@@ -326,7 +326,7 @@ def test_memory_of_a_decode(monkeypatch):
   of it in place.
   """
   monkeypatch.setattr(block_cache, 'WIDE', 256)
-  length, block, rows, vocab, layers = 1024, 32, 2, 500, 12
+  length, block, rows, vocab, layers = 1024, 32, 2, 500, 24
   module = Decoder(
     vocab=vocab, width=32, layers=layers, heads=4, groups=2, size=16, hidden=32,
     rope=Rope(1e4), eps=1e-6, dtype='float32', block_length=block,
@@ -347,14 +347,15 @@ def test_memory_of_a_decode(monkeypatch):
     like, (), jax.random.key(0), None, jax.ShapeDtypeStruct(shape, jnp.int32),
     None, jax.ShapeDtypeStruct(shape, bool),
   ).compile()
-  leaf = rows * length * 2 * 16 * 4  # bytes of a layer's keys
-  cache = 2 * layers * leaf
-  scratch = program.memory_analysis().temp_size_in_bytes
-  # A CPU's attention turns the keys and values of a layer, into buffers.
-  least = min(cache, rows * length * vocab * 4)
-  assert scratch - cache - 4 * leaf < 2e6 < least / 2
+  cache = 2 * layers * rows * length * 2 * 16 * 4  # bytes
+  # A CPU's attention turns the keys and values of a layer, twice.
+  scratch = program.memory_analysis().temp_size_in_bytes - cache
+  assert scratch < cache / 2
+  text = program.as_text()
+  whole = rf'\[({rows},{length}|{rows * length}),(499|500)\]'
+  assert not re.search(whole, text)
   kinds = re.findall(
-    rf'= f32\[{layers},{rows},{length},2,16\]\S* ([\w-]+)\(', program.as_text()
+    rf'= f32\[{layers},{rows},{length},2,16\]\S* ([\w-]+)\(', text
   )
   assert kinds.count('copy') <= 1  # of zeros, before the loop
   assert kinds.count('dynamic-update-slice') >= 2
@@ -402,3 +403,73 @@ def test_wrappers_keep_the_windows():
     punt_jax.ban(model, [0]), punt_jax.judge_drafts(model),
   ):
     assert wrapped.windows is model.windows
+
+
+def test_any_model_is_asked_about_a_stretch_alone():
+  """Of a world: as if asked about the whole canvas, in one order as well."""
+  world = punt_jax.oracles.random_chain(jax.random.key(0), 8, 4)
+  model = punt_jax.oracles.as_denoiser(world)
+  tokens = np.array([[0, 4, 4, 4, 1, 4, 4], [0, 0, 4, 4, 4, 4, 2]])
+  valid = np.array([[True] * 7, [False] + [True] * 6])
+  memo = model.init(jnp.asarray(tokens), jnp.asarray(valid))
+  start = jnp.array([3, 3])
+  near = narrow.model(model, memo, jnp.asarray(tokens), start, B)
+  shown = jnp.array([[4, 1, 2, 4], [4, 3, 2, 4]])
+  own = near.init(shown, shown < 9)
+  whole = tokens.copy()
+  whole[0, 3:], whole[1, 4:] = shown[0], shown[1, :3]
+  asking = jnp.array([True, False])
+  _, wanted = model.ask(memo, jnp.asarray(whole), asking)
+  own, answer = near.ask(own, shown, asking)
+  np.testing.assert_allclose(answer.features[0], wanted.features[0, 3:])
+  np.testing.assert_allclose(answer.features[1, :3], wanted.features[1, 4:])
+  assert own.meter.positions.tolist() == [7, 0]
+  # Two canvases of each row, as smc has them: probes.
+  twice = jnp.repeat(shown, 2, 0)
+  own, two = near.ask(near.init(twice, twice < 9), twice, asking.repeat(2))
+  np.testing.assert_allclose(two.features[::2], answer.features)
+  assert own.meter.positions.tolist() == [7, 7, 0, 0]
+  rank = jnp.array([[-1, 0, 1, 2], [2, 1, -1, 0]])
+  _, told = near.in_order(near.init(shown, shown < 9), shown, rank, asking)
+  full = np.where(whole == 4, 9, -1)
+  full[0, 3:], full[1, 4:] = rank[0], rank[1, :3]
+  _, wanted = model.in_order(memo, jnp.asarray(whole), full, asking)
+  np.testing.assert_allclose(told.features[0], wanted.features[0, 3:])
+  np.testing.assert_allclose(told.features[1, :3], wanted.features[1, 4:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('inner', [
+  samplers.speculative(3), samplers.adaptive_parallel(),
+  samplers.p2(3, planner=block_net.model(P, B)),
+])
+def test_second_models_see_the_same_block(inner):
+  """A world by aligned blocks is finished, at the price of whole canvases."""
+  world = punt_jax.oracles.random_chain(jax.random.key(0), L, V)
+  tokens, valid = canvases()
+
+  def build(params, hyperparams):
+    model = punt_jax.oracles.as_denoiser(world)
+    return model, samplers.blocks(inner, B, aligned=True)
+
+  out = punt_jax.compile(build, 40)((), (), 0, tokens[:2], valid=valid[:2])
+  assert out.done.all() and (np.asarray(out.tokens)[valid[:2]] < V).all()
+  assert (out.meter.positions == L * out.meter.nfe).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('length, block', [(3, 8), (290, 4), (290, 32)])
+def test_short_canvases_and_long_prompts(length, block, monkeypatch):
+  monkeypatch.setattr(block_cache, 'WIDE', 256)
+  tokens = np.random.default_rng(0).integers(0, V, (3, length))
+  for r, masks in enumerate((3, 1, 2 * block + 1)):
+    tokens[r, -masks:] = V
+  outs = []
+  for cached in (True, False):
+    build = lambda params, hyperparams, cached=cached: (
+      block_net.model(params, block, cached=cached),
+      samplers.blocks(samplers.punt(0.3), block),
+    )
+    outs.append(punt_jax.compile(build)(P, (), 0, tokens))
+  same(*outs, np.ones(tokens.shape, bool))
+  assert outs[0].done.all()
