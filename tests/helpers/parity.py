@@ -14,6 +14,7 @@ import numpy as np
 
 from punt_jax.checkpoints import huggingface
 from punt_jax.models.layout import pieces
+from tests.helpers import families
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 SMALL = {  # config.json of each architecture
@@ -51,11 +52,13 @@ SMALL = {  # config.json of each architecture
     max_position_embeddings=20, rope_theta=1e6, rms_norm_eps=1e-6,
     hidden_act='silu', tie_word_embeddings=False, mask_token_id=22,
   ),
+  **families.SMALL,
 }
 SIZES = {  # keys that `wide` multiplies
   'hidden_size', 'intermediate_size', 'hidden_dim', 'cond_dim', 'vocab_size',
   'max_position_embeddings', 'model_length', 'd_model', 'mlp_hidden_size',
-  'max_sequence_length', 'embedding_size',
+  'max_sequence_length', 'embedding_size', 'head_dim', 'moe_intermediate_size',
+  'expert_intermediate_size', 'dense_intermediate_size',
 }
 
 

@@ -7,14 +7,16 @@ function (tokens (N, L), valid (N, L)) -> logits (N, L, rows), numpy to numpy.
 BERT and RoBERTa are those of the transformers library; LLaDA and Dream its
 Llama and Qwen2 with a mask that lets all positions see each other (Dream's
 outputs are not shifted here). MDLM's own code needs a GPU, so its twin is
-written here from the paper and the tensors' names.
+written here from the paper and the tensors' names. What came later are its
+Qwen3, Qwen3-MoE, Qwen2, Llama, Ministral 3 and, for LLaDA2, GLM-4-MoE, which
+has the same router and turns half of a head, too, with the mask of blocks.
 """
 
 import math
 
 import numpy as np
 
-from tests.helpers import parity
+from tests.helpers import families, numpy_decoder, parity
 
 
 def bert(config, arrays, dtype='float32'):
@@ -67,7 +69,7 @@ def llada(config, arrays, dtype='float32'):
 
   arrays = {rename(name): x for name, x in arrays.items()}
   net = transformers.LlamaForCausalLM(settings)
-  return _run(net, arrays, dtype, positions=True, both_ways=True)
+  return _run(net, arrays, dtype, positions=True, block=0)
 
 
 def dream(config, arrays, dtype='float32'):
@@ -78,7 +80,7 @@ def dream(config, arrays, dtype='float32'):
     **config | dict(model_type='qwen2', attn_implementation='eager')
   )
   net = transformers.Qwen2ForCausalLM(settings)
-  return _run(net, arrays, dtype, positions=True, both_ways=True)
+  return _run(net, arrays, dtype, positions=True, block=0)
 
 
 def mdlm(config, arrays, dtype='float32'):
@@ -147,13 +149,71 @@ def mdlm(config, arrays, dtype='float32'):
   return run
 
 
+def decoder(config, arrays, dtype='float32'):
+  """A family of tests/helpers/families.py, in the class that fits it."""
+  import transformers
+
+  kinds = {
+    'sdar': 'Qwen3', 'sdar_moe': 'Qwen3Moe', 'DreamReasoner': 'Qwen3',
+    'rnd1': 'Qwen3Moe', 'a2d-qwen3': 'Qwen3', 'Fast_dLLM_Qwen': 'Qwen2',
+    'llama': 'Llama', 'nemotron_labs_diffusion': 'Ministral3',
+    'llada': 'Qwen3Moe', 'llada2_moe': 'Glm4Moe',
+  }
+  said = {k: v for k, v in config.items() if k != 'architectures'}
+  kind = kinds[said.pop('model_type')]
+  said['attn_implementation'] = 'eager'
+  if kind == 'Glm4Moe':
+    said['n_routed_experts'] = said['num_experts']
+    said['n_shared_experts'] = said['num_shared_experts']
+    said['rope_parameters'] = dict(
+      rope_type='default', rope_theta=said.pop('rope_theta'),
+      partial_rotary_factor=said['partial_rotary_factor'],
+    )
+  if said.get('expert_intermediate_size'):  # LLaDA-MoE
+    said['moe_intermediate_size'] = said['expert_intermediate_size']
+    said['norm_topk_prob'] = False
+  settings = getattr(transformers, f'{kind}Config')(**said)
+  net = getattr(transformers, f'{kind}ForCausalLM')(settings)
+  arrays = _experts_stacked(families.renamed(config, arrays))
+  block = families.block_length(config)
+  return _run(net, arrays, dtype, positions=True, block=block)
+
+
+def _experts_stacked(arrays):
+  """Tensors of experts in one, as transformers has them since 5."""
+  made, parts = {}, {}
+  for name, x in arrays.items():
+    top, _, rest = name.partition('.experts.')
+    if rest:
+      number, part, _ = rest.split('.')
+      parts.setdefault(top, {}).setdefault(part, {})[int(number)] = x
+    else:
+      name = name.replace('mlp.gate.bias', 'mlp.gate.e_score_correction_bias')
+      made[name] = x
+  for top, found in parts.items():
+    gate, up, down = (
+      np.stack([x for _, x in sorted(found[f'{part}_proj'].items())])
+      for part in ('gate', 'up', 'down')
+    )
+    made[f'{top}.experts.gate_up_proj'] = np.concatenate([gate, up], 1)
+    made[f'{top}.experts.down_proj'] = down
+  return made
+
+
+def plain(config, arrays, dtype='float32'):
+  """What no class of transformers is, in float64 NumPy."""
+  del dtype
+  return numpy_decoder.Net(config, arrays)
+
+
 TWINS = {
   'bert': bert, 'bert_untied': bert, 'roberta': roberta, 'mdlm': mdlm,
   'llada': llada, 'dream': dream,
+  **dict.fromkeys(families.SMALL, decoder), 'llada_moe_bias': plain,
 }
 
 
-def _run(net, arrays, dtype, positions=False, both_ways=False):
+def _run(net, arrays, dtype, positions=False, block=None):
   """A twin from a transformers model; every tensor must have its place.
 
   Args:
@@ -161,7 +221,7 @@ def _run(net, arrays, dtype, positions=False, both_ways=False):
     arrays: {its name of a tensor: array}.
     dtype: of weights and activations.
     positions: whether it is told them (counted without padding).
-    both_ways: whether to take away its causal mask.
+    block: B of a mask of blocks, 0 for none at all, None for its own.
   """
   import torch
 
@@ -171,6 +231,8 @@ def _run(net, arrays, dtype, positions=False, both_ways=False):
     'cls.predictions.decoder.weight', 'cls.predictions.decoder.bias',
     'lm_head.decoder.weight', 'lm_head.decoder.bias',
   }
+  if net.config.tie_word_embeddings:
+    tied |= {'lm_head.weight'}
   idle = set() if net.config.tie_word_embeddings else {
     'cls.predictions.bias', 'lm_head.bias'
   }
@@ -178,15 +240,15 @@ def _run(net, arrays, dtype, positions=False, both_ways=False):
   kind = getattr(torch, dtype)
   net = net.to(kind).eval()
 
-  def run(tokens, valid):
+  def run(tokens, valid, seen=None):
+    if block is not None and seen is None:
+      seen = numpy_decoder.sees(valid, block)
     tokens, valid = torch.tensor(tokens).long(), torch.tensor(valid)
     place = (valid.cumsum(1) - 1).clamp(min=0)
     more = dict(position_ids=place) if positions else {}
     mask = valid
-    if both_ways:  # a mask with four axes is added to the scores as it is
-      n, length = tokens.shape
-      hidden = ~valid[:, None, None].expand(n, 1, length, length)
-      mask = hidden.to(kind) * torch.finfo(kind).min
+    if seen is not None:  # a mask with four axes is added to the scores
+      mask = torch.tensor(~seen)[:, None].to(kind) * torch.finfo(kind).min
     with torch.no_grad():
       return net(tokens, mask, **more).logits.float().numpy()
 
