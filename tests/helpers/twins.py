@@ -263,6 +263,7 @@ def write():
     plan, _ = parity.small(name)
     tokens, valid = parity.canvas(plan, rows=3, length=7, pad=2)
     logits = twin(config, parity.arrays(plan))(tokens, valid)
+    logits = logits.astype(np.float32)
     file = parity.GOLDEN / f'{name}.npz'
     np.savez_compressed(file, tokens=tokens, valid=valid, logits=logits)
     print(f'{file.name}: {file.stat().st_size} bytes')
