@@ -17,10 +17,13 @@ from punt_jax.generation import generator, options, sampler_text
 
 def defaults() -> Any:
   """What the commands that generate texts read."""
-  config = ml_collections.ConfigDict(generator.Settings()._asdict())
+  config = ml_collections.ConfigDict({
+    **generator.Settings()._asdict(), 'kv_cache': config_dict.placeholder(bool)
+  })
   config.model = 'shakespeare'  # that ships, a file of train.export, a folder
   config.samples = 1  # texts per prompt
-  config.block_length = 0  # tokens per block, left to right; 0: all at once
+  config.block_length = 0  # tokens per block, left to right; 0: all at once, or
+  # the model's own blocks
   config.escapes = False  # \n in a prompt that is typed is a line break
   config.group = 1  # devices that share the weights; 1: each has all of them
   config.dtype = ''  # of the weights, 'bfloat16' or 'float32'; '': as stored
@@ -143,15 +146,18 @@ def mesh(config: Any) -> Mesh | None:
 
 
 def load(config: Any) -> checkpoints.Pretrained:
-  """The model that config.model names.
+  """The model that config.model names; it settles config.kv_cache, if unset.
 
   Raises:
     ValueError: one sentence, see checkpoints.load.
   """
   how = dict(dtype=config.dtype, mesh=mesh(config), ignore=config.ignore)
-  return checkpoints.load(
+  loaded = checkpoints.load(
     config.model, **{name: value for name, value in how.items() if value}
   )
+  if config.kv_cache is None:
+    config.kv_cache = bool(generator.blocks_of(loaded))
+  return loaded
 
 
 def unescaped(typed: str, escapes: bool) -> str:
@@ -165,7 +171,7 @@ def generate_with(
   name: Callable[[int], str] = 'row {}'.format,
 ) -> tuple[generator.Generator, options.Choice]:
   """(Generator, Choice) of a config and a Pretrained; see generator.prepare."""
-  choice = one(config)
+  choice = options.fitted(one(config), generator.blocks_of(loaded))
   made = generator.prepare(
     loaded, choice, settings(config), mesh(config), tell, name
   )

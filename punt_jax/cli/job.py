@@ -105,6 +105,8 @@ def prepare(config: Any) -> Job:
   ))
   choices = configs.choose(config)
   loaded = checkpoints.load(config.model)
+  blocks = generator.blocks_of(loaded)
+  choices = [options.fitted(choice, blocks) for choice in choices]
   text = generator.need_text(loaded)
   devices = jax.local_devices()
   job = Job(

@@ -24,7 +24,8 @@ class Talk:
 
   def __init__(self, config: Any, loaded: Pretrained) -> None:
     self.loaded, self.text = loaded, generator.need_text(loaded)
-    self.choice = configs.one(config)
+    blocks = generator.blocks_of(loaded)
+    self.choice = options.fitted(configs.one(config), blocks)
     said = generator.checked(configs.settings(config))
     self.settings = said._replace(chat=False, blank='')
     self.escapes = config.get('escapes', False)

@@ -6,10 +6,8 @@ anywhere in it (Settings.blank). Row `number` of a job is the same whatever
 batch it is in: its sample depends on the seed, the number and its tokens.
 """
 
-import contextlib
 import functools
 import inspect
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -22,30 +20,23 @@ from jax.sharding import Mesh
 import punt_jax
 from punt_jax import parallel, samplers, select
 from punt_jax.checkpoints import Pretrained
-from punt_jax.generation import options, prompts
+from punt_jax.generation import options, prompts, streams
+from punt_jax.generation.batches import (
+  Plan,
+  Written,
+  blocks_of,
+  calling,
+  laid,
+  once,
+  told,
+  written,
+)
+from punt_jax.generation.batches import before_end as before_end
+from punt_jax.generation.batches import plain as plain
 from punt_jax.generation.prompts import need_text
 from punt_jax.generation.settings import DEFAULTS, Settings, checked
-from punt_jax.types import BuildFn, Decoded, Denoiser, Messages, Tree, short
-
-
-class Written(NamedTuple):
-  """One finished row; plain numbers, ready for JSON."""
-
-  number: int  # of the row
-  text: str  # what was written, cut before the first end token; with blanks
-  # the whole prompt, filled; special tokens are left out
-  tokens: list[int]  # ids written, in the order of their positions; end tokens
-  # follow a text that ended early
-  count: int  # of them, those before the first end token
-  nfe: int
-  depth: int
-  positions: int  # computed for the row
-  steps: int
-  log_q: float  # nats
-  seconds: float  # that its batch took, compilation aside
-  shared: int  # rows in the batch
-
-  __repr__ = short
+from punt_jax.generation.streams import Piece as Piece
+from punt_jax.types import BuildFn, Denoiser, Device, Messages, Tree
 
 
 class Generator(NamedTuple):
@@ -56,6 +47,9 @@ class Generator(NamedTuple):
   write: Callable[
     [Sequence[np.ndarray], Sequence[int]], Iterator[list[Written]]
   ]  # of (n,) ids and their row numbers: batches, as they finish, longest first
+  stream: Callable[
+    [Sequence[np.ndarray], Sequence[int]], Iterator[Piece]
+  ]  # the same rows, piece by piece
 
 
 def prepare(
@@ -79,100 +73,62 @@ def prepare(
       model or sampler cannot do.
   """
   settings = checked(settings)
-  text = need_text(loaded)
-  build, hyperparams, static = builder(settings, loaded, choice)
-  build(loaded.params, hyperparams)  # names a value that is out of range
-  key = jax.random.key(settings.seed)
+  need_text(loaded)
+  choice = options.fitted(choice, blocks_of(loaded))
+  made = builder(settings, loaded, choice)
+  made[0](loaded.params, made[1])  # names a value that is out of range
+  plan = Plan(loaded, choice, settings, *made, mesh, tell, name)
   devices = jax.local_devices()
   spread = mesh is None and len(devices) > 1
   params = parallel.everywhere(loaded.params) if spread else loaded.params
+  return Generator(
+    functools.partial(prompts.encode, settings, loaded),
+    functools.partial(write, plan, params, devices if spread else None),
+    functools.partial(streams.stream, plan),
+  )
 
-  def compiled(length):
-    most = options.most_steps(choice, length)
+
+def write(
+  plan: Plan, params: Tree, devices: Sequence[Device] | None,
+  given: Sequence[np.ndarray], numbers: Sequence[int],
+) -> Iterator[list[Written]]:
+  """Generator.write, the weights on these devices; None: as they are."""
+  key = jax.random.key(plan.settings.seed)
+
+  def compiled(batch):
+    count, length = batch.tokens.shape
+    most = options.most_steps(plan.choice, length)
 
     def make():
-      if tell:
-        tell(told(loaded, settings, length))
-      run = punt_jax.compile(
-        build, most, devices if spread else None, mesh=mesh
-      )
+      if plan.tell:
+        plan.tell(told(plan.loaded, plan.settings, length))
+      run = punt_jax.compile(plan.build, most, devices, mesh=plan.mesh)
       # A canvas with nothing to write: compiles, and costs nothing.
-      run(params, hyperparams, key, np.zeros((settings.batch, length), int))
+      run(params, plan.hyperparams, key, np.zeros((count, length), int))
       return run
 
-    program = static, settings.batch, length, most, mesh
-    return once(loaded.denoiser, program, make)
+    program = plan.static, count, length, most, plan.mesh
+    return once(plan.loaded.denoiser, program, make)
 
-  def write(given, numbers):
-    if not all(0 <= number < 2**31 for number in numbers):
-      raise ValueError(
-        f'row numbers lie in [0, 2**31), not in {min(numbers)} to'
-        f' {max(numbers)}: other rows would draw like them'
+  for batch in laid(plan, given, numbers):
+    run = compiled(batch)
+    start = time.perf_counter()
+    with calling([plan.name(number) for number in batch.numbers]):
+      out = run(
+        params, plan.hyperparams, key, batch.tokens, valid=batch.valid,
+        rows=batch.named,
       )
-    rows = [prompts.canvas(settings, text.vocab, ids) for ids in given]
-    lengths = [prompts.padded(settings, loaded, len(row)) for row in rows]
-    for length, batch in prompts.batches(lengths, settings.batch):
-      run = compiled(length)
-      mine = [rows[i] for i in batch]
-      tokens, valid = prompts.lay(mine, settings.batch, length)
-      named = np.zeros(settings.batch, np.int32)
-      named[: len(batch)] = [numbers[i] for i in batch]
-      start = time.perf_counter()
-      with calling([name(numbers[i]) for i in batch]):
-        out = run(params, hyperparams, key, tokens, valid=valid, rows=named)
-        out = jax.tree.map(np.asarray, out)
-        options.check_finished(choice, out)
-      seconds = time.perf_counter() - start
-      yield [
-        written(settings, loaded, rows[i], numbers[i], out, r)._replace(
-          seconds=seconds, shared=len(batch)
-        ) for r, i in enumerate(batch)
-      ]
-
-  encode = functools.partial(prompts.encode, settings, loaded)
-  return Generator(encode, write)
-
-
-@contextlib.contextmanager
-def calling(names: Sequence[str]) -> Iterator[None]:
-  """Sentences about `row 1` of a batch name names[1] instead."""
-  try:
-    yield
-  except ValueError as error:
-    call = lambda row: (
-      names[int(row[1])] if int(row[1]) < len(names) else row.group()
-    )
-    raise ValueError(re.sub(r'\brow (\d+)', call, str(error))) from None
-
-
-def told(loaded: Pretrained, settings: Settings, length: int) -> str:
-  """What to say before a program is compiled."""
-  canvases = 'canvas' if settings.batch == 1 else 'canvases'
-  said = (
-    f'compiling for {settings.batch} {canvases} of {length} positions, once for'
-    f' every multiple of {settings.bucket}'
-  )
-  if length > loaded.length:
-    said += f'; the model was trained on {loaded.length} positions'
-  return said
-
-
-_MADE = []  # (denoiser, key, what was made of them), the newest last
-
-
-def once(denoiser: Any, key: Any, make: Callable[[], Any]) -> Any:
-  """make(), or what it gave for this very denoiser and an equal key.
-
-  So that a second call of `prepare` compiles nothing anew. The last 16 are
-  kept; they hold programs, no weights.
-  """
-  for whose, its, made in _MADE:
-    if whose is denoiser and its == key:
-      return made
-  made = make()
-  _MADE.append((denoiser, key, made))
-  del _MADE[:-16]
-  return made
+      out = jax.tree.map(np.asarray, out)
+      options.check_finished(plan.choice, out)
+    seconds = time.perf_counter() - start
+    yield [
+      written(plan.settings, plan.loaded, row, number, out, r)._replace(
+        seconds=seconds, shared=len(batch.rows)
+      )
+      for r, (row, number) in enumerate(
+        zip(batch.rows, batch.numbers, strict=True)
+      )
+    ]
 
 
 def builder(
@@ -189,12 +145,14 @@ def builder(
   banned = [*settings.ban, *(ends if settings.blank else [])]
   gone = [*prompts.ids_of(loaded, banned), *need_text(loaded).unused]
   orders = order_of(choice, ends) if settings.eos_last and ends else {}
+  choice = options.fitted(choice, blocks_of(loaded))
   window = None
-  if settings.kv_cache:
+  if settings.kv_cache and not choice.blocks:
     if 'block_length' not in choice.traced:
       raise ValueError('kv_cache needs blocks: set block_length as well')
     window = int(choice.traced['block_length'])
-  asked = options.asks(choice, loaded, window)
+  exact = settings.kv_cache is not False
+  asked = options.asks(choice, loaded, window, exact)
   if choice.learns:
     raise ValueError(
       f'{choice.name} is told {choice.learns} that it learns from empty'
@@ -213,8 +171,8 @@ def builder(
   network = choice.make if set(options.NETWORKS) & set(choice.static) else None
   static = (
     choice.name, tuple(choice.static.items()), network, tuple(choice.traced),
-    window, tuple(gone), tuple(ends), bool(orders), heated, cut, less, stops,
-    settings.judged,
+    choice.blocks, tuple(asked.items()), tuple(gone), tuple(ends),
+    bool(orders), heated, cut, less, stops, settings.judged,
   )
   denoiser = loaded.denoiser  # alone: a program that is kept holds no weights
 
@@ -264,30 +222,3 @@ def without(model: Denoiser, ids: Sequence[int]) -> Denoiser:
   return model._replace(read=read)
 
 
-def before_end(loaded: Pretrained, ids: np.ndarray) -> int:
-  """How many of the ids (n,) stand before the first token that ends a text."""
-  ended = np.isin(ids, prompts.ends_of(loaded))
-  return int(ended.argmax()) if ended.any() else len(ids)
-
-
-def plain(loaded: Pretrained, ids: np.ndarray) -> str:
-  """The text of ids (n,), special tokens left out."""
-  gone = np.isin(ids, prompts.special_of(loaded))
-  return need_text(loaded).decode(np.asarray(ids)[~gone])
-
-
-def written(
-  settings: Settings, loaded: Pretrained, row: np.ndarray, number: int,
-  out: Decoded, r: int,
-) -> Written:
-  """Row r of a Decoded whose canvas was `row`, as numbers and a text."""
-  tokens = np.asarray(out.tokens)[r, -len(row) :]
-  ids = tokens[row == need_text(loaded).vocab]
-  count = before_end(loaded, ids)
-  shown = tokens if settings.blank else ids[:count]
-  one = lambda values: values[r].item()
-  return Written(
-    number, plain(loaded, shown), ids.tolist(), count, one(out.meter.nfe),
-    one(out.meter.depth), one(out.meter.positions), one(out.steps),
-    one(out.log_q), 0.0, 0,
-  )

@@ -60,10 +60,14 @@ class PuntJax(Harness):
         ' environment variable JAX_PLATFORMS=cpu'
       )
     own, settings, said = model_args.read(values, batch_size)
-    self.choice = model_args.choose(own)
+    choice = model_args.choose(own)
     checks.whole('draws', own.draws, 1)
     known = lib.answers(own.answers or None)
     loaded, mesh = load(own)
+    blocks = generator.blocks_of(loaded)
+    self.choice = options.fitted(choice, blocks)
+    if settings.kv_cache is None:
+      settings = settings._replace(kv_cache=bool(blocks))
     self.passes: list[int] = []  # of each text that was written
 
     @functools.cache

@@ -17,7 +17,8 @@ class Arguments(NamedTuple):
 
   pretrained: str = ''  # folder, file or name of the model
   sampler: str = 'punt'  # who writes, with values or without: top_k(k=2)
-  block_length: int = 0  # tokens per block, left to right; 0: all at once
+  block_length: int = 0  # tokens per block, left to right; 0: all at once, or
+  # the model's own blocks
   dtype: str = ''  # of the weights, 'bfloat16' or 'float32'; '': as stored
   group: int = 1  # devices that share the weights
   ignore: tuple = ()  # keys of config.json that do not change the network
@@ -83,6 +84,7 @@ def like(name: str, value: Any, default: Any) -> Any:
     if isinstance(value, str):
       value = [sampler_text.value_of(x.strip()) for x in value.split(';')]
     return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+  default = False if default is None else default  # kv_cache is not set
   fits = {bool: (bool,), int: (int,), float: (int, float)}[type(default)]
   if type(value) not in fits:
     said = {bool: 'True or False', int: 'a whole number', float: 'a number'}

@@ -4,11 +4,14 @@ Written as text a sampler is `punt(epsilon=0.05, first=msb)`: sampler_text.py.
 It is looked up by name in punt_jax.samplers.NAMES, its hyperparameters by name
 in its signature. Three more wrap any: `block_length` in samplers.blocks (0: the
 whole canvas at once) with its `refresh`, `particles` in samplers.smc (1: none).
- A hyperparameter that is a trained network (`policy` of learned,
+A model that is causal over blocks is decoded by its own (`fitted`), of which a
+`block_length` cuts smaller ones.
+A hyperparameter that is a trained network (`policy` of learned,
 `head` of influence) is a word: the name of an order that ships, or a file of
 train.orders.
 """
 
+import functools
 import inspect
 import itertools
 import math
@@ -54,11 +57,13 @@ class Choice(NamedTuple):
   learns: str | None = None  # the hyperparameter that warm_up.py gives
   needs: str | None = None  # see Traits, like the next
   rewrites: bool = False
+  blocks: int = 0  # positions of a block of the model that it is fitted to
 
   def settings(self) -> dict[str, Any]:
     """All of it as JSON values, which know no infinity."""
     finite = lambda v: isinstance(v, str) or math.isfinite(v)
-    both = {**self.traced, **self.static}
+    own = {'block_length': self.blocks} if self.blocks else {}
+    both = {**own, **self.traced, **self.static}
     return {k: v if finite(v) else str(v) for k, v in both.items()}
 
   def __str__(self):
@@ -132,18 +137,7 @@ def choose(sampler: str, settings: Any = ()) -> Choice:
   if static.get('head') == '':
     del static['head']
   networks = networks_of(static)
-
-  def make(hyperparams):
-    given = {**static, **hyperparams, **networks}
-    own = {k: v for k, v in given.items() if k not in WRAPPERS}
-    sampler = getattr(samplers, name)(**own)
-    if 'block_length' in hyperparams:
-      refresh = hyperparams.get('refresh', 1.0)
-      sampler = samplers.blocks(sampler, hyperparams['block_length'], refresh)
-    if 'particles' in static:
-      sampler = samplers.smc(sampler, static['particles'])
-    return sampler
-
+  make = functools.partial(make_of, name, static, networks, 0)
   own = inspect.signature(getattr(samplers, name)).parameters
   learns = next((k for k in LEARNED if k in own and k not in networks), None)
   trial = dict(hyperparams)
@@ -158,6 +152,51 @@ def choose(sampler: str, settings: Any = ()) -> Choice:
   )
 
 
+def make_of(
+  name: str, static: dict[str, Any], networks: dict[str, Any], whole: int,
+  hyperparams: dict[str, Any],
+) -> Sampler:
+  """The sampler of a Choice; whole: positions of a block of the model, or 0."""
+  given = {**static, **hyperparams, **networks}
+  own = {k: v for k, v in given.items() if k not in WRAPPERS}
+  sampler = getattr(samplers, name)(**own)
+  if 'block_length' in hyperparams:
+    refresh = hyperparams.get('refresh', 1.0)
+    sampler = samplers.blocks(sampler, hyperparams['block_length'], refresh)
+  if 'particles' in static:  # within a block they share what is before it
+    sampler = samplers.smc(sampler, static['particles'])
+  return samplers.blocks(sampler, whole, aligned=True) if whole else sampler
+
+
+def fitted(choice: Choice, length: int) -> Choice:
+  """The Choice for a model whose blocks have `length` positions; 0: none are.
+
+  Raises:
+    ValueError: a block_length that cuts no such block into equal parts.
+  """
+  if not length or choice.blocks == length:
+    return choice
+  traced, networks = dict(choice.traced), networks_of(choice.static)
+  small = traced.get('block_length', length)
+  if length % small:
+    raise ValueError(
+      f'block_length = {small:g}, and the blocks of this model have {length}'
+      ' positions: leave it out, or give a divisor of that for smaller blocks'
+      ' inside of them'
+    )
+  if 'refresh' in traced:
+    raise ValueError(
+      f'refresh = {traced["refresh"]:g} is for a KV cache that is approximate,'
+      " and this model's is exact: leave it out"
+    )
+  if small == length:
+    traced.pop('block_length', None)
+  make = functools.partial(
+    make_of, choice.name, choice.static, networks, length
+  )
+  return choice._replace(traced=traced, make=make, blocks=length)
+
+
 def written(text: str, settings: Any = ()) -> Choice:
   """The sampler that a person wrote; what they left out is USUAL.
 
@@ -170,14 +209,16 @@ def written(text: str, settings: Any = ()) -> Choice:
 
 
 def asks(
-  choice: Choice, loaded: Pretrained, window: int | None = None
+  choice: Choice, loaded: Pretrained, window: int | None = None,
+  cached: bool = True,
 ) -> dict[str, Any]:
   """What loaded.denoiser is to be asked for, as keyword arguments.
 
   Args:
     choice: Choice.
     loaded: checkpoints.Pretrained.
-    window: positions of the KV cache; None: it is not asked for.
+    window: positions of the approximate KV cache; None: it is not asked for.
+    cached: whether with the exact one, of a model that the choice is fitted to.
 
   Raises:
     ValueError: the model does not offer it, or what the sampler needs.
@@ -190,7 +231,7 @@ def asks(
       ' do without'
     )
   asked.pop('in_order', None)  # whoever offers it always gives it
-  return asked
+  return asked | ({'cached': False} if choice.blocks and not cached else {})
 
 
 def networks_of(static: dict[str, Any]) -> dict[str, Any]:
@@ -255,9 +296,13 @@ def most_steps(choice: Choice, length: int) -> int:
   """Steps after which every sampler has finished a canvas of this length.
 
   Remasking samplers with a hyperparameter `steps` take as many, in each block;
-  particles may wait for each other.
+  particles may wait for each other. Of a model's blocks one more may be cut by
+  the end of the prompt.
   """
-  blocks = math.ceil(length / choice.traced.get('block_length', length))
+  whole = choice.blocks or length
+  small = choice.traced.get('block_length', whole)
+  blocks = math.ceil(whole / small)
+  blocks *= math.ceil(length / whole) + bool(choice.blocks)
   steps = math.ceil(choice.traced.get('steps', 0)) * blocks
   return max(length, steps) * choice.static.get('particles', 1)
 

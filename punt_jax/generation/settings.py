@@ -15,7 +15,8 @@ class Settings(NamedTuple):
   blank: str = ''  # what stands for a position to fill in a prompt; then
   # nothing is written behind it, and no end token
   max_new_tokens: int = 256  # masks behind a prompt
-  kv_cache: bool = False  # questions compute the block, not the canvas
+  kv_cache: bool | None = None  # questions compute the block, not the canvas;
+  # unset: where that changes no answer, of models with blocks of their own
   batch: int = 8  # rows at a time
   bucket: int = 64  # canvas lengths are multiples of it
   temperature: float = 0.0  # of the drafts
@@ -55,6 +56,9 @@ def _one(name: str, value: Any, default: Any) -> Any:
       x if isinstance(x, str) else checks.whole('an id of ban', x, 0)
       for x in several
     )
+  if default is None and value is None:
+    return None
+  default = False if default is None else default
   if isinstance(default, (bool, str)):
     if not isinstance(value, type(default)):
       said = 'True or False' if isinstance(default, bool) else 'a string'
