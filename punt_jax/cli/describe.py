@@ -58,9 +58,12 @@ def network(kind: str, module: Any, vocab: int) -> str:
 
 def cache_bytes(module: Any, size: int) -> int | None:
   """Of the KV cache, for a position; None without one."""
-  if not hasattr(module, 'window'):
-    return None
-  return 2 * module.layers * module.groups * module.size * size
+  groups = getattr(module, 'groups', module.heads)
+  blocks = getattr(module, 'block_length', 0)
+  if not hasattr(module, 'window') or not (hasattr(module, 'groups') or blocks):
+    return None  # one of train/ has a cache if it writes in blocks
+  width = getattr(module, 'size', module.width // module.heads)
+  return 2 * module.layers * groups * width * size
 
 
 def scratch(
@@ -112,7 +115,7 @@ def static(folder: pathlib.Path) -> tuple[list[str], Layout]:
   ids = special_tokens.ids(folder, plan, config)
   template = 'a' if chat.chat_template(folder) is not None else 'no'
   there = token_files.present(folder)
-  offers = ['window'] if hasattr(plan.module, 'window') else []
+  offers = huggingface.offers(plan)
   count = sum(x.size for x in like.values())
   lines = [
     network(config['model_type'], plan.module, plan.vocab),
