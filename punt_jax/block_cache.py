@@ -38,7 +38,7 @@ class Cache(NamedTuple):
 
   origin: Array  # (B,) int32: a position at which a block begins
   filled: Array  # (B,) int32: positions before this one are remembered
-  last: Array  # (B, D) features of the last of them; () unless shifted
+  last: Array | tuple[()]  # (B, D) features of the last one; () unless shifted
   past: Tree  # leaves (layers, B, S, ...), a slot for each position; without a
   # cache the canvas (B, L) that was last told
 
@@ -86,7 +86,9 @@ def from_blocks(
   """
   length = checks.whole('block length', length, 1)
   net = Network(window_fn, vocab, mask, length, causal, anchored, shifted)
-  whole = from_features(window_fn, head_fn, vocab, mask)
+  checks.function('the network', window_fn)
+  bare = lambda tokens, valid: _bare(net, tokens)[0]
+  whole = from_features(bare, head_fn, vocab, mask)
 
   def init(tokens, valid):
     memo = whole.init(tokens, valid)
@@ -115,12 +117,18 @@ def _empty(net, tokens, valid, cached):
   if not cached:
     return Cache(origin, zero, (), tokens)
   slots = -(-tokens.shape[1] // net.length) * net.length
-  like = jax.ShapeDtypeStruct((len(tokens), slots), jnp.int32)
-  bare = lambda tokens: net.window(None, None, None, tokens, tokens, None)
-  features, past = jax.tree.map(
-    lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(bare, like)
+  like = jax.eval_shape(
+    lambda tokens: _bare(net, tokens),
+    jax.ShapeDtypeStruct((len(tokens), slots), jnp.int32),
   )
+  zeros = lambda x: jnp.zeros(x.shape, x.dtype)
+  features, past = jax.tree.map(zeros, like)
   return Cache(origin, zero, features[:, 0] if net.shifted else (), past)
+
+
+def _bare(net, tokens):
+  """For shapes: what the network says of a row without a past."""
+  return _run(net, None, None, None, tokens, tokens, None)
 
 
 def _run(net, *args):

@@ -47,7 +47,8 @@ def built(made: Any) -> tuple[Denoiser, Sampler]:
   model, sampler = made
   if isinstance(model, Sampler) and isinstance(sampler, Denoiser):
     raise ValueError('build returned a Sampler and a Denoiser: swap them')
-  if is_a(model, Denoiser).windows is not None:
+  model = is_a(made[0], Denoiser)
+  if model.windows is not None:
     is_a(model.windows, Windows)
   return model, is_a(sampler, Sampler)
 

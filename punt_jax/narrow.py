@@ -16,8 +16,8 @@ from punt_jax.types import FAR, Answer, Array, Canvas, Denoiser, Memo, Move
 def canvas(whole: Canvas, start: Array, width: int) -> Canvas:
   """The `width` positions from start (B,), padding where the row has ended."""
   index = indices(whole.valid, start, width)
-  flags = (take(x, index) for x in (whole.valid, whole.open, whole.masked))
-  return Canvas(take(whole.tokens, index), *flags, whole.total)
+  tokens, valid, open_, masked = (take(x, index) for x in whole[:4])
+  return Canvas(tokens, valid, open_, masked, whole.total)
 
 
 def widened(move: Move, whole: Canvas, start: Array, width: int) -> Move:

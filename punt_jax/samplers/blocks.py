@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from punt_jax import checks, contract, narrow, places, rows
 from punt_jax.denoiser import blank
-from punt_jax.types import FAR, Array, Denoiser, Sampler, Scalar
+from punt_jax.types import FAR, Array, Sampler, Scalar, Windows
 
 
 class Blocks(NamedTuple):
@@ -78,7 +78,7 @@ def blocks(
   def cut(model):
     """The sampler for this model."""
     if model.windows is not None:
-      return _aligned(inner, _fitting(length, model), every)
+      return _aligned(inner, _fitting(length, model.windows), every)
     return _aligned(inner, length, every) if aligned else counted
 
   def init(keys, canvas, model):
@@ -95,9 +95,9 @@ def blocks(
   return Sampler(init, step, inner.traits, settled)
 
 
-def _fitting(length: Scalar, model: Denoiser) -> int:
+def _fitting(length: Scalar, windows: Windows) -> int:
   """The length of blocks on a model with windows."""
-  own = model.windows.length
+  own = windows.length
   given = checks.whole('block length', length, 1)
   if given != own:
     inside = f': for smaller ones, blocks(blocks(sampler, {given}), {own})'
