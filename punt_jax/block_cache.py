@@ -236,10 +236,9 @@ def _fill_once(net, width, over, memo, tokens, start, rows):
   line = jnp.arange(len(tokens))[:, None]
   write = lambda past, own: past.at[:, line, position].set(own, mode='drop')
   last = cache.last
-  if net.shifted:
+  if net.shifted:  # what the last pass of a row finds stays
     found = take(features, (start - 1 - begin)[:, None])[:, 0]
-    hit = rows & (end == start)
-    last = jnp.where(hit[:, None], found, last)
+    last = jnp.where(rows[:, None], found, last)
   return memo._replace(
     meter=charge(memo.meter, position.shape, rows),
     cache=cache._replace(

@@ -48,6 +48,10 @@ def smc(
   `inner` for it. A row's particles live in its carry, so they never leave its
   device. A row may take P times the steps of `inner`.
 
+  Particles remember nothing between steps: around blocks on a model that is
+  causal over blocks, each step computes what lies before the block again. The
+  other way round, blocks(smc(inner), n), all particles share what is remembered.
+
   Never exact with several particles: their distribution is tilted to what the
   model is sure of, by design. With one, tokens and cost are those of `inner`.
 
