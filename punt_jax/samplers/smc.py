@@ -50,7 +50,7 @@ def smc(
 
   Particles remember nothing between steps: around blocks on a model that is
   causal over blocks, each step computes what lies before the block again. The
-  other way round, blocks(smc(inner), n), all particles share what is remembered.
+  other way round, blocks(smc(inner), n), particles share what is remembered.
 
   Never exact with several particles: their distribution is tilted to what the
   model is sure of, by design. With one, tokens and cost are those of `inner`.
