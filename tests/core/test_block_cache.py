@@ -106,20 +106,20 @@ def test_features_are_those_of_the_whole_canvas():
       functools.partial(apply, params, 'head'), V, B, cached=cached,
       **MODELS[name],
     )
-    memo, said = model.init(tokens, valid), []
-    for start in starts:
+    rows = jnp.arange(8) != 6  # keeps an empty cache
+
+    def turn(memo, start):
       if model.windows.anchored:
         start = memo.cache.origin % B + start
       start = jnp.minimum(start, count)
-      rows = jnp.arange(8) != 6  # keeps an empty cache
       memo = model.windows.fill(memo, tokens, start, rows)
-      memo, answer = model.windows.ask(memo, probes, start, rows[:, None] & (
-        jnp.arange(3) < 2
-      ))
+      asking = rows[:, None] & (jnp.arange(3) < 2)
+      memo, answer = model.windows.ask(memo, probes, start, asking)
       real = rows[:, None] & (start[:, None] + jnp.arange(B) < count[:, None])
-      kept = real[:, None, :, None]
-      said.append(jnp.where(kept, answer.features, 0))
-    return jnp.stack(said), memo.meter
+      return memo, jnp.where(real[:, None, :, None], answer.features, 0)
+
+    memo, said = jax.lax.scan(turn, model.init(tokens, valid), starts)
+    return said, memo.meter
 
   starts = np.array([
     [4, 8, 12, 8, 4, 0, 0, 0], [4, 12, 12, 8, 8, 12, 0, 0],
