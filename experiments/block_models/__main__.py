@@ -20,6 +20,7 @@ import time
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 import punt_jax
 from experiments.block_models import models
@@ -72,17 +73,18 @@ def points(config):
       'kind': kind, 'training_seed': seed, 'block_length': own,
       'within': within,
     }
-    found += [
-      Point(name, length, '', {}, about('training', seed, own, 0))
+    more = [
+      Point(name, length, 'none', {}, about('training', seed, own, 0))
       for own in (0, block_length) for seed in config.seeds
     ]
-    found += [
+    more += [
       Point(
         name, length, choice.name, choice.settings(),
         about('samples', seed, own, within),
       )
       for own, within in ways for choice in choices for seed in config.seeds
     ]
+    found += [point for point in more if point not in found]
   return found
 
 
@@ -136,9 +138,7 @@ def run(config, workdir):
 
   def training_of(name, seed):
     training = config.text if name == 'text' else config.training
-    training = training.copy_and_resolve_references()
-    training.seed = seed
-    return training
+    return ConfigDict({**training.to_dict(), 'seed': seed})
 
   @functools.lru_cache(several)
   def source_of(name, length, seed):

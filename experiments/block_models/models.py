@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from experiments.common import subjects
 from punt_jax.checkpoints import saving
@@ -58,9 +59,9 @@ def of_text(training, length):
     training: data (path, tokens, heldout), batch, seed.
     length: L.
   """
-  training = training.copy_and_resolve_references()
-  training.data.length = length
-  found = data_lib.text_data(training)
+  found = data_lib.text_data(ConfigDict({
+    **training.to_dict(), 'data': {**training.data, 'length': length}
+  }))
   return Source(found, None, found.heldout[::2], found.heldout[1::2])
 
 

@@ -86,6 +86,14 @@ CASES = {
     },
     {'rows': 7, 'training.steps': 3, 'cuts': 1},
   ),
+  'block_models': (
+    lambda: world(small('block_models'), subjects=(('chain', 8, 4),)),
+    {
+      'subjects': (('chain', 8, 4), ('chain', 8, 2)), 'seeds': (0, 2, 1),
+      'samplers': {'top_k': {'k': 2}},
+    },
+    {'rows': 7, 'training.steps': 300, 'settings.vocab': 3},
+  ),
   'schedules': (
     lambda: world(small('schedules'), subject='chain', length=8, steps=(2, 4)),
     {'subject': 'hmm', 'length': 12, 'steps': (2, 8)},
