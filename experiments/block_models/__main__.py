@@ -20,7 +20,6 @@ import time
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 import punt_jax
 from experiments.block_models import models
@@ -138,7 +137,7 @@ def run(config, workdir):
 
   def training_of(name, seed):
     training = config.text if name == 'text' else config.training
-    return ConfigDict({**training.to_dict(), 'seed': seed})
+    return models.put(training, seed=seed)
 
   @functools.lru_cache(several)
   def source_of(name, length, seed):

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from experiments.common import subjects
 from punt_jax.checkpoints import saving
@@ -23,6 +22,11 @@ class Source(NamedTuple):
   world: Any  # oracles.World, or None for text
   exact: Any  # (n, L) int32 of the distribution, never trained on
   others: Any  # likewise
+
+
+def put(config, **values):
+  """A config with other values, and with more."""
+  return type(config)({**config.to_dict(), **values})
 
 
 def of_world(name, length, settings, seed, training):
@@ -59,9 +63,9 @@ def of_text(training, length):
     training: data (path, tokens, heldout), batch, seed.
     length: L.
   """
-  found = data_lib.text_data(ConfigDict({
-    **training.to_dict(), 'data': {**training.data, 'length': length}
-  }))
+  found = data_lib.text_data(
+    put(training, data={**training.data, 'length': length})
+  )
   return Source(found, None, found.heldout[::2], found.heldout[1::2])
 
 

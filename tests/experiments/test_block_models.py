@@ -53,7 +53,7 @@ def test_sources_of_two_seeds_differ_in_their_batches_alone():
   config = tiny()
   make = lambda seed: models.of_world(
     'chain', 8, config.settings.to_dict(), 0,
-    type(config)({**config.training.to_dict(), 'seed': seed}),
+    models.put(config.training, seed=seed),
   )
   one, other = make(0), make(1)
   np.testing.assert_array_equal(one.data.heldout, other.data.heldout)
