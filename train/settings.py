@@ -8,7 +8,7 @@ checks.numbers.
 from typing import Any
 
 from punt_jax import checks, corruption
-from punt_jax.models import transformer
+from punt_jax.models import block_masks
 from train import puzzles, step
 
 SEED = 0, 2**32 - 2  # jax draws with 32 bits of it; orders take the next, too
@@ -125,7 +125,7 @@ def blocks(model: Any, length: int) -> None:
     ValueError: one sentence.
   """
   attention, size = model.get('attention', 'full'), model.get('block_length', 0)
-  checks.known('model.attention', attention, transformer.ATTENTION)
+  checks.known('model.attention', attention, block_masks.ATTENTION)
   if attention == 'full' and size:
     raise ValueError(
       f'model.block_length = {size} is for block_causal attention: set'

@@ -15,7 +15,7 @@ from flax import traverse_util
 
 from punt_jax import jsonl
 from punt_jax.checkpoints import saving
-from punt_jax.models import transformer
+from punt_jax.models import block_masks
 from punt_jax.models.layout import number
 from punt_jax.text import vocabulary
 from punt_jax.types import Tree
@@ -67,7 +67,7 @@ def module(
     raise ValueError(f'{where}: taps = {made.taps} must be odd')
   if 'block_length' in kinds:
     try:
-      transformer.check_blocks(made.attention, made.block_length, made.places)
+      block_masks.check(made.attention, made.block_length, made.places)
     except ValueError as error:
       raise ValueError(f'{where}: {error!s:.200}') from None
   return made

@@ -69,7 +69,7 @@ class Policy(nn.Module):
     valid = jnp.diff(view.position, axis=1, prepend=-1) > 0
     for i in range(self.layers):
       block = transformer.Block(self.heads, taps=1, name=f'blocks_{i}')
-      x = block(x, view.position, valid)
+      x, _ = block(x, view.position, valid, valid[:, None, None])
     x = nn.RMSNorm(name='norm')(x)
     out = nn.Dense(1, False, kernel_init=nn.initializers.zeros, name='out')
     number = lambda name: self.param(

@@ -23,41 +23,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from punt_jax import checks
 from punt_jax.block_cache import from_blocks
 from punt_jax.denoiser import from_features
+from punt_jax.models import block_masks
 from punt_jax.models.attention import Past, Reach
 from punt_jax.models.rope import rotate
 from punt_jax.models.transformer_block import Block
 from punt_jax.types import FAR, Array, Denoiser, Tree
 
-ATTENTION = 'full', 'block_causal'
 MATRICES = ('query', 'key', 'value', 'out', 'up', 'down')  # Muon's share
-
-
-def check_blocks(attention: str, block_length: int, places: int = 0) -> None:
-  """Whether these settings of a Transformer go together.
-
-  Raises:
-    ValueError: they do not.
-  """
-  checks.known('attention', attention, ATTENTION)
-  if attention == 'full' and block_length:
-    raise ValueError(
-      f"block_length = {block_length} is for attention = 'block_causal', and"
-      " this is 'full': set both, or block_length = 0"
-    )
-  if attention != 'full' and block_length < 1:
-    raise ValueError(
-      f"attention = 'block_causal' and block_length = {block_length}: say how"
-      ' many positions a block has'
-    )
-  if block_length and places % block_length:
-    raise ValueError(
-      f'places = {places} must be a multiple of block_length = {block_length}'
-    )
 
 
 class Transformer(nn.Module):
@@ -85,7 +60,7 @@ class Transformer(nn.Module):
   block_length: int = 0
 
   def setup(self):
-    check_blocks(self.attention, self.block_length, self.places)
+    block_masks.check(self.attention, self.block_length, self.places)
     self.embed = nn.Embed(self.vocab + 1, self.width)
     if self.places:
       self.place = nn.Embed(self.places, self.width)
@@ -116,9 +91,9 @@ class Transformer(nn.Module):
       ValueError: more positions than `places`.
     """
     _check_room(self, tokens)
-    position = _position(tokens.shape[1], valid)
+    position = block_masks.positions(tokens.shape[1], valid)
     x = self._embedded(tokens, position)
-    seen, block = _sees(position, valid, self.block_length)
+    seen, block = block_masks.of_canvas(position, valid, self.block_length)
     for layer in self.blocks:
       x, _ = layer(x, position, valid, seen, block)
     return self.norm(x)
@@ -147,11 +122,7 @@ class Transformer(nn.Module):
     Raises:
       ValueError: a model with full attention.
     """
-    if not self.block_length:
-      raise ValueError(
-        "a model with full attention has no windows: use one with attention ="
-        " 'block_causal'"
-      )
+    self._need_blocks()
     place = jnp.minimum(position, (self.places or FAR + 1) - 1)
     x = self._embedded(tokens, place)
     reach = jnp.full_like(position, FAR - 1) if reach is None else reach
@@ -169,9 +140,7 @@ class Transformer(nn.Module):
   def two_halves(self, noised: Array, clean: Array) -> Array:
     """Logits of every block, noised, where all blocks before it are clean.
 
-    One pass over 2 L positions (BD3-LM, section 3.3 and appendix B.6): a noised
-    position sees the noised ones of its block and the clean ones of earlier
-    blocks, a clean one the clean ones of its own and earlier blocks.
+    One pass over 2 L positions, see block_masks.of_halves.
 
     Args:
       noised: (N, L) int32 in [0, V].
@@ -179,21 +148,25 @@ class Transformer(nn.Module):
 
     Returns:
       (N, L, V).
+
+    Raises:
+      ValueError: a model with full attention, or more positions than `places`.
     """
     _check_room(self, noised)
+    self._need_blocks()
     length = noised.shape[1]
-    place = np.tile(np.arange(length), 2)
-    half = np.repeat([0, 1], length)  # 1: clean
-    block = place // self.block_length
-    mine, its = (block[:, None], half[:, None]), (block, half)
-    before = (its[1] == 1) & (its[0] < mine[0] + mine[1])
-    seen = before | ((its[1] + mine[1] == 0) & (its[0] == mine[0]))
-    both = jnp.concatenate([noised, clean], 1)
-    x = self._embedded(both, place[None])
-    apart = jnp.asarray(block + half * length)[None]  # no id in both halves
+    position, seen, block = block_masks.of_halves(length, self.block_length)
+    x = self._embedded(jnp.concatenate([noised, clean], 1), position)
     for layer in self.blocks:
-      x, _ = layer(x, jnp.asarray(place)[None], None, seen[None, None], apart)
+      x, _ = layer(x, position, None, seen, block)
     return self.head(self.norm(x[:, :length]))
+
+  def _need_blocks(self):
+    if not self.block_length:
+      raise ValueError(
+        'this model has full attention, and no blocks: use one with attention ='
+        " 'block_causal'"
+      )
 
   def _embedded(self, tokens, position):
     x = self.embed(tokens)
@@ -217,23 +190,6 @@ def _check_room(module, tokens):
     )
 
 
-def _position(length, valid):
-  """(N or 1, L) int32: rank among the valid positions."""
-  if valid is None:
-    return jnp.arange(length)[None]
-  return jnp.cumsum(valid, axis=1) - 1
-
-
-def _sees(position, valid, block_length):
-  """(mask of attention or None for all, ids of blocks or None)."""
-  seen = None if valid is None else valid[:, None, None, :]
-  if not block_length:
-    return seen, None
-  block = position // block_length
-  before = (block[:, None] <= block[..., None])[:, None]
-  return before if seen is None else before & seen, block
-
-
 def attend(
   module: Transformer, params: Tree, tokens: Array, valid: Array
 ) -> tuple[Array, Array]:
@@ -252,8 +208,8 @@ def attend(
     mutable='intermediates',
     capture_intermediates=lambda part, _: part.name in ('query', 'key'),
   )
-  position = _position(tokens.shape[1], valid)
-  sees: Any = _sees(position, valid, module.block_length)[0]
+  position = block_masks.positions(tokens.shape[1], valid)
+  sees: Any = block_masks.of_canvas(position, valid, module.block_length)[0]
   layers = []
   for k in range(module.layers):
     seen = state['intermediates'][f'blocks_{k}']

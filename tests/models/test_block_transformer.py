@@ -227,7 +227,7 @@ def test_settings_that_do_not_go_together(settings, said):
 def test_full_attention_has_no_windows():
   module = transformer.Transformer(VOCAB, width=16, layers=1)
   place = positions(4, 0, LENGTH)
-  with pytest.raises(ValueError, match='full attention has no windows'):
+  with pytest.raises(ValueError, match='has full attention, and no blocks'):
     module.init(
       jax.random.key(0), None, None, None, canvas(), place, place,
       method='window',
