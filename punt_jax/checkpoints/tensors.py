@@ -86,7 +86,8 @@ def _reader(places):
   Mapping a file anew reads its header: that of a thousand experts takes longer
   than one of them.
   """
-  held, file, left = None, None, 0
+  held, left = None, 0
+  file: Any = None
 
   def read(name):
     nonlocal held, file, left
