@@ -1,11 +1,12 @@
 """Gated MLPs, each for its own rows: the arithmetic of a mixture of experts.
 
-Rows are sorted by expert. A TPU has jax.lax.ragged_dot for such products. XLA
-makes it a product of all rows with all experts elsewhere, so there a loop takes
-one expert's rows after the other: N K rows are multiplied, plus what fills the
-last tile of an expert. Memory: 2 N K rows of width D.
+The K choices of T tokens are T K rows, sorted by expert. A TPU has a product
+for that, jax.lax.ragged_dot. Elsewhere XLA makes it a product of all rows with
+all experts (0.10), so a loop goes from expert to expert and multiplies its own
+rows alone, and what fills the last tile of them. A GPU takes ragged_dot for few
+rows, where reading the experts is the work.
 
-Where the experts are split over the devices of a mesh's axis AXIS, each device
+Where experts are split over the devices of a mesh's axis AXIS, each device
 computes the rows of its own, and one sum brings them together.
 """
 
@@ -18,18 +19,24 @@ from jax.sharding import PartitionSpec
 from punt_jax.models.sharding import AXIS
 from punt_jax.types import Array
 
-TILES = 8, 16, 24, 32, 48, 64, 96, 128, 192, 256  # rows of a product
 Weights = tuple[Array, Array, Array]
+TILE = 32  # rows that are multiplied at once
+FEW = 8  # the same where that is more than an expert's rows are likely to be
+PIECE = 8  # tiles of an expert before its weights are read again
+CACHED = 2**18  # weights that a CPU's cache holds: 1 MiB
+DENSE = 2**30  # numbers of all rows for all experts: 2 GiB
 
 
 def mixture(x: Array, chosen: Array, weights: Array, mlps: Weights) -> Array:
   """The weighted sum of every token's experts.
 
+  Memory: two arrays of T K rows of width D.
+
   Args:
     x: (T, D).
-    chosen: (T, K) int32 in [0, E), different ones.
+    chosen: (T, K) int32 in [0, E).
     weights: (T, K) float32.
-    mlps: gate (E, D, I), up (E, D, I), down (E, I, D).
+    mlps: gate (E, I, D), up (E, I, D), down (E, D, I).
 
   Returns:
     (T, D) float32.
@@ -42,8 +49,7 @@ def mixture(x: Array, chosen: Array, weights: Array, mlps: Weights) -> Array:
 
   def share(x, chosen, weights, mlps):
     first = jax.lax.axis_index(AXIS) * len(mlps[0])
-    y = _mixture(x, chosen - first, weights, mlps)
-    return jax.lax.psum(y, AXIS)
+    return jax.lax.psum(_mixture(x, chosen - first, weights, mlps), AXIS)
 
   return jax.shard_map(
     share, in_specs=(whole, whole, whole, split), out_specs=whole,
@@ -52,29 +58,22 @@ def mixture(x: Array, chosen: Array, weights: Array, mlps: Weights) -> Array:
 
 
 def _mixture(x, chosen, weights, mlps):
-  """mixture; who chose an expert outside of [0, E) gets 0 for it."""
-  experts = len(mlps[0])
+  """mixture; an expert outside of [0, E) gives 0."""
+  experts, width = len(mlps[0]), x.shape[1]
   ours = (chosen >= 0) & (chosen < experts)
   expert = jnp.where(ours, chosen, experts).ravel()
-  order = jnp.argsort(expert, stable=True)
-  sizes = jnp.bincount(expert, length=experts)
+  order = jnp.argsort(expert)
+  ends = jnp.searchsorted(expert[order], jnp.arange(experts), side='right')
+  gpu = _ragged if len(order) * experts * width <= DENSE else _tiled(2**31)
   y = jax.lax.platform_dependent(
-    x, order // chosen.shape[1], sizes.astype(jnp.int32), mlps,
-    tpu=_ragged, default=_tiled,
+    x, order // chosen.shape[1], ends, mlps,
+    tpu=_ragged, cuda=gpu, rocm=gpu, default=_tiled(CACHED),
   )
-  back = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
-  y = jnp.where(ours[:, :, None], y[back.reshape(chosen.shape)], 0)
+  y = y[jnp.argsort(order).reshape(chosen.shape)]
   return jnp.einsum(
-    'tkd,tk->td', y, weights, preferred_element_type=jnp.float32
+    'tkd,tk->td', jnp.where(ours[:, :, None], y, 0), weights,
+    preferred_element_type=jnp.float32,
   )
-
-
-def _ragged(x, token, sizes, mlps):
-  """Rows of the MLPs: token (R,), sorted by expert, sizes (E,) -> (R, D)."""
-  dot = lambda x, matrix: jax.lax.ragged_dot(
-    x, matrix, sizes, preferred_element_type=jnp.float32
-  )
-  return _mlp(x[token], mlps, dot)
 
 
 def _mlp(x, mlp, dot):
@@ -83,91 +82,120 @@ def _mlp(x, mlp, dot):
   return dot(h.astype(x.dtype), down).astype(x.dtype)
 
 
-_expert = functools.partial(
-  _mlp, dot=functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
-)
+def _dot(x, matrix):
+  """(S, D), (I, D) -> (S, I) float32."""
+  return jnp.einsum('sd,id->si', x, matrix, preferred_element_type=jnp.float32)
 
 
-@jax.custom_vjp
-def _tiled(x, token, sizes, mlps):
-  """_ragged, as a loop over tiles of an expert's rows."""
+def _ragged(x, token, ends, mlps):
+  """The rows' MLPs: token (R,), sorted by expert, ends (E,) -> (R, D)."""
+  numbers = jax.lax.RaggedDotDimensionNumbers(
+    (((1,), (2,)), ((), ())), lhs_ragged_dimensions=[0],
+    rhs_group_dimensions=[0],
+  )
+  dot = lambda x, matrix: jax.lax.ragged_dot_general(
+    x, matrix, jnp.diff(ends, prepend=0), numbers,
+    preferred_element_type=jnp.float32,
+  )
+  return _mlp(x[token], mlps, dot)
 
-  def tile(rows, out, at, expert, here):
-    y = _expert(x[rows], _of(mlps, expert))
-    return _write(out, y, at, here)
 
-  return _loop(tile, token, sizes, jnp.zeros((len(token), x.shape[1]), x.dtype))
+@functools.cache
+def _tiled(cached):
+  """_ragged as a loop, with some `cached` numbers of an expert at a time."""
+  run = jax.custom_vjp(functools.partial(_forward, cached))
+  run.defvjp(lambda *inputs: (run(*inputs), inputs), _backward)
+  return run
 
 
-def _forward(*inputs):
-  return _tiled(*inputs), inputs
+def _tile(rows, experts):
+  return min(rows, TILE if rows >= FEW * experts else FEW)
+
+
+def _next(ends, start, most):
+  """The expert of row `start`, and the end of at most so many of its rows."""
+  expert = jnp.searchsorted(ends, start, side='right')
+  return expert, jnp.minimum(ends[expert], start + most)
+
+
+def _forward(cached, x, token, ends, mlps):
+  """What a tile writes too far, the next expert writes again."""
+  gate, up, down = mlps
+  size = _tile(len(token), len(gate))
+  rows = x[jnp.pad(token, (0, size))]
+
+  def step(state):
+    start, out, h = state
+    expert, end = _next(ends, start, size * PIECE)
+
+    def inward(own, at, i, h):
+      x = jax.lax.dynamic_slice_in_dim(rows, start + i * size, size)
+      y = jax.nn.silu(_dot(x, own[0])) * _dot(x, own[1])
+      y = y[None].astype(h.dtype)
+      return jax.lax.dynamic_update_slice(h, y, (i, 0, at))
+
+    def outward(own, at, i, out):
+      y = _dot(h[i], own[0]).astype(out.dtype)
+      return jax.lax.dynamic_update_slice(out, y, (start + i * size, at))
+
+    tiles = -(-(end - start) // size)
+    h = _pieces(cached, (gate, up), expert, tiles, inward, h)
+    return end, _pieces(cached, (down,), expert, tiles, outward, out), h
+
+  h = jnp.zeros((PIECE, size, gate.shape[1]), x.dtype)
+  state = jnp.zeros((), ends.dtype), jnp.zeros_like(rows), h
+  state = jax.lax.while_loop(lambda s: s[0] < ends[-1], step, state)
+  return state[1][:len(token)]
+
+
+def _pieces(cached, matrices, expert, tiles, body, out):
+  """Runs over an expert's matrices (E, I, D) and, inside, over the tiles.
+
+  Args:
+    cached: numbers of a piece of a matrix.
+    matrices: of equal shapes.
+    expert: whose.
+    tiles: how many.
+    body: (pieces (some, D), the first one's row, tile, out) -> out.
+    out: what is carried.
+  """
+  _, total, width = matrices[0].shape
+  some = min(total, -(-cached // width))
+
+  def piece(i, out):
+    at = jnp.minimum(i * some, total - some)
+    own = [
+      jax.lax.dynamic_slice(x, (expert, at, 0), (1, some, width))[0]
+      for x in matrices
+    ]
+    return jax.lax.fori_loop(0, tiles, functools.partial(body, own, at), out)
+
+  return jax.lax.fori_loop(0, -(-total // some), piece, out)
 
 
 def _backward(inputs, slope):
-  x, token, sizes, mlps = inputs
-
-  def tile(rows, out, at, expert, here):
-    own = jax.lax.dynamic_slice_in_dim(slope, at, len(rows))
-    _, pull = jax.vjp(_expert, x[rows], _of(mlps, expert))
-    row, mlp = pull(jnp.where(here[:, None], own, 0))
-    add = lambda total, part: total.at[expert].add(part)
-    return _write(out[0], row, at, here), jax.tree.map(add, out[1], mlp)
-
-  zeros = jnp.zeros((len(token), x.shape[1]), x.dtype)
-  rows, total = _loop(
-    tile, token, sizes, (zeros, jax.tree.map(jnp.zeros_like, mlps))
-  )
-  return jnp.zeros_like(x).at[token].add(rows), None, None, total
-
-
-_tiled.defvjp(_forward, _backward)
-
-
-def _of(mlps, expert):
-  take = functools.partial(
-    jax.lax.dynamic_index_in_dim, index=expert, keepdims=False
-  )
-  return jax.tree.map(take, mlps)
-
-
-def _write(out, y, at, here):
-  """Rows `here` of y (S, D) into out, from row `at`."""
-  old = jax.lax.dynamic_slice_in_dim(out, at, len(y))
-  new = jnp.where(here[:, None], y, old)
-  return jax.lax.dynamic_update_slice_in_dim(out, new, at, 0)
-
-
-def _loop(tile, token, sizes, out):
-  """Runs over the rows, sorted by expert, a tile at a time.
-
-  Args:
-    tile: (token (S,), out, at, expert, here (S,) bool) -> out: the rows from
-      `at`, of which those `here` are the expert's, and not done before.
-    token: (R,) of each row.
-    sizes: (E,) rows of each expert.
-    out: what is carried.
-  """
-  ends = jnp.cumsum(sizes)
-  tiles = [size for size in TILES if size < len(token)]
-  tiles = [*tiles, min(TILES[-1], len(token))]
-
-  def of_size(size):
-    def run(start, end, expert, out):
-      at = jnp.minimum(start, len(token) - size)
-      row = at + jnp.arange(size)
-      rows = jax.lax.dynamic_slice_in_dim(token, at, size)
-      here = (row >= start) & (row < end)
-      return tile(rows, out, at, expert, here)
-
-    return run
+  """Gradients, an expert's tile at a time; hidden rows are computed again."""
+  x, token, ends, mlps = inputs
+  size = _tile(len(token), len(mlps[0]))
+  token = jnp.pad(token, (0, size))
+  slope = jnp.pad(slope, ((0, size), (0, 0)))
 
   def step(state):
-    start, out = state
-    expert = jnp.searchsorted(ends, start, side='right')
-    end = jnp.minimum(ends[expert], start + tiles[-1])
-    fit = jnp.searchsorted(jnp.array(tiles), end - start)
-    branches = [of_size(size) for size in tiles]
-    return end, jax.lax.switch(fit, branches, start, end, expert, out)
+    start, rows, total = state
+    expert, end = _next(ends, start, size)
+    some = lambda x: jax.lax.dynamic_slice_in_dim(x, start, size)
+    here = start + jnp.arange(size) < end
+    mlp = jax.tree.map(lambda x: x[expert], mlps)
+    _, pull = jax.vjp(functools.partial(_mlp, dot=_dot), x[some(token)], mlp)
+    row, part = pull(jnp.where(here[:, None], some(slope), 0))
+    rows = jax.lax.dynamic_update_slice_in_dim(rows, row, start, 0)
+    add = lambda total, part: total.at[expert].add(part)
+    return end, rows, jax.tree.map(add, total, part)
 
-  start = jnp.zeros((), ends.dtype)
-  return jax.lax.while_loop(lambda s: s[0] < ends[-1], step, (start, out))[1]
+  zeros = jnp.zeros_like(slope), jax.tree.map(jnp.zeros_like, mlps)
+  state = jnp.zeros((), ends.dtype), *zeros
+  state = jax.lax.while_loop(lambda s: s[0] < ends[-1], step, state)
+  _, rows, total = state
+  done = jnp.arange(len(rows)) < ends[-1]  # what is behind was written too far
+  rows = jnp.where(done[:, None], rows, 0)
+  return jnp.zeros_like(x).at[token].add(rows), None, None, total

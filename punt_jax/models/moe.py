@@ -146,7 +146,8 @@ class Experts(nn.Module):
   """The layer that stands in place of an MLP.
 
   Parameters: router/kernel (D, E), router/bias (E,) float32, gate and up
-  (E, D, I), down (E, I, D), shared/{gate,up,down}/kernel.
+  (E, I, D) and down (E, D, I), [out, in] as in checkpoints: half the time on a
+  CPU; shared/{gate,up,down}/kernel.
 
   Attributes:
     settings: see Settings.
@@ -162,13 +163,13 @@ class Experts(nn.Module):
     settings, width = check(self.settings), x.shape[-1]
     tokens = x.reshape(-1, width).astype(self.dtype)
     chosen, weights = Router(settings, self.dtype, name='router')(tokens)
-    draw = nn.initializers.lecun_normal(batch_axis=0)
+    draw = nn.initializers.lecun_normal(-1, -2, batch_axis=0)
     own = lambda name, *shape: self.param(
       name, draw, (settings.experts, *shape), self.dtype
     )
     mlps = (
-      own('gate', width, settings.hidden), own('up', width, settings.hidden),
-      own('down', settings.hidden, width),
+      own('gate', settings.hidden, width), own('up', settings.hidden, width),
+      own('down', width, settings.hidden),
     )
     y = grouped.mixture(tokens, chosen, weights, mlps)
     if settings.shared:
