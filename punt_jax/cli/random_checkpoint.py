@@ -44,12 +44,12 @@ def weights(
 
   def draw(part):
     random = np.random.default_rng((seed, numbers[part]))
-    shape = part.shape[::-1] if part.transpose else part.shape
+    shape = part.shape[::-1] if part.matrix else part.shape
     if part.path.endswith('scale'):
       return np.ones(shape, np.float32)
     noise = random.standard_normal(shape, np.float32)
     tensor = noise / math.sqrt(shape[0] if len(shape) > 1 else 100)
-    return tensor.T if part.transpose else tensor
+    return tensor.T if part.matrix else tensor
 
   for name in sorted(found, key=lambda name: numbers[found[name][0]]):
     parts = found[name]

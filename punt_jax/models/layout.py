@@ -5,7 +5,7 @@ one. They stand there otherwise than here in three ways:
 
 * layers are stacked here, and so are the experts of a layer: a tensor is one
   index of a parameter's leading axes;
-* matrices are (out, in) there and (in, out) here;
+* matrices are (out, in) there and (in, out) here, but for those of experts;
 * one tensor may hold several parameters, as query, key and value in LLaDA2:
   those that name it share its rows, in the order of `Layout.sources`.
 """
@@ -31,6 +31,12 @@ class Piece(NamedTuple):
   index: tuple[int, ...]  # in its leading axes
   shape: tuple[int, ...]  # as in the file
   transpose: bool
+
+  @property
+  def matrix(self) -> bool:
+    """Whether it is (out, in) in the file; those of experts are so here too."""
+    one = '/experts/' in self.path and len(self.shape) == 2
+    return self.transpose or one
 
 
 class Layout(NamedTuple):

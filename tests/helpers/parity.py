@@ -74,15 +74,15 @@ def arrays(plan):
   """{name of a tensor: float32 array} for a Layout: all of them matter."""
   def draw(part, name):
     random = np.random.RandomState(zlib.crc32(name.encode()))
-    shape = part.shape[::-1] if part.transpose else part.shape
+    shape = part.shape[::-1] if part.matrix else part.shape
     x = random.uniform(-1.7, 1.7, shape)  # of deviation 1
     if part.path.endswith('scale'):
       x = 1 + 0.3 * x
     elif part.path.endswith('bias'):
       x = 0.3 * x
-    elif part.transpose:
+    elif part.matrix:
       x = x / shape[0] ** 0.5
-    return (x.T if part.transpose else x).astype(np.float32)
+    return (x.T if part.matrix else x).astype(np.float32)
 
   made = {}
   for name, parts in pieces(plan, huggingface.shapes(plan)).items():

@@ -92,7 +92,7 @@ def _experts(settings, names, tops):
     leaf = f'{part}_proj.weight'
     found[f'{at}/{part}'] = Source(tuple(
       f'{top}{names.expert.format(e)}{leaf}' for top in tops for e in numbers
-    ), True, 2)
+    ), axes=2)
     if settings.shared:
       found[f'{at}/shared/{part}/kernel'] = Source(
         each(f'{names.shared}{leaf}'), True, 1
