@@ -63,7 +63,7 @@ def _mixture(x, chosen, weights, mlps):
   ours = (chosen >= 0) & (chosen < experts)
   expert = jnp.where(ours, chosen, experts).ravel()
   order = jnp.argsort(expert)
-  ends = jnp.searchsorted(expert[order], jnp.arange(experts), side='right')
+  ends = (expert[:, None] <= jnp.arange(experts)).sum(0)
   gpu = _ragged if len(order) * experts * width <= DENSE else _tiled(2**31)
   y = jax.lax.platform_dependent(
     x, order // chosen.shape[1], ends, mlps,
@@ -100,7 +100,6 @@ def _ragged(x, token, ends, mlps):
   return _mlp(x[token], mlps, dot)
 
 
-@functools.cache
 def _tiled(cached):
   """_ragged as a loop, with some `cached` numbers of an expert at a time."""
   run = jax.custom_vjp(functools.partial(_forward, cached))
@@ -108,20 +107,20 @@ def _tiled(cached):
   return run
 
 
-def _tile(rows, experts):
-  return min(rows, TILE if rows >= FEW * experts else FEW)
+def _tile(tokens, rows, experts):
+  return min(tokens, TILE if rows >= FEW * experts else FEW)
 
 
 def _next(ends, start, most):
   """The expert of row `start`, and the end of at most so many of its rows."""
-  expert = jnp.searchsorted(ends, start, side='right')
+  expert = (ends <= start).sum()
   return expert, jnp.minimum(ends[expert], start + most)
 
 
 def _forward(cached, x, token, ends, mlps):
   """What a tile writes too far, the next expert writes again."""
   gate, up, down = mlps
-  size = _tile(len(token), len(gate))
+  size = _tile(len(x), len(token), len(gate))
   rows = x[jnp.pad(token, (0, size))]
 
   def step(state):
@@ -176,7 +175,7 @@ def _pieces(cached, matrices, expert, tiles, body, out):
 def _backward(inputs, slope):
   """Gradients, an expert's tile at a time; hidden rows are computed again."""
   x, token, ends, mlps = inputs
-  size = _tile(len(token), len(mlps[0]))
+  size = _tile(len(x), len(token), len(mlps[0]))
   token = jnp.pad(token, (0, size))
   slope = jnp.pad(slope, ((0, size), (0, 0)))
 
