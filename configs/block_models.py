@@ -18,10 +18,11 @@ def get_config():
   config.subjects = (('chain', 16, 4), ('hmm', 16, 4), ('text', 64, 16))
   config.settings = dict(vocab=4, beta=1.2, states=4)  # of the worlds
   config.samplers = dict(
-    one_by_one=dict(score='confidence'), punt=dict(epsilon=0.02),
+    one_by_one=dict(score='confidence'), top_k=dict(k=2, score='confidence'),
+    punt=dict(epsilon=0.02),
   )
   config.rows = 256  # canvases per row
-  config.scored = 256  # windows held out that are scored
+  config.draws = 16  # masks of every row that is scored
   config.training = dict(  # on worlds
     heldout=1024, batch=32, steps=400,
     model=dict(width=32, layers=2, heads=2, taps=3),

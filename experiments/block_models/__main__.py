@@ -34,7 +34,7 @@ from punt_jax.oracles import named
 from train import data, settings, step
 
 LIMITS = {  # of its numbers, see checks.numbers
-  'seed': (0,), 'seeds': (0,), 'rows': (2,), 'scored': (1,),
+  'seed': (0,), 'seeds': (0,), 'rows': (2,), 'draws': (2,),
 } | {
   f'{kind}.{name}': limit for kind in ('training', 'text')
   for name, limit in settings.DENOISER.items()
@@ -163,11 +163,14 @@ def run(config, workdir):
     )
     file = '_'.join(map(str, (*place, own, seed)))
     params, facts = models.learn(
-      training, module, source.data, config.scored,
-      workdir / f'{file}.safetensors',
+      training, module, source.data, workdir / f'{file}.safetensors'
     )
     if about['kind'] == 'training':
-      return {**facts, 'training': training.to_dict()}
+      return {
+        **models.score(training, module, source.data, params, config.draws),
+        'training_seconds': facts['training_seconds'],
+        'training': training.to_dict(),
+      }
     traced = {k: float(v) for k, v in choices[point.sampler].traced.items()}
     empty = np.full((config.rows, place[1]), source.data.vocab, np.int32)
     decode = lambda cached: jax.tree.map(np.asarray, write(

@@ -87,8 +87,8 @@ def network(vocab, length, block_length, model, places):
   )
 
 
-def learn(training, module, data, rows, file):
-  """A trained model -> (its parameters, facts).
+def learn(training, module, data, file):
+  """A trained model -> (its parameters, {'training_seconds': float}).
 
   Trained as by train.main, unless `file` is there already.
 
@@ -96,10 +96,7 @@ def learn(training, module, data, rows, file):
     training: what train/step.py reads.
     module: of `network`.
     data: train.data.Data.
-    rows: how many windows held out are scored, at most.
-    file: safetensors of the parameters (their moving average) and the facts:
-      `nelbo` of what is held out, nats per token, with the error of its masks,
-      and `exact_nll` of the same, None for text.
+    file: safetensors of the parameters (their moving average).
   """
   file, start = pathlib.Path(file), time.monotonic()
   if file.exists():
@@ -109,15 +106,22 @@ def learn(training, module, data, rows, file):
   for n in progress(range(training.steps), file.stem, unit='step'):
     state, _ = update(state, data.batch(n))
   jax.block_until_ready(state)
-  seconds = time.monotonic() - start
-  evaluate = step_lib.make_evaluate(module, training.batch)
-  score = data_lib.score(data, evaluate, state.ema, rows, 8, 0)
-  facts = {
-    'nelbo': score['heldout_nats'],
-    'nelbo_error': score['heldout_nats_error'],
-    'exact_nll': data.floor,
-    'parameters': sum(x.size for x in jax.tree.leaves(state.ema)),
-    'training_seconds': seconds,
-  }
+  facts = {'training_seconds': time.monotonic() - start}
   saving.export_params(file, state.ema, facts)
   return state.ema, facts
+
+
+def score(training, module, data, params, draws):
+  """What a row says about a trained model: how well it predicts.
+
+  `nelbo` of all that is held out, nats per token, with the error of its masks;
+  `exact_nll` of the same, None for text.
+  """
+  evaluate = step_lib.make_evaluate(module, training.batch)
+  found = data_lib.score(data, evaluate, params, len(data.heldout), draws, 0)
+  return {
+    'nelbo': found['heldout_nats'],
+    'nelbo_error': found['heldout_nats_error'],
+    'exact_nll': data.floor,
+    'parameters': sum(x.size for x in jax.tree.leaves(params)),
+  }

@@ -10,7 +10,7 @@ from experiments.block_models import models
 
 def tiny(**changes):
   config = config_file.get_config()
-  config.update(rows=4, scored=4, seeds=(0,), subjects=(('chain', 8, 4),))
+  config.update(rows=4, draws=2, seeds=(0,), subjects=(('chain', 8, 4),))
   config.training.update(
     heldout=8, batch=4, steps=3, warmup=1, optimizer='adamw'
   )

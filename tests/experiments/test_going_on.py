@@ -90,7 +90,7 @@ CASES = {
     lambda: world(small('block_models'), subjects=(('chain', 8, 4),)),
     {
       'subjects': (('chain', 8, 4), ('chain', 8, 2)), 'seeds': (0, 2, 1),
-      'samplers': {'top_k': {'k': 2}},
+      'samplers': {'top_k': {'k': 3}},
     },
     {'rows': 7, 'training.steps': 300, 'settings.vocab': 3},
   ),
