@@ -8,7 +8,9 @@ the text so far, by half the length it was trained on at most: a line is added
 to it, an empty line adds nothing. /new begins anew, /quit (or the end of the
 input, or Ctrl-C) leaves; Ctrl-C while it writes stops that answer. On a
 terminal each step of the sampler is drawn: a dim dot is a mask, the color of a
-letter says which step wrote it. On a pipe there is the text alone.
+letter says which step wrote it; a model with blocks of its own is shown as far
+as it has begun them. On a pipe there is the text alone, in blocks as they are
+finished.
 
 Canvases have a multiple of --bucket positions; each length is compiled once.
 """
@@ -76,6 +78,12 @@ class Screen:
     self.height = 0 if said is None else len(lines)
 
 
+def say(text: str, shown: str) -> str:
+  """Prints what `text` has more than what was shown; returns all of it."""
+  print(text.removeprefix(shown), end='', flush=True)
+  return text
+
+
 def answer(talk: talk_lib.Talk, screen: Screen, line: str) -> None:
   """One line of the user, and what the model says to it."""
   tokens, valid, new, said = talk.ask(line)
@@ -85,9 +93,13 @@ def answer(talk: talk_lib.Talk, screen: Screen, line: str) -> None:
     talk.compile(length)
   begin = time.perf_counter()
   cost = lambda: terminal.counted(int(run.memo.meter.nfe[0]), 'pass', 'es')
+  shown, ready = '', 0
   try:
     for run in talk.write(tokens, valid):
-      screen.draw(run, new, new, cost())
+      was, ready = ready, talk.ready(run, new)
+      screen.draw(run, new, talk.begun(new, ready), cost())
+      if not screen.on and ready > was:
+        shown = say(talk.certain(run, new, ready), shown)
   except KeyboardInterrupt:
     screen.height = 0
     raise
@@ -95,7 +107,7 @@ def answer(talk: talk_lib.Talk, screen: Screen, line: str) -> None:
   text, count = talk.heard(said, run, new)
   screen.draw(run, new, count)
   if not screen.on:
-    print(text, flush=True)
+    say(text + '\n', shown)
   note(
     f'[{terminal.counted(count, "token")} in {cost()},'
     f' {count / seconds:.1f} tokens/s]'

@@ -28,6 +28,9 @@ def defaults() -> Any:
   config.group = 1  # devices that share the weights; 1: each has all of them
   config.dtype = ''  # of the weights, 'bfloat16' or 'float32'; '': as stored
   config.ignore = ()  # keys of config.json that do not change the network
+  # Of the model's own blocks, where config.json does not say it; 0: none.
+  config.model_block_length = -1
+  config.mask_id = -1  # where neither config.json nor the tokenizer says it
   # What the name of a sampler stands for, if nothing more is said.
   config.samplers = ml_collections.ConfigDict(options.USUAL)
   config.sampler = placeholders()  # any hyperparameter: --sampler.epsilon=0.05
@@ -39,6 +42,7 @@ LIMITS = {  # of the numbers that `defaults` has, see checks.numbers
   'samples': (1,), 'block_length': (0,), 'group': (1,), 'max_new_tokens': (1,),
   'batch': (1,), 'bucket': (1,), 'temperature': (0.0,), 'top_p': (0.0, 1.0),
   'eos_penalty': (-1e9, 1e9), 'seed': (0, 2**32 - 1),
+  'model_block_length': (-1,), 'mask_id': (-1,),
 }
 
 
@@ -152,12 +156,18 @@ def load(config: Any) -> checkpoints.Pretrained:
     ValueError: one sentence, see checkpoints.load.
   """
   how = dict(dtype=config.dtype, mesh=mesh(config), ignore=config.ignore)
-  loaded = checkpoints.load(
-    config.model, **{name: value for name, value in how.items() if value}
-  )
+  how = {name: value for name, value in how.items() if value}
+  told = known(config.get('model_block_length', -1), config.get('mask_id', -1))
+  loaded = checkpoints.load(config.model, **how, **told)
   if config.kv_cache is None:
     config.kv_cache = bool(generator.blocks_of(loaded))
   return loaded
+
+
+def known(block_length: int, mask_id: int) -> dict[str, int]:
+  """Arguments of checkpoints.load; -1: config.json or the tokenizer says it."""
+  told = dict(block_length=block_length, mask_id=mask_id)
+  return {name: value for name, value in told.items() if value >= 0}
 
 
 def unescaped(typed: str, escapes: bool) -> str:

@@ -1,8 +1,10 @@
 """Configs for the families of models: our settings, and their authors'.
 
-configs/llada.py, configs/dream.py and configs/mdlm.py say what they are.
+configs/llada.py, configs/dream.py, configs/mdlm.py and configs/block.py say
+what they are.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +12,19 @@ from typing import Any
 from punt_jax import jsonl
 from punt_jax.checks import known
 from punt_jax.cli import configs
-from punt_jax.generation.presets import DREAM, LLADA
+from punt_jax.generation import sampler_text
+from punt_jax.generation.presets import DREAM, LLADA, PUBLISHED
+from punt_jax.models import families as networks
 from punt_jax.text import chat
 from punt_jax.types import FilePath
 
 BLOCKS = dict(chat=True, max_new_tokens=256, block_length=64, eos_last=True)
+OURS = {  # where one canvas is one block, for a chat or not
+  'rnd1': BLOCKS | dict(chat=False), 'llada_moe': BLOCKS,
+}
 HELP = (
-  'Settings of a family, llada, dream or mdlm, or of its authors:'
-  ' llada:instruct_gsm8k. That of the model unless told.'
+  'Settings of a family, llada, dream, mdlm, llada2, sdar, ..., or of its'
+  ' authors: llada:instruct_gsm8k, sdar:greedy. That of the model unless told.'
 )
 
 
@@ -61,19 +68,40 @@ def mdlm(name: str = 'punt') -> Any:
   return config
 
 
-FAMILIES = {'llada': llada, 'dream': dream, 'mdlm': mdlm}
+def published(family: str, name: str = 'punt') -> Any:
+  """The config called `name`: 'punt' or one of presets.PUBLISHED[family]."""
+  there = PUBLISHED[family]
+  known('preset', name, ('punt', *there))
+  config = configs.defaults()
+  if name == 'punt':
+    config.update(OURS.get(family, dict(chat=True, max_new_tokens=256)))
+    return config
+  config.update(there[name].settings)
+  rule, said = sampler_text.parse(there[name].sampler)
+  config.samplers[rule] = said
+  config.sampler.name = rule
+  return config
+
+
+FAMILIES = {'llada': llada, 'dream': dream, 'mdlm': mdlm} | {
+  family: functools.partial(published, family) for family in PUBLISHED
+}
 
 
 def preset(text: str) -> Any:
-  """The config of 'llada', 'llada:instruct_gsm8k', ..."""
+  """The config of 'llada', 'llada:instruct_gsm8k', 'sdar:greedy', ..."""
   family, *name = text.split(':', 1)
   return FAMILIES[known('family', family, FAMILIES)](*name)
 
 
 def of_folder(model: FilePath) -> str | None:
   """The family of a checkpoint directory, None for all else."""
-  kind = jsonl.read_object(pathlib.Path(model, 'config.json')).get('model_type')
-  return str(kind).lower() if str(kind).lower() in FAMILIES else None
+  config = jsonl.read_object(pathlib.Path(model, 'config.json'))
+  try:
+    family = networks.name(config)
+  except ValueError:  # it is said when the model is loaded
+    return None
+  return family if family in FAMILIES else None
 
 
 def default(typed: Callable[[str], str | None]) -> Any:

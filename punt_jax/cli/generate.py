@@ -11,10 +11,15 @@ started again goes on where it was, with another batch, bucket or group if it
 does not fit in memory. At the end the rows stand in the order of
 the file, and nfe.png shows what they cost. --model is a folder (config.json,
 safetensors, tokenizer.json), a file of train.export, or the name of a model
-that ships. A folder of LLaDA, Dream or MDLM gets our settings for its family
-and, if it has a chat template, is asked as in a chat;
---preset=llada:instruct_gsm8k is its authors' settings of a benchmark, as
---config=configs/llada.py:instruct_gsm8k in a clone.
+that ships. A folder of a family that is known here (LLaDA, Dream, MDLM,
+LLaDA2, SDAR, ...) gets our settings for it and, if it has a chat template, is
+asked as in a chat; --preset=llada:instruct_gsm8k is its authors' settings of a
+benchmark, as --config=configs/llada.py:instruct_gsm8k in a clone.
+
+The text of a single prompt is shown as it is written, block by block. Models
+that write in blocks do so in their own; --block_length cuts smaller ones
+inside of them, and --nokv_cache computes all of the canvas in every pass, with
+the same text.
 
 Masks may also stand inside of a prompt. Rows of BERT need their frame (<s> and
 </s> with RoBERTa):
@@ -26,7 +31,7 @@ Masks may also stand inside of a prompt. Rows of BERT need their frame (<s> and
 import functools
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +41,7 @@ from punt_jax.checkpoints import Pretrained
 from punt_jax.cli import command, configs, families, prompt_files, records
 from punt_jax.generation import generator, options
 from punt_jax.generation import prompts as prompts_lib
+from punt_jax.generation.generator import Piece
 from punt_jax.types import FilePath, Messages
 from punt_jax.viz import terminal
 from punt_jax.viz.progress import progress
@@ -69,14 +75,25 @@ def run(
   loaded = configs.load(config)
   fit(config, loaded, [prompt])
   made, choice = configs.generate_with(config, loaded, say, 'sample {}'.format)
-  ids = made.encode(prompt)
-  rows = []
-  for batch in made.write([ids] * config.samples, range(config.samples)):
-    rows += [result(choice, config, {'prompt': prompt}, row) for row in batch]
-  for row in rows:
-    print(row['text'] + '\n')
+  ids = [made.encode(prompt)] * config.samples
+  several = config.samples > 1 or config.group > 1
+  if several or not (choice.blocks or 'block_length' in choice.traced):
+    found = [x for batch in made.write(ids, range(len(ids))) for x in batch]
+    for row in found:
+      print(row.text + '\n')
+  else:
+    found = show(made.stream(ids, [0]))
+  rows = [result(choice, config, {'prompt': prompt}, row) for row in found]
   print(summary(rows))
   return rows
+
+
+def show(pieces: Iterable[Piece]) -> list[generator.Written]:
+  """Prints the pieces of one text as they come; returns its row."""
+  for piece in pieces:
+    print(piece.text, end='', flush=True)
+  print('\n')
+  return [piece.row] if piece.row else []
 
 
 def answer_file(

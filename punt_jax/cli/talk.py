@@ -4,6 +4,7 @@ Canvases have a multiple of the bucket's positions, and each length is compiled
 once. A turn that was stopped is not kept.
 """
 
+import functools
 import math
 import threading
 from collections.abc import Iterator
@@ -13,10 +14,19 @@ import jax
 import numpy as np
 
 import punt_jax
+from punt_jax import decode
 from punt_jax.checkpoints import Pretrained
 from punt_jax.cli import configs
 from punt_jax.decode import Run
-from punt_jax.generation import generator, options, prompts
+from punt_jax.generation import generator, options, prompts, streams
+from punt_jax.types import BuildFn, Tree
+
+
+def settled(
+  build: BuildFn, params: Tree, hyperparams: Tree, run: Run
+) -> jax.Array:
+  """(B, L) bool: see decode.settled."""
+  return decode.settled(run, *build(params, hyperparams))
 
 
 class Talk:
@@ -37,6 +47,7 @@ class Talk:
     )
     build(loaded.params, self.hyperparams)  # names a value out of range
     self.steps = punt_jax.step(build)
+    self.settled = jax.jit(functools.partial(settled, build))
     self.key = jax.random.key(self.settings.seed)
     self.turn = 0  # each draws from its own key
     self.compiled = set()  # canvas lengths
@@ -98,6 +109,7 @@ class Talk:
           run, _ = self.steps.advance(
             self.loaded.params, self.hyperparams, run
           )
+          self.settled(self.loaded.params, self.hyperparams, run)
         self.compiled.add(length)
       except Exception as error:  # raised where it is waited for
         failed.append(error)
@@ -126,6 +138,24 @@ class Talk:
           f' {run.log_q[0]}: the logits of the model are not finite for it'
         )
       yield run
+
+  def ready(self, run: Run, new: int) -> int:
+    """How many of the `new` positions, the first ones, change no more."""
+    found = self.settled(self.loaded.params, self.hyperparams, run)
+    return int(np.append(np.asarray(found)[0, -new:], False).argmin())
+
+  def begun(self, new: int, ready: int) -> int:
+    """How many of them are worth a look.
+
+    All, but of a model with blocks of its own a block behind the finished ones.
+    """
+    return min(new, ready + (self.choice.blocks or new))
+
+  def certain(self, run: Run, new: int, ready: int) -> str:
+    """The text of the first `ready` of them, see streams.certain."""
+    ids = np.asarray(run.tokens)[0, -new:][:ready]
+    count = generator.before_end(self.loaded, ids)
+    return streams.certain(generator.plain(self.loaded, ids[:count]))
 
   def heard(self, said: Any, run: Run, new: int) -> tuple[str, int]:
     """Keeps a whole answer -> (its text, tokens before the first end token).

@@ -11,6 +11,12 @@ which is the conditional likelihood of LLaDA (Nie et al., 2025, arXiv
 https://arxiv.org/abs/2502.09992, equation 6) in the form whose variance is low.
 The draws of one answer have stratified k.
 
+A model that is causal over blocks (BD3-LM, https://arxiv.org/abs/2503.09573) is
+asked block by block, given the true tokens of all blocks before: the sum over
+blocks of that bound with n the answer's tokens in the block. With its KV cache
+that computes every position twice, once as it is and, of the answer, once
+masked.
+
 Whether an answer is the greedy one is asked of the model's own argmax: with as
 many masks behind the text, the surest of them written, one a pass.
 """
@@ -22,11 +28,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from punt_jax import api, readout, rows, sampler, samplers
+from punt_jax import api, places, readout, rows, sampler, samplers
 from punt_jax import denoiser as wrappers
 from punt_jax.checkpoints import Pretrained
 from punt_jax.generation import generator, prompts
-from punt_jax.types import Array, Canvas, Denoiser, Sampler
+from punt_jax.types import FAR, Array, Canvas, Denoiser, Sampler
+
+GOLDEN = 0.6180339887  # how far apart the shares of two blocks are
 
 
 class Bound(NamedTuple):
@@ -128,7 +136,10 @@ def judge(
   def written(params, tokens, valid, answer):
     model = wrappers.temper(denoiser(loaded, params), 0.0)
     shown = jnp.where(answer, model.vocab, tokens)
-    one_by_one = until_wrong(samplers.top_k(1, 'draft'), tokens)
+    inner = samplers.top_k(1, 'draft')
+    if model.windows is not None:
+      inner = samplers.blocks(inner, model.windows.length, aligned=True)
+    one_by_one = until_wrong(inner, tokens)
     out = api.sample(0, model, one_by_one, shown, valid=valid)
     return ((out.tokens == tokens) | ~answer).all(-1), out.meter.nfe
 
@@ -178,6 +189,8 @@ def draw(
     answer: (B, L) bool: whose likelihood is wanted.
   """
   answer = answer & valid
+  if model.windows is not None:
+    return _draw_blocks(model, keys, share, tokens, valid, answer)
   many = answer.sum(-1)
   count = jnp.minimum(1 + (share * many).astype(jnp.int32), many)
   position = sampler.position_of(Canvas(tokens, valid, valid, answer, many))
@@ -189,3 +202,37 @@ def draw(
   _, said = model.ask(model.init(shown, valid), shown, asked)
   logp = readout.log_prob(model, said.features, tokens, hidden)
   return -logp.sum(-1) * many / jnp.maximum(count, 1)
+
+
+def _draw_blocks(model, keys, share, tokens, valid, answer):
+  """`draw` of a model that is causal over blocks: the sum over its blocks."""
+  windows, length = model.windows, model.windows.length
+  position = places.positions(valid)
+  last = jnp.where(answer, position, -1).max(-1)
+  first = jnp.where(last < 0, 0, jnp.where(answer, position, FAR).min(-1))
+  rest = first % length if windows.anchored else jnp.zeros_like(first)
+  # Anchored blocks begin where the answer does.
+  memo = model.init(jnp.where(answer, model.vocab, tokens), valid)
+  noise = jax.vmap(rows.uniform_at)(keys, position)
+
+  def block(state):
+    number, start, memo, nats = state
+    memo = windows.fill(memo, tokens, start, start <= last)
+    index = places.indices(valid, start, length)
+    truth, wanted = places.take(tokens, index), places.take(answer, index)
+    many = wanted.sum(-1)
+    part = (share + GOLDEN * number) % 1.0
+    count = jnp.minimum(1 + (part * many).astype(jnp.int32), many)
+    order = jnp.where(wanted, places.take(noise, index), 2.0)
+    hidden = wanted & (jnp.argsort(jnp.argsort(order)) < count[:, None])
+    shown = jnp.where(hidden, model.vocab, truth)
+    memo, said = windows.ask(memo, shown, start, hidden.any(-1))
+    logp = readout.log_prob(model, said.features, truth, hidden)
+    nats -= logp.sum(-1) * many / jnp.maximum(count, 1)
+    return number + 1, start + length, memo, nats
+
+  start = (first - rest) // length * length + rest
+  state = jnp.zeros((), jnp.int32), start, memo, jnp.zeros(len(tokens))
+  return jax.lax.while_loop(
+    lambda state: (state[1] <= last).any(), block, state
+  )[-1]

@@ -143,8 +143,9 @@ def load(
   """(checkpoints.Pretrained, mesh or None) of model_args.Arguments."""
   group, devices = checks.whole('group', own.group, 1), jax.devices()
   mesh = parallel.mesh(len(devices) // group, group) if group > 1 else None
-  how = dict(dtype=own.dtype, mesh=mesh, ignore=own.ignore)
-  loaded = checkpoints.load(
-    own.pretrained, **{name: value for name, value in how.items() if value}
-  )
+  how: dict[str, Any] = dict(dtype=own.dtype, mesh=mesh, ignore=own.ignore)
+  how = {name: value for name, value in how.items() if value}
+  told = dict(block_length=own.model_block_length, mask_id=own.mask_id)
+  how |= {name: value for name, value in told.items() if value >= 0}
+  loaded = checkpoints.load(own.pretrained, **how)
   return lib.shared(loaded, mesh), mesh

@@ -22,6 +22,9 @@ class Arguments(NamedTuple):
   dtype: str = ''  # of the weights, 'bfloat16' or 'float32'; '': as stored
   group: int = 1  # devices that share the weights
   ignore: tuple = ()  # keys of config.json that do not change the network
+  model_block_length: int = -1  # of its own blocks, where config.json does not
+  # say it; 0: none
+  mask_id: int = -1  # where neither config.json nor the tokenizer says it
   draws: int = 128  # masks per answer whose likelihood is asked for
   answers: str = ''  # JSONL file that keeps every answer for the next start
 

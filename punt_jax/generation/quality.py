@@ -14,6 +14,8 @@ import numpy as np
 
 from punt_jax import corruption
 from punt_jax.checkpoints import Pretrained
+from punt_jax.generation import likelihood
+from punt_jax.rows import fold_rows
 
 
 def scorer(
@@ -34,13 +36,18 @@ def scorer(
   def draw(params, key, tokens):
     model = loaded.denoiser(params)
     whole = jnp.ones(tokens.shape, bool)
+    count, length = tokens.shape
+    rows = jnp.arange(count)
+    if model.windows is not None:
+      keys = fold_rows(key, rows)
+      share = (jax.random.uniform(key) + rows / count) % 1.0
+      nats = likelihood.draw(model, keys, share, tokens, whole, whole)
+      return nats / length
 
     def log_probs(hidden):
       memo = model.init(hidden, whole)
       return model.read(model.ask(memo, hidden, whole[:, 0])[1].features)
 
-    count = tokens.shape[0]
-    rows = jnp.arange(count)
     return corruption.nelbo_draw(
       key, rows, count, tokens, log_probs, model.vocab
     )

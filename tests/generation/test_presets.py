@@ -4,6 +4,8 @@ The loops are written anew in NumPy, on a network whose distributions change
 with what is written; drafts are those of the same random numbers.
 """
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +13,8 @@ import pytest
 
 import punt_jax
 from punt_jax import rows
-from punt_jax.cli import configs, families
-from punt_jax.generation import generator
+from punt_jax.cli import configs, families, random_configs
+from punt_jax.generation import generator, options, presets
 from tests.generation.test_generator import V, toy
 
 L, GIVEN, ROWS = 12, 2, 4
@@ -110,6 +112,8 @@ def dream(config, p, raw, drafts):
   ('dream:instruct_gsm8k', dream, (0.1, 0.0)),
   ('dream:base_humaneval', dream, (0.2,)),
   ('dream:base_gsm8k', dream, (0.0,)),
+  ('sdar:greedy', llada, (0.0,)),
+  ('nemotron:diffusion', dream, (0.0,)),
 ])
 def test_a_preset_writes_in_the_order_of_its_authors(
   name, confidence, temperatures
@@ -127,6 +131,96 @@ def test_a_preset_writes_in_the_order_of_its_authors(
     order = np.asarray(out.when)[:, GIVEN:]
     assert (order != order[0]).any()
     assert (order != np.arange(L - GIVEN)).any(1).all()
+
+
+def above(tau, width, row, number, temperature):
+  """LLaDA2's and SDAR's loop, a block at a time -> (tokens, when).
+
+  All above tau are written, the best one if there is none.
+  """
+  key = jax.random.fold_in(jax.random.key(1), number)
+  tokens, when, step = row.copy(), np.full(L, -1), 0
+  for start in range(GIVEN, L, width):
+    inside = (np.arange(L) >= start) & (np.arange(L) < start + width)
+    while (left := inside & (tokens == V)).any():
+      p = softmax(np.asarray(network(None, tokens[None], None), np.float64)[0])
+      drafts = drawn(p, key, step) if temperature else p.argmax(-1)
+      sure = np.where(left, p[np.arange(L), drafts], -1.0)
+      written = sure > tau
+      if not written.any():
+        written = np.arange(L) == sure.argmax()
+      tokens[written], when[written] = drafts[written], step
+      step += 1
+  return tokens, when
+
+
+@pytest.mark.parametrize('name, tau', [
+  ('llada2:2.0', 0.95), ('sdar:dynamic', 0.85), ('fast_dllm:chat', 0.9),
+])
+def test_all_above_a_threshold_are_written(name, tau):
+  run, hyperparams, config = program(name)
+  width = int(config.block_length) or L
+  assert hyperparams['sampler']['tau'] == tau
+  steps = []
+  for low in (tau, 0.19):
+    hyperparams['sampler']['tau'] = low
+    out = run(LOADED.params, hyperparams, jax.random.key(1), TOKENS)
+    for r in range(ROWS):
+      tokens, when = above(low, width, TOKENS[r], r, config.temperature)
+      assert np.asarray(out.when[r]).tolist() == when.tolist()
+      assert np.asarray(out.tokens[r]).tolist() == tokens.tolist()
+    steps.append(np.asarray(out.steps).sum())
+  assert steps[0] == ROWS * (L - GIVEN) > steps[1]
+
+
+@pytest.mark.parametrize('family', presets.PUBLISHED)
+def test_what_was_published(family):
+  """Every preset has a source, and a sampler that PUNT can stand in for."""
+  for name in ('punt', *presets.PUBLISHED[family]):
+    config = families.preset(f'{family}:{name}')
+    assert config.keys() == configs.defaults().keys()
+    choice = configs.one(config)
+    generator.checked(configs.settings(config))
+    if name != 'punt':
+      preset = presets.PUBLISHED[family][name]
+      assert len(preset.source) > 20
+      rule = options.choose(preset.sampler)
+      assert choice.traced.items() >= rule.traced.items()
+      assert all(0 < score < 100 for score in preset.scores.values())
+    config.sampler.name = 'punt'
+    assert configs.one(config).name == 'punt'
+  with pytest.raises(ValueError, match='unknown preset'):
+    families.preset(f'{family}:none')
+
+
+def test_numbers_that_were_published():
+  """block for block as in the families' own files, see presets.PUBLISHED."""
+  said = lambda text: families.preset(text)
+  tau = lambda text: configs.one(said(text)).traced['tau']
+  assert tau('llada2:2.0') == 0.95 and tau('llada2:2.1_quality') == 0.7
+  assert tau('llada2:2.1_speed') == 0.5 and tau('dream_reasoner:8b') == 0.9
+  assert tau('sdar:dynamic') == 0.85 and tau('sdar:engine') == 0.9
+  assert said('sdar:dynamic').temperature == 1.0
+  assert said('fast_dllm:chat').block_length == 8
+  assert said('a2d:mdlm').max_new_tokens == 256
+  scores = {n: x.scores for n, x in presets.PUBLISHED['a2d'].items()}
+  assert scores == {
+    'mdlm': dict(gsm8k=29.3, humaneval=30.5),
+    'bd3lm': dict(gsm8k=46.3, humaneval=46.3),
+  }
+
+
+@pytest.mark.parametrize('model, family', [
+  *((x, x) for x in presets.PUBLISHED), ('a2d_block', 'a2d'),
+  ('sdar_moe', 'sdar'), ('llada', 'llada'), ('dream', 'dream'),
+  ('mdlm', 'mdlm'), ('bert', None),
+])
+def test_whose_model_it_is(model, family, tmp_path):
+  file = tmp_path / 'config.json'
+  file.write_text(json.dumps(random_configs.describe(model, 'tiny')))
+  assert families.of_folder(tmp_path) == family
+  file.write_text('{"model_type": "gpt2"}')
+  assert families.of_folder(tmp_path) is None
 
 
 def test_ancestral_writes_any_position_in_any_time_step():

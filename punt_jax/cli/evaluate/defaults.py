@@ -1,8 +1,8 @@
 """What an evaluation reads: its presets; configs/evaluate.py is the manual.
 
 Canvas, blocks, temperature and end tokens are the authors' of the model
-(punt_jax/generation/presets.py). top_k with k = 1 is their rule; what else
-stands under `samplers` takes its place.
+(punt_jax/generation/presets.py), those of `block` are ours. top_k with k = 1 is
+their rule; what else stands under `samplers` takes its place.
 """
 
 from collections.abc import Callable
@@ -10,12 +10,13 @@ from typing import Any
 
 from punt_jax.checks import known
 from punt_jax.cli import configs, families
-from punt_jax.generation.presets import DREAM, LLADA
+from punt_jax.generation.presets import DREAM, LLADA, PUBLISHED
 from punt_jax.text import chat
 
 HELP = (
-  'Tasks and their settings: llada, llada_base, dream or dream_base; some of'
-  ' the tasks: llada/gsm8k,ifeval. That of the model unless told.'
+  'Tasks and their settings: llada, llada_base, dream, dream_base, block (the'
+  ' models of configs/block.py) or block_base; some of the tasks:'
+  ' llada/gsm8k,ifeval. That of the model unless told.'
 )
 
 PRESETS = {
@@ -40,6 +41,17 @@ PRESETS = {
     'gsm8k': dict(shots=8, **DREAM['base_gsm8k']),
     'humaneval': DREAM['base_humaneval'],
     'mbpp': dict(shots=3, **DREAM['base_mbpp']),
+  },
+  'block': {  # ours: each has published others, see presets.PUBLISHED
+    'gsm8k': dict(shots=4, max_new_tokens=512),
+    'ifeval': dict(max_new_tokens=1024),
+    'humaneval_instruct': dict(max_new_tokens=512),
+    'mbpp_instruct': dict(shots=3, max_new_tokens=512),
+  },
+  'block_base': {
+    'gsm8k': dict(shots=4, max_new_tokens=512),
+    'humaneval': dict(max_new_tokens=512),
+    'mbpp': dict(shots=3, max_new_tokens=512),
   },
 }
 
@@ -68,7 +80,7 @@ def get_config(name: str = 'llada') -> Any:
     for task in (tasks.split(',') if tasks else preset)
   }
   # One value or several of each setting; every combination is run.
-  order = 'draft' if name.startswith('llada') else 'entropy'
+  order = 'entropy' if name.startswith('dream') else 'draft'
   config.samplers = dict(
     top_k=dict(k=(1, 2, 4, 8), score=order),
     entropy_bound=dict(gamma=(0.05, 0.2, 1.0), score=order),
@@ -87,6 +99,8 @@ def default(typed: Callable[[str], str | None]) -> Any:
     typed: name -> what was typed for a flag, or None.
   """
   model = typed('model') or ''
-  family = 'dream' if families.of_folder(model) == 'dream' else 'llada'
+  family = families.of_folder(model)
+  family = 'block' if family in PUBLISHED else family
+  family = family if family in ('block', 'dream') else 'llada'
   base = '' if chat.chat_template(model) else '_base'
   return get_config(typed('preset') or family + base)

@@ -19,16 +19,13 @@ Family = Callable[[dict[str, Any]], Layout]
 ALONE = {  # model_type, which says it all
   'bert': bert.layout, 'mdlm': dit.layout, 'roberta': bert.layout,
 }
-FAMILIES: dict[str, Family] = {  # what a config calls its model
+Either = tuple[str, Family, Family]  # a key; if a config has it, and if not
+FAMILIES: dict[str, Family | Either] = {  # what a config calls its model
   r'\ba2d': qwen.a2d,
-  r'\bdream': lambda config: _one_of(
-    'attention_bias', qwen.dream_reasoner, qwen.dream, config
-  ),  # as Qwen3 has and Qwen2 has not
+  r'\bdream': ('attention_bias', qwen.dream_reasoner, qwen.dream),
   r'\bfast_dllm': qwen.fast_dllm,
   r'\bllada2': llada2.llada2,
-  r'\bllada': lambda config: _one_of(
-    'num_experts', llada.llada_moe, llada.llada, config
-  ),
+  r'\bllada': ('num_experts', llada.llada_moe, llada.llada),
   r'\bnemotron_?labs_?diffusion': qwen.nemotron,
   r'\brnd1': qwen.rnd1,
   r'\bsdar': qwen.sdar,
@@ -80,8 +77,12 @@ def recognise(config: dict[str, Any]) -> Family:
     if has or pattern and re.search(pattern, said):
       raise ValueError(f'config.json: {why}')
   for pattern, family in FAMILIES.items():
-    if re.search(pattern, said):
+    if not re.search(pattern, said):
+      continue
+    if not isinstance(family, tuple):
       return family
+    key, with_it, without = family
+    return without if config.get(key) is None else with_it
   if re.search(AUTOREGRESSIVE, said):
     raise ValueError(
       f'config.json: {said.split()[0]:.60} writes from left to right, one token'
@@ -92,6 +93,7 @@ def recognise(config: dict[str, Any]) -> Family:
   )
 
 
-def _one_of(key, with_it, without, config):
-  """A config's Layout, by one of two families that go by one name."""
-  return (without if config.get(key) is None else with_it)(config)
+def name(config: dict[str, Any]) -> str:
+  """What the family of a config.json is called; errors as of `recognise`."""
+  family, kind = recognise(config), str(config.get('model_type')).lower()
+  return kind if kind in ALONE else family.__name__
