@@ -74,7 +74,8 @@ def compare(name, sampler, window, grids):
     most = most.reshape(grid[0], share).max(1)
     assert out.meter.forwards.shape == grid[:1]
     assert (out.meter.forwards >= most).all()
-    if sampler == 'threshold' and not window:  # a group stops on its own
+    filled = window or getattr(plan.module, 'block_length', 0)
+    if sampler == 'threshold' and not filled:  # a group stops on its own
       np.testing.assert_array_equal(out.meter.forwards, most)
 
 
@@ -155,6 +156,14 @@ def test_every_mesh_equals_one_device(name, sampler, window):
 @pytest.mark.parametrize('name', ['mdlm', 'bert'])
 def test_small_architectures_on_a_mesh(name):
   compare(name, 'threshold', None, [(2, 4)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name, sampler', [
+  ('sdar_moe', 'punt'), ('llada2', 'threshold'), ('nemotron', 'threshold'),
+])
+def test_blocks_and_experts_on_a_mesh(name, sampler):
+  compare(name, sampler, None, [(2, 4), (1, 8)])
 
 
 def test_a_checkpoint_on_other_devices(tmp_path):

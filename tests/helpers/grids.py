@@ -21,11 +21,16 @@ def shapes_of(plan):
 
 
 def build_for(plan, sampler, window):
-  """sampler is a name; the hyperparameter is its first argument."""
+  """sampler is a name; the hyperparameter is its first argument.
+
+  A model that is causal over blocks writes in its own.
+  """
+  length = getattr(plan.module, 'block_length', 0)
 
   def build(params, hyperparams):
     inner = getattr(samplers, sampler)(hyperparams[sampler])
     inner = samplers.blocks(inner, 8, refresh=2) if window else inner
+    inner = samplers.blocks(inner, length, aligned=True) if length else inner
     return huggingface.denoiser(plan, params, window=window), inner
 
   return build

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 
-from punt_jax.models.decoder import Decoder
 from punt_jax.models.rope import (
   Rope,
   Yarn,
@@ -155,15 +154,3 @@ def test_queries_far_out_are_longer():
   found = rotate_query(x, position, rope) / rotate(x, position, rope)
   wanted = [1 + 0.1 * math.log(1 + n) for n in (0, 0, 1, 3, 100)]
   np.testing.assert_allclose(found[0, :, 0, 0], wanted, rtol=1e-6)
-
-
-def test_padding_on_the_left_of_scaled_queries():
-  """Its positions are none that have no logarithm."""
-  rope = Rope(query=(0.1, 4))
-  net = Decoder(5, 8, 1, 2, 1, 4, 8, rope, 1e-6, dtype='float32')
-  tokens = np.array([[1, 2, 3, 4], [0, 0, 1, 2]])
-  valid = np.array([[True] * 4, [False] * 2 + [True] * 2])
-  params = net.init(jax.random.key(0), tokens)
-  found = net.apply(params, tokens, valid)[1, 2:]
-  alone = net.apply(params, tokens[1:, 2:])[0]
-  np.testing.assert_allclose(found, alone, atol=1e-5)
