@@ -121,12 +121,16 @@ def pair(model, width, threads):
 def compare(ours, theirs, batch, length, rounds):
   """The measured columns: seconds of each, median ratios, what differs most."""
   tokens = np.random.default_rng(0).integers(256, size=(batch, length))
-  tokens = tokens.astype(np.int32)
-  found, wanted = np.asarray(ours(tokens)), theirs(tokens)
+  return clocks(ours, theirs, tokens.astype(np.int32), rounds)
+
+
+def clocks(ours, theirs, given, rounds):
+  """The same of any two functions of an array."""
+  found, wanted = np.asarray(ours(given)), theirs(given)
 
   def clock(run):
     wall, cpu = time.perf_counter(), time.process_time()
-    run(tokens)
+    run(given)
     return time.perf_counter() - wall, time.process_time() - cpu
 
   times = np.array([

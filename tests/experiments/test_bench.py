@@ -12,9 +12,10 @@ import pytest
 from configs import bench as plain_config
 from configs import bench_cache as cache_config
 from configs import bench_model as config_file
+from configs import bench_moe_forward as moe_config
 from configs import bench_torch_forward as torch_config
 from experiments.bench import __main__ as bench
-from experiments.bench import cache, timing, torch_forward
+from experiments.bench import cache, moe_forward, timing, torch_forward
 from experiments.bench import model as bench_model
 from punt_jax import readout
 from punt_jax.checkpoints import huggingface
@@ -138,6 +139,27 @@ def test_rows_beside_torch(tmp_path, monkeypatch):
   for row in rows:
     assert (row['subject'], row['sampler']) == ('llada_512', 'forward')
     assert row['difference'] == pytest.approx(1 / 3) and row['torch'] == '0'
+
+
+def test_rows_of_experts_beside_torch(tmp_path, monkeypatch):
+  theirs = lambda x, way: 2 * x
+  monkeypatch.setattr(moe_forward, 'pair', lambda *args: (np.copy, theirs))
+  monkeypatch.setattr(torch_forward, 'torch_version', lambda: '0')
+  config = moe_config.get_config()
+  config.update(shapes=('tiny',), lengths=(3,), rounds=2)
+  rows = moe_forward.run(config, tmp_path / 'run')
+  assert [row['dtype'] for row in rows] == ['float32', 'bfloat16']
+  for row in rows:
+    assert row['difference'] == 0.5 and row['way'] in moe_forward.WAYS
+
+
+@pytest.mark.torch
+def test_experts_are_transformers(tmp_path):
+  pytest.importorskip('transformers')
+  config = moe_config.get_config()
+  config.update(shapes=('small',), lengths=(40,), rounds=1)
+  exact, rounded = moe_forward.run(config, tmp_path / 'run')
+  assert exact['difference'] < 1e-5 and rounded['difference'] < 0.5
 
 
 @pytest.mark.skipif(

@@ -7,6 +7,7 @@ import importlib
 
 import pytest
 
+from experiments.bench import torch_forward
 from punt_jax import jsonl
 from punt_jax.cli import records
 from punt_jax.cli.sweep import sweep
@@ -159,6 +160,14 @@ CASES = {
     {'model': 'dream', 'width': 64, 'threads': 1, 'sizes': ((1, 8), (1, 256))},
     {'rounds': 1},
   ),
+  'bench.moe_forward': (
+    lambda: world(small('bench_moe_forward'), dtypes=('float32',)),
+    {
+      'shapes': ('tiny', 'small'), 'dtypes': ('float32', 'bfloat16'),
+      'lengths': (1,), 'threads': 1,
+    },
+    {'rounds': 1},
+  ),
 }
 POINTLESS = {'columns', 'gaps', 'loss', 'batch'}  # choose no row
 
@@ -194,8 +203,8 @@ def test_more_goes_on_and_other_rows_are_refused(name, tmp_path, monkeypatch):
   if name == 'antibody':
     model = type('Model', (), {'length': 200})
     monkeypatch.setattr(module, 'load', lambda *_: {'both': model})
-  if name == 'bench.torch_forward':
-    monkeypatch.setattr(module, 'torch_version', lambda: '0')
+  if name in ('bench.torch_forward', 'bench.moe_forward'):
+    monkeypatch.setattr(torch_forward, 'torch_version', lambda: '0')
     monkeypatch.setattr(module.os, 'sched_setaffinity', lambda *_: None)
 
   def run(config):

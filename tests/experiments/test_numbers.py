@@ -10,6 +10,7 @@ import math
 import ml_collections
 import pytest
 
+from experiments.bench import torch_forward
 from punt_jax.cli import records
 
 CONFIGS = {  # experiment: its config's arguments
@@ -17,6 +18,7 @@ CONFIGS = {  # experiment: its config's arguments
   'writing_order': (), 'learned_orders': (), 'learned_orders:text': ('text',),
   'influence_features': (), 'antibody': ('antiberty',), 'bench': (),
   'bench.model': ('cpu',), 'bench.cache': (), 'bench.torch_forward': (),
+  'bench.moe_forward': (),
 }
 WRONG = -7, math.nan, '3'
 # These may be -7.
@@ -69,8 +71,8 @@ def test_a_wrong_number_is_named(name, tmp_path, monkeypatch):
   if base == 'antibody':
     model = type('Model', (), {'length': 200})
     monkeypatch.setattr(module, 'load', lambda *_: {'both': model})
-  if base == 'bench.torch_forward':
-    monkeypatch.setattr(module, 'torch_version', lambda: '0')
+  if base in ('bench.torch_forward', 'bench.moe_forward'):
+    monkeypatch.setattr(torch_forward, 'torch_version', lambda: '0')
     monkeypatch.setattr(module.os, 'sched_setaffinity', lambda *_: None)
   made = importlib.import_module(f'configs.{base.replace(".", "_")}')
 
