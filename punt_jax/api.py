@@ -168,9 +168,22 @@ def step(build: BuildFn) -> Steps:
   ):
     batch = canvas.shaped(tokens, given, valid, rows)
     batch = canvas.checked(_model(build, params, hyperparams), *batch)
-    return begin(params, hyperparams, rows_lib.as_key(key), *batch)
+    state = begin(params, hyperparams, rows_lib.as_key(key), *batch)
+    return _bound(params, state)
 
   return Steps(start, advance)
+
+
+def _bound(params, state):
+  """`state`, bound to the device of the params if they are, as all later ones.
+
+  Else the first step would be compiled twice.
+  """
+  bound = [
+    x for x in jax.tree.leaves(params)
+    if isinstance(x, jax.Array) and x.committed and len(x.devices()) == 1
+  ]
+  return jax.device_put(state, *bound[0].devices()) if bound else state
 
 
 def watch(

@@ -6,7 +6,8 @@
 
 A directory is described from config.json and the headers of its files; then the
 weights are loaded, unless --noload is given. --check scores a sentence under
-the model's own mask id and shift and under wrong ones: if a wrong one wins,
+the model's own mask id and shift and under wrong ones, of a model that writes
+in blocks a passage under other block lengths as well: if a wrong one wins,
 config.json is not right. The peak of host memory is that of the process, less
 what it held before; on a CPU the placed weights are part of it.
 """
@@ -17,7 +18,7 @@ import re
 import resource
 import textwrap
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -27,8 +28,10 @@ from flax import traverse_util
 
 from punt_jax import checkpoints
 from punt_jax.checkpoints import huggingface, special_tokens
-from punt_jax.cli import command, mask_check
+from punt_jax.cli import block_check, command, configs, mask_check, portrait
 from punt_jax.generation import generator
+from punt_jax.models import families
+from punt_jax.models.families import body
 from punt_jax.models.layout import Layout
 from punt_jax.text import chat, token_files
 from punt_jax.types import FilePath
@@ -45,15 +48,6 @@ def peak() -> int:
     found = re.findall(r'VmHWM:\s*(\d+)', status.read_text())
     return int(found[0]) * 1024
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS: bytes
-
-
-def network(kind: str, module: Any, vocab: int) -> str:
-  """The shape of a network, in a line."""
-  said = f'{kind}: {module.layers} layers of width {module.width}'
-  said += f', {module.heads} heads'
-  if getattr(module, 'groups', module.heads) != module.heads:
-    said += f' ({module.groups} of keys)'
-  return f'{said}, {vocab:,} tokens'
 
 
 def cache_bytes(module: Any, size: int) -> int | None:
@@ -108,39 +102,41 @@ def sized(count: int) -> str:
   return f'{count / 1024**power:.{min(power, 1)}f} {unit}'
 
 
-def static(folder: pathlib.Path) -> tuple[list[str], Layout]:
-  """(lines, Layout) about a checkpoint directory; no weights are read."""
-  plan, _, config = huggingface.survey(folder)
+def static(
+  folder: pathlib.Path, told: Mapping[str, int] | None = None
+) -> tuple[list[str], Layout]:
+  """(lines, Layout) about a checkpoint directory; no weights are read.
+
+  Args:
+    folder: Path.
+    told: block_length and mask_id, where they were given; see
+      huggingface.load.
+  """
+  told = told or {}
+  plan, _, config = huggingface.survey(folder, **told)
   like = huggingface.shapes(plan)
   ids = special_tokens.ids(folder, plan, config)
   template = 'a' if chat.chat_template(folder) is not None else 'no'
   there = token_files.present(folder)
-  offers = huggingface.offers(plan)
+  family, kind = families.name(config), str(config['model_type'])
+  named = kind if family == kind.lower() else f'{family} (model_type {kind})'
+  length = portrait.origin(folder, body.BLOCK_KEYS, told.get('block_length'))
+  mask = portrait.origin(folder, ['mask_token_id'], told.get('mask_id'))
   count = sum(x.size for x in like.values())
   lines = [
-    network(config['model_type'], plan.module, plan.vocab),
+    portrait.network(named, plan.module, plan.vocab),
     f'{count / 1e6:,.1f} M parameters, {plan.module.dtype}; canvases of up to'
     f' {plan.length:,} positions',
+    *portrait.experts(plan.module, like),
+    *portrait.blocks(plan.module, length),
     f'outputs {"shifted" if plan.shifted else "in place"};'
     f' {"a" if there else "no"} tokenizer, {template} chat template',
-    f'special ids: {", ".join(f"{name} {i}" for name, i in ids.items())}',
-    offer(offers),
+    f'special ids: {", ".join(f"{name} {i}" for name, i in ids.items())}; the'
+    f' mask by {mask}',
+    portrait.offer(huggingface.offers(plan), plan.module),
     *memory(plan, like),
   ]
   return lines, plan
-
-
-def offer(offers: Collection[str]) -> str:
-  """What samplers can have of the model, in a line."""
-  words = {
-    'attention': 'attention (dapd, adas)', 'window': 'KV cache',
-    'in_order': 'in_order (speculative)',
-  }
-  split = [[], []]
-  for name, said in words.items():
-    split[name not in offers].append(said)
-  given, lacks = (', '.join(x) or 'nothing' for x in split)
-  return f'offers samplers: {given}; not: {lacks}'
 
 
 def of_file(
@@ -155,12 +151,13 @@ def of_file(
   heldout = loaded.card.get('heldout_bits')
   scored = f'; held-out NELBO {heldout:.3f} bits per token' if heldout else ''
   return [
-    network(name, module, vocab),
+    portrait.network(name, module, vocab),
     f'{count / 1e6:,.2f} M parameters, float32{scored}',
     f'trained on canvases of {loaded.length} positions, has room for'
     f' {"more" if loaded.room > loaded.length else "no more"}',
+    *portrait.blocks(module),
     f'outputs in place; MASK is {vocab}; no special tokens, no chat template',
-    offer(loaded.offers),
+    portrait.offer(loaded.offers, module),
     *memory(plan, like),
   ], plan
 
@@ -173,19 +170,20 @@ def show(lines: Iterable[str]) -> None:
 
 def run(
   model: FilePath, load: bool = True, check: bool = False,
-  text: str = mask_check.SENTENCE,
+  text: str = mask_check.SENTENCE, told: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
   """Prints what a model is; returns what it measured as a dict."""
+  told = told or {}
   folder = pathlib.Path(model)
   is_folder = model not in checkpoints.names() and os.path.isdir(folder)
   if is_folder:
-    lines, plan = static(folder)
+    lines, plan = static(folder, told)
     show(lines)
     if not (load or check):
       return {}
   jax.block_until_ready(jnp.zeros(3))
   before, start = peak(), time.perf_counter()
-  loaded = checkpoints.load(model)
+  loaded = checkpoints.load(model, **told)
   seconds = time.perf_counter() - start
   leaves = jax.tree.leaves(loaded.params)
   placed = sum(x.nbytes for x in leaves)
@@ -220,11 +218,15 @@ def checked(
   """Prints the table of mask_check; returns the best Trial."""
   if loaded.text is None:
     raise ValueError('--check needs a tokenizer.json in the folder')
+  check, blocks = mask_check, getattr(plan.module, 'block_length', 0)
+  if blocks:
+    check = block_check
+    text = block_check.PASSAGE if text == mask_check.SENTENCE else text
   try:
     ids = loaded.text.encode(text, '')
   except ValueError as error:
     raise ValueError(f'--text: {error}') from None
-  found = mask_check.trials(plan, loaded.params, ids, tokens)
+  found = check.trials(plan, loaded.params, ids, tokens)
   print(f'\n{text!r}, under each mask:\n\n{mask_check.shown(found)}\n')
   show([mask_check.verdict(found, plan.vocab)])
   return found[0]
@@ -236,14 +238,21 @@ def work(rest: list[str]) -> None:
   model = given.model or ''.join(rest)
   if not model:
     raise ValueError('say which model: punt-jax describe DIR')
-  run(model, given.load, given.check, given.text)
+  told = configs.known(given.model_block_length, given.mask_id)
+  run(model, given.load, given.check, given.text, told)
 
 
 def main() -> None:
   """The command."""
   flags.DEFINE_string('model', None, 'Folder, file or name; or just DIR.')
   flags.DEFINE_bool('load', True, 'Load the weights, and say what it took.')
-  flags.DEFINE_bool('check', False, 'Compare its mask and shift with others.')
+  flags.DEFINE_bool('check', False, 'Compare its mask, shift and blocks.')
+  flags.DEFINE_integer(
+    'model_block_length', -1, 'Of its own blocks, where config.json says none.'
+  )
+  flags.DEFINE_integer(
+    'mask_id', -1, 'Where neither config.json nor the tokenizer says it.'
+  )
   flags.DEFINE_string('text', mask_check.SENTENCE, 'What --check scores.')
   command.run(work, most=1)
 

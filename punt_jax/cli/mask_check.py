@@ -32,6 +32,7 @@ class Trial(NamedTuple):
   shifted: bool
   own: bool  # whether the model says so itself
   nats: np.ndarray  # (draws,) per token
+  blocks: int | None = None  # their length; 0: there are none. None: not asked
 
 
 def candidates(
@@ -110,7 +111,7 @@ def trials(
 
 
 def verdict(found: Sequence[Trial], vocab: int) -> str:
-  """A sentence: whether the model's own mask and shift win.
+  """A sentence: whether the model's own mask, shift and blocks win.
 
   Another one wins if it is better by two standard errors of the difference.
   """
@@ -131,22 +132,29 @@ def verdict(found: Sequence[Trial], vocab: int) -> str:
     wrong = [f'mask id {best.mask} {best.name}'] * (best.mask != own.mask)
     said = 'shifted' if best.shifted else 'not shifted'
     wrong += [f'outputs that are {said}'] * (best.shifted != own.shifted)
+    if best.blocks != own.blocks:
+      some = f'blocks of {best.blocks} positions'
+      wrong.append(some if best.blocks else 'attention without blocks')
     return (
       f'WARNING: {" and ".join(x.strip() for x in wrong)} would fit better,'
       f' {best.nats.mean():.2f} nats per token in place of'
-      f' {own.nats.mean():.2f}: look at mask_token_id and model_type in'
+      f' {own.nats.mean():.2f}: look at mask_token_id'
+      f'{", block_length" * (own.blocks is not None)} and model_type in'
       ' config.json'
     )
-  return "the model's own mask and shift are the best"
+  what = 'mask and shift' if own.blocks is None else 'mask, shift and blocks'
+  return f"the model's own {what} are the best"
 
 
 def shown(found: Sequence[Trial]) -> str:
   """The table of trials."""
-  heads = 'mask', 'id', 'outputs', 'nats per token', ''
+  blocks = found[0].blocks is not None
+  heads = 'mask', 'id', 'outputs', *['blocks'] * blocks, 'nats per token', ''
   return table.table(heads, [
     (
       trial.name or '-', str(trial.mask),
       'shifted' if trial.shifted else 'in place',
+      *[str(trial.blocks or 'none')] * blocks,
       f'{trial.nats.mean():.3f}', "the model's own" if trial.own else '',
     ) for trial in found
   ])

@@ -14,7 +14,7 @@ import numpy as np
 
 import punt_jax
 from punt_jax import decode
-from punt_jax.generation import options
+from punt_jax.generation import options, prompts
 from punt_jax.generation.batches import (
   Batch,
   Plan,
@@ -115,10 +115,12 @@ def _compiled(plan, count, length):
     if plan.tell:
       plan.tell(told(loaded, plan.settings, length))
     run = punt_jax.stream(plan.build, most)
-    tokens = np.zeros((count, length), int)
-    tokens[0, -1] = need_text(loaded).vocab  # a mask: else nothing is compiled
+    row = np.array([need_text(loaded).vocab])  # a mask: something to compile
+    tokens, valid = prompts.lay([row], count, length)
+    named, key = np.zeros(count, np.int32), jax.random.key(0)
+    args = loaded.params, plan.hyperparams, key, tokens
     with contextlib.suppress(ValueError):  # of logits that are not finite
-      list(run(loaded.params, plan.hyperparams, 0, tokens))
+      list(run(*args, valid=valid, rows=named))
     return run
 
   program = 'stream', plan.static, count, length, most
