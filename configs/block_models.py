@@ -3,7 +3,10 @@
   python -m experiments.block_models --config=configs/block_models.py \\
     --workdir=runs/block_models
 
-Hardware: two CPU cores, other work on them.
+Hardware: two CPU cores, shared with several times as much other work. Time: 43
+minutes so, 17 of them training (text with one seed, see
+docs/results/block_models.md). Held-out NELBO of the text, nats per character:
+2.340 +- 0.003 in blocks of 16, 2.350 +- 0.005 with full attention.
 """
 
 import ml_collections

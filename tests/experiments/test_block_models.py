@@ -88,5 +88,8 @@ def test_end_to_end(tmp_path, monkeypatch):
   assert rows[2]['gap'] > 0 and 'gap' not in rows[7]
   monkeypatch.setattr(models.step_lib, 'make_update', None)
   (tmp_path / 'run' / 'results.jsonl').unlink()
-  again = block_models.run(tiny(), tmp_path / 'run')
-  assert [r['nelbo'] for r in again[:2]] == [r['nelbo'] for r in rows[:2]]
+  config.samplers = {}
+  again = block_models.run(config, tmp_path / 'run')
+  assert [r['nelbo'] for r in again] == [
+    r['nelbo'] for r in rows if r['kind'] == 'training'
+  ]
