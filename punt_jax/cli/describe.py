@@ -103,7 +103,7 @@ def sized(count: int) -> str:
 
 
 def static(
-  folder: pathlib.Path, told: Mapping[str, int] | None = None
+  folder: pathlib.Path, told: Mapping[str, Any] | None = None
 ) -> tuple[list[str], Layout]:
   """(lines, Layout) about a checkpoint directory; no weights are read.
 

@@ -160,9 +160,11 @@ def make_of(
   given = {**static, **hyperparams, **networks}
   own = {k: v for k, v in given.items() if k not in WRAPPERS}
   sampler = getattr(samplers, name)(**own)
-  if 'block_length' in hyperparams:
+  if 'block_length' in given:
     refresh = hyperparams.get('refresh', 1.0)
-    sampler = samplers.blocks(sampler, hyperparams['block_length'], refresh)
+    # Within a model's block they are cut where its own position says.
+    aligned = whole > 0
+    sampler = samplers.blocks(sampler, given['block_length'], refresh, aligned)
   if 'particles' in static:  # within a block they share what is before it
     sampler = samplers.smc(sampler, static['particles'])
   return samplers.blocks(sampler, whole, aligned=True) if whole else sampler
@@ -189,12 +191,13 @@ def fitted(choice: Choice, length: int) -> Choice:
       f'refresh = {traced["refresh"]:g} is for a KV cache that is approximate,'
       " and this model's is exact: leave it out"
     )
-  if small == length:
-    traced.pop('block_length', None)
-  make = functools.partial(
-    make_of, choice.name, choice.static, networks, length
+  traced.pop('block_length', None)
+  inside = {'block_length': int(small)} if small < length else {}
+  static = choice.static | inside
+  make = functools.partial(make_of, choice.name, static, networks, length)
+  return choice._replace(
+    static=static, traced=traced, make=make, blocks=length
   )
-  return choice._replace(traced=traced, make=make, blocks=length)
 
 
 def written(text: str, settings: Any = ()) -> Choice:
@@ -300,7 +303,7 @@ def most_steps(choice: Choice, length: int) -> int:
   the end of the prompt.
   """
   whole = choice.blocks or length
-  small = choice.traced.get('block_length', whole)
+  small = {**choice.static, **choice.traced}.get('block_length', whole)
   blocks = math.ceil(whole / small)
   blocks *= math.ceil(length / whole) + bool(choice.blocks)
   steps = math.ceil(choice.traced.get('steps', 0)) * blocks
