@@ -112,8 +112,8 @@ def static(
     told: block_length and mask_id, where they were given; see
       huggingface.load.
   """
-  told = told or {}
-  plan, _, config = huggingface.survey(folder, **told)
+  how: Any = told = told or {}
+  plan, _, config = huggingface.survey(folder, **how)
   like = huggingface.shapes(plan)
   ids = special_tokens.ids(folder, plan, config)
   template = 'a' if chat.chat_template(folder) is not None else 'no'

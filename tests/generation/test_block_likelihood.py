@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from punt_jax import rows
-from punt_jax.generation import likelihood
+from punt_jax.generation import generator, likelihood, options
+from tests.generation.test_block_models import EASY, toy
 from tests.helpers import block_net
 
 B, V, PAD = 4, block_net.V, 2
@@ -91,3 +92,20 @@ def test_no_answer_has_no_nats():
   none = answer & False
   nats = likelihood.draw(model, keys, jnp.zeros(1), tokens, valid, none)
   assert nats.tolist() == [0]
+
+
+def test_what_greedy_decoding_writes():
+  loaded, settings = toy(), generator.Settings(**EASY, kv_cache=True)
+  cold = settings._replace(temperature=0.0)
+  choice = options.choose('top_k(k=1, score=draft)')
+  made = generator.prepare(loaded, choice, cold)
+  prompt = made.encode('bcd')
+  (row,), = made.write([prompt], [0])
+  line = np.append(prompt, row.tokens)
+  other = np.append(line[:-1], (line[-1] + 1) % V)
+  judged = likelihood.judge(settings, loaded)([line, other], [3, 3], [5, 6])
+  found = dict(x for batch in judged for x in batch)
+  assert found[5].same and not found[6].same
+  score = likelihood.scorer(settings, loaded, 3)
+  bounds = dict(x for b in score([line, other], [3, 3], [5, 6]) for x in b)
+  assert 0 < bounds[5].nats < bounds[6].nats
