@@ -112,7 +112,7 @@ def static(
     told: block_length and mask_id, where they were given; see
       huggingface.load.
   """
-  how: Any = told = told or {}
+  how: Any = told or {}
   plan, _, config = huggingface.survey(folder, **how)
   like = huggingface.shapes(plan)
   ids = special_tokens.ids(folder, plan, config)
@@ -120,8 +120,8 @@ def static(
   there = token_files.present(folder)
   family, kind = families.name(config), str(config['model_type'])
   named = kind if family == kind.lower() else f'{family} (model_type {kind})'
-  length = portrait.origin(folder, body.BLOCK_KEYS, told.get('block_length'))
-  mask = portrait.origin(folder, ['mask_token_id'], told.get('mask_id'))
+  length = portrait.origin(folder, body.BLOCK_KEYS, how.get('block_length'))
+  mask = portrait.origin(folder, ['mask_token_id'], how.get('mask_id'))
   count = sum(x.size for x in like.values())
   lines = [
     portrait.network(named, plan.module, plan.vocab),

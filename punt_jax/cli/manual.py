@@ -136,5 +136,6 @@ def values(
         )]
       said += values(config[key], words, name)
     elif config[key] is not None or not above:
-      said += lines(name, config[key], words.get(name))
+      default = 'None' if config[key] is None else config[key]
+      said += lines(name, default, words.get(name))
   return said

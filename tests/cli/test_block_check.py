@@ -113,7 +113,7 @@ def test_a_trained_model():
   """It knows the passage; blocks are 8. 4 fit it less, by 0.05 nats."""
   ids = vocabulary.utf8_bytes().encode(block_check.PASSAGE, '')
   module, params = train(ids, 64, 400)
-  for blocks in (TRUE, 2, 4, 32):
+  for blocks in (TRUE, 4):
     plan = Layout(module.clone(block_length=blocks), {}, 256, 256, 64)
     found = block_check.trials(plan, params, ids, {}, 2048)
     assert found[0].blocks == TRUE

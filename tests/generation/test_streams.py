@@ -1,7 +1,10 @@
 """What is certain of a text before its last tokens are known."""
 
+import jax
+import numpy as np
 import pytest
 
+import punt_jax
 from punt_jax.generation import streams
 from punt_jax.text import vocabulary
 from tests.helpers import byte_level
@@ -49,3 +52,17 @@ def test_tokens_that_are_joined_in_their_own_way():
   text = word_pieces()
   ids = [WORDS.index(word) for word in "i do n ' t ##s . i do not , é".split()]
   assert check(text, ids)[-1] == "i do n ' ts. i do not, é"
+
+
+def test_the_first_step_is_compiled_once():
+  """Weights are bound to a device, and so is what a step gives."""
+  table = jax.device_put(np.eye(4, 3, dtype=np.float32), jax.devices()[0])
+  build = lambda params, _: (
+    punt_jax.from_logits(lambda tokens, valid: params[tokens], 3),
+    punt_jax.samplers.one_by_one(),
+  )
+  steps = punt_jax.step(build)
+  run = steps.start(table, (), 0, np.full((1, 3), 3))
+  for _ in range(3):
+    run, _ = steps.advance(table, (), run)
+  assert run.done.all() and steps.advance._cache_size() == 1
