@@ -152,6 +152,9 @@ class Decoder(nn.Module):
   def features(self, tokens: Array, valid: Array | None = None) -> Array:
     """What the readout needs.
 
+    Blocks are block-causal from position 0, whatever `causal` and `anchored`
+    are: a run that goes by these is block_cache.from_blocks'.
+
     Args:
       tokens: (N, L) int32, the checkpoint's own ids.
       valid: (N, L) bool, one run of True per row, or None for all True.
