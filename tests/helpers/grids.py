@@ -25,7 +25,7 @@ def build_for(plan, sampler, window):
 
   A model that is causal over blocks writes in its own.
   """
-  length = getattr(plan.module, 'block_length', 0)
+  length = getattr(plan.module, 'block_length', 0) if plan else 0
 
   def build(params, hyperparams):
     inner = getattr(samplers, sampler)(hyperparams[sampler])
