@@ -68,7 +68,7 @@ def pair(shape, dtype, seed, threads):
     moe.Settings(experts, chosen, hidden, 'softmax', True), dtype
   )
   run = jax.jit(
-    lambda params, x: module.apply({'params': params}, x).astype(jnp.float32)
+    lambda params, x: jnp.float32(module.apply({'params': params}, x))
   )
 
   def theirs(x, way):

@@ -20,10 +20,10 @@ from punt_jax.models.sharding import AXIS
 from punt_jax.types import Array
 
 Weights = tuple[Array, Array, Array]
-TILE = 32  # rows that are multiplied at once
-FEW = 8  # the same where that is more than an expert's rows are likely to be
-PIECE = 8  # tiles of an expert before its weights are read again
-CACHED = 2**18  # weights that a CPU's cache holds: 1 MiB
+TILES = 8, 32, 48, 64, 96, 128  # rows that are multiplied at once
+START = 16  # rows that a tile costs besides its own
+MOST = 256  # rows of an expert before its weights are read again
+CACHED = 2**17  # weights that a CPU's cache holds: 512 KiB
 DENSE = 2**30  # numbers of all rows for all experts: 2 GiB
 
 
@@ -107,8 +107,10 @@ def _tiled(cached):
   return run
 
 
-def _tile(tokens, rows, experts):
-  return min(tokens, TILE if rows >= FEW * experts else FEW)
+def _tiles(tokens, rows, experts):
+  """Sizes of tiles, none much longer than an expert's rows are on average."""
+  sizes = [min(x, tokens) for x in TILES if x * experts <= 2 * rows]
+  return sorted(set(sizes)) or [min(TILES[0], tokens)]
 
 
 def _next(ends, start, most):
@@ -120,28 +122,36 @@ def _next(ends, start, most):
 def _forward(cached, x, token, ends, mlps):
   """What a tile writes too far, the next expert writes again."""
   gate, up, down = mlps
-  size = _tile(len(x), len(token), len(gate))
-  rows = x[jnp.pad(token, (0, size))]
+  sizes = _tiles(len(x), len(token), len(gate))
+  rows = x[jnp.pad(token, (0, sizes[-1]))]
+
+  def run(size, start, tiles, expert, out, h):
+    part = lambda x, row: jax.lax.dynamic_slice_in_dim(x, row, size)
+
+    def inward(own, at, i, h):
+      x = part(rows, start + i * size)
+      y = jax.nn.silu(_dot(x, own[0])) * _dot(x, own[1])
+      return jax.lax.dynamic_update_slice(h, y.astype(h.dtype), (i * size, at))
+
+    def outward(own, at, i, out):
+      y = _dot(part(h, i * size), own[0]).astype(out.dtype)
+      return jax.lax.dynamic_update_slice(out, y, (start + i * size, at))
+
+    h = _pieces(cached, (gate, up), expert, tiles, inward, h)
+    return _pieces(cached, (down,), expert, tiles, outward, out), h
 
   def step(state):
     start, out, h = state
-    expert, end = _next(ends, start, size * PIECE)
+    expert, end = _next(ends, start, MOST)
+    tiles = [-(-(end - start) // size) for size in sizes]
+    costs = [n * (size + START) for n, size in zip(tiles, sizes, strict=True)]
+    best = jnp.array(costs).argmin()
+    for i, size in enumerate(sizes):  # a branch would copy `out`
+      count = jnp.where(best == i, tiles[i], 0)
+      out, h = run(size, start, count, expert, out, h)
+    return end, out, h
 
-    def inward(own, at, i, h):
-      x = jax.lax.dynamic_slice_in_dim(rows, start + i * size, size)
-      y = jax.nn.silu(_dot(x, own[0])) * _dot(x, own[1])
-      y = y[None].astype(h.dtype)
-      return jax.lax.dynamic_update_slice(h, y, (i, 0, at))
-
-    def outward(own, at, i, out):
-      y = _dot(h[i], own[0]).astype(out.dtype)
-      return jax.lax.dynamic_update_slice(out, y, (start + i * size, at))
-
-    tiles = -(-(end - start) // size)
-    h = _pieces(cached, (gate, up), expert, tiles, inward, h)
-    return end, _pieces(cached, (down,), expert, tiles, outward, out), h
-
-  h = jnp.zeros((PIECE, size, gate.shape[1]), x.dtype)
+  h = jnp.zeros((MOST + sizes[-1], gate.shape[1]), x.dtype)
   state = jnp.zeros((), ends.dtype), jnp.zeros_like(rows), h
   state = jax.lax.while_loop(lambda s: s[0] < ends[-1], step, state)
   return state[1][:len(token)]
@@ -162,20 +172,21 @@ def _pieces(cached, matrices, expert, tiles, body, out):
   some = min(total, -(-cached // width))
 
   def piece(i, out):
-    at = jnp.minimum(i * some, total - some)
+    at = i * some  # slices that reach too far are moved back, all alike
     own = [
       jax.lax.dynamic_slice(x, (expert, at, 0), (1, some, width))[0]
       for x in matrices
     ]
     return jax.lax.fori_loop(0, tiles, functools.partial(body, own, at), out)
 
-  return jax.lax.fori_loop(0, -(-total // some), piece, out)
+  pieces = jnp.where(tiles > 0, -(-total // some), 0)
+  return jax.lax.fori_loop(0, pieces, piece, out)
 
 
 def _backward(inputs, slope):
   """Gradients, an expert's tile at a time; hidden rows are computed again."""
   x, token, ends, mlps = inputs
-  size = _tile(len(x), len(token), len(mlps[0]))
+  size = _tiles(len(x), len(token), len(mlps[0]))[-1]
   token = jnp.pad(token, (0, size))
   slope = jnp.pad(slope, ((0, size), (0, 0)))
 
