@@ -83,11 +83,11 @@ PUBLISHED = {
   'sdar': {
     'dynamic': Preset(
       'defaults of generate.py in JetAstra/SDAR (low_confidence_dynamic)',
-      'threshold(tau=0.85, score=draft)', dict(chat=True, temperature=1.0),
+      'threshold(tau=0.85, of=draft)', dict(chat=True, temperature=1.0),
     ),
     'engine': Preset(
       'examples of the engine in the README of JetAstra/SDAR',
-      'threshold(tau=0.9, score=draft)', dict(chat=True, temperature=1.0),
+      'threshold(tau=0.9, of=draft)', dict(chat=True, temperature=1.0),
       'the temperature is that of generate.py',
     ),
     'greedy': Preset(

@@ -11,19 +11,20 @@ from punt_jax.sampler import from_rule
 from punt_jax.types import Sampler, Scalar
 
 
-def threshold(tau: Scalar, score: str = 'confidence') -> Sampler:
+def threshold(tau: Scalar, of: str = 'confidence') -> Sampler:
   """Writes every position of confidence >= tau, and always the surest.
 
   Args:
     tau: probability; above 1 it writes one by one. The paper's default is 0.9.
-    score: 'confidence', or 'draft': the probability of the token that has been
-      drawn, as in SDAR, which is the same at temperature 0.
+    of: whose probability: 'confidence', the most likely token's, or 'draft',
+      that of the token that has been drawn, as in SDAR; the same at
+      temperature 0.
 
   Raises:
-    ValueError: tau < 0 or NaN, or another score.
+    ValueError: tau < 0 or NaN, or the probability of something else.
   """
   checks.in_range('tau', tau, 0)
-  drawn = checks.known('score', score, ('confidence', 'draft')) == 'draft'
+  drawn = checks.known('of', of, ('confidence', 'draft')) == 'draft'
 
   def rule(key, view):
     del key

@@ -24,7 +24,7 @@ DEFAULTS = {
   'adaptive_parallel': dict(mix=0.5, window=200.0),
   'speculative': dict(k=10.0),
   'learned': dict(budget=math.inf, temperature=1.0, bias=0.0),
-  'blocks': dict(refresh=1.0),
+  'blocks': dict(refresh=1.0, aligned=False),
   'smc': dict(particles=4, every=1.0),
 }
 
