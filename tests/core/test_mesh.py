@@ -160,7 +160,7 @@ def test_small_architectures_on_a_mesh(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name, sampler, meshes', [
-  ('sdar_moe', 'punt', [(1, 8)]), ('llada2', 'threshold', [(1, 8)]),
+  ('sdar_moe', 'punt', [(1, 8)]),
   ('nemotron', 'threshold', [(2, 4), (1, 8)]),
 ])
 def test_blocks_and_experts_on_a_mesh(name, sampler, meshes):
