@@ -262,6 +262,9 @@ def _ask_block(net, memo, tokens, start, rows):
   count = memo.valid.sum(-1, dtype=jnp.int32)
   position = jnp.where(position < count[:, None], position, FAR)
   seen = jnp.minimum(start, cache.filled) - 1
+  # Always so, but a question then begins where `fill` has ended: on CPUs that
+  # split the weights, sums of both would wait for each other.
+  flat = jnp.where(each(cache.filled >= 0)[:, None], flat, net.vocab)
   features, _ = _run(
     net, cache.past, _slots(cache.past), each(seen), flat, each(position), None
   )
